@@ -377,7 +377,14 @@ mod tests {
             sequence: 3,
             time: Wall::from_millis(1_767_607_200_123),
             at_ms: 9120,
-            kind: Kind::Dtmf { leg: Leg::Caller, digits: Some("12#".into()), count: None, method: DtmfMethod::Rfc4733, from_ms: 9000, to_ms: 9120 },
+            kind: Kind::Dtmf {
+                leg: Leg::Caller,
+                digits: Some("12#".into()),
+                count: None,
+                method: DtmfMethod::Rfc4733,
+                from_ms: 9000,
+                to_ms: 9120,
+            },
         };
         let json = event.to_cloudevent();
         assert_eq!(json["type"], "call.dtmf");
