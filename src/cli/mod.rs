@@ -1,6 +1,47 @@
 //! One file a subcommand: arguments in, exit code out.
+//!
+//! Standard output carries what was asked for, standard error progress and logs. Exit status: 0 all well, 1 a check failed,
+//! 2 wrong use or unreadable input.
 
-/// Reads the command line and runs what it asks for.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub mod check;
+pub mod journal;
+pub mod replay;
+pub mod sandbox;
+pub mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// offhook stands between a SIP trunk and a voice-AI platform: it bridges the call, masks card data at capture, and writes one
+/// correct CRM record for it.
+#[derive(Debug, Parser)]
+#[command(name = "offhook", version, max_term_width = 110, arg_required_else_help = true, propagate_version = true)]
+#[command(after_help = "Start with `offhook demo`: five calls on this machine, no account or configuration needed.")]
+struct Offhook {
+    #[command(subcommand)]
+    command: Command,
 }
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway for real peers.
+    Serve(serve::Args),
+    /// Name every fault of a configuration and of the machine, with what to do.
+    Check(check::Args),
+}
+
+/// Reads the command line and runs what it asks for. Wrong use ends with status 2 and help on standard error.
+pub fn main() -> ExitCode {
+    match Offhook::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+    }
+}
+
+/// All well.
+pub const OK: u8 = 0;
+/// A check failed.
+pub const FAILED: u8 = 1;
+/// Wrong use or unreadable input.
+pub const WRONG_USE: u8 = 2;
