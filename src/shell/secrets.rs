@@ -1,1 +1,166 @@
-//! Being built.
+//! Keys and tokens: read once from private files; those that a CRM rotates are kept in `secrets/` below the data directory.
+
+use std::{
+    fmt,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::files;
+
+/// A secret; prints as nothing and is wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes `text` as a secret.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The secret itself: name it only where it is sent or compared.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Why a secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error("{0} cannot be read ({1}): see that it exists and belongs to the user that runs offhook")]
+    Unreadable(PathBuf, io::Error),
+    /// Others may read it.
+    #[error("{0} may be read by everybody (mode {1:04o}): run `chmod 600 {0}`")]
+    Public(PathBuf, u32),
+    /// Nothing in it.
+    #[error("{0} is empty: put the secret into its first line")]
+    Empty(PathBuf),
+    /// A kept token is damaged.
+    #[error("{0} is damaged ({1}): remove it, and put a fresh token into the configured file")]
+    Damaged(PathBuf, serde_json::Error),
+    /// It could not be kept.
+    #[error(transparent)]
+    Kept(#[from] files::Error),
+}
+
+/// Reads a secret file: no more than its own user and group may read it; white space around the secret is dropped.
+pub fn read(path: &Path) -> Result<Secret, Error> {
+    let unreadable = |e| Error::Unreadable(path.to_owned(), e);
+    let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        return Err(Error::Public(path.to_owned(), mode & 0o777));
+    }
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(unreadable)?);
+    match text.trim() {
+        "" => Err(Error::Empty(path.to_owned())),
+        trimmed => Ok(Secret::new(trimmed.to_owned())),
+    }
+}
+
+/// Tokens that a CRM rotated. The configured file is only the first value: once a newer one is kept, that one counts, until somebody puts
+/// another first value into the configured file.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    directory: PathBuf,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Record {
+    /// Hash of the configured value that this token descends from.
+    first: String,
+    token: String,
+}
+
+impl Kept {
+    /// Uses `secrets/` below `data` (mode 0700), made where it is missing.
+    pub fn open(data: &Path) -> Result<Self, Error> {
+        let directory = data.join("secrets");
+        let unreadable = |e| Error::Unreadable(directory.clone(), e);
+        fs::create_dir_all(&directory).map_err(unreadable)?;
+        fs::set_permissions(&directory, Permissions::from_mode(0o700)).map_err(unreadable)?;
+        Ok(Self { directory })
+    }
+
+    /// The token of `name` to use now: the kept one that descends from `first`, else `first` itself.
+    pub fn current(&self, name: &str, first: &Secret) -> Result<Secret, Error> {
+        let path = self.path(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(first.clone()),
+            Err(e) => return Err(Error::Unreadable(path, e)),
+        };
+        let record: Record = serde_json::from_slice(&bytes).map_err(|e| Error::Damaged(path, e))?;
+        Ok(if record.first == hash(first) { Secret::new(record.token) } else { first.clone() })
+    }
+
+    /// Keeps `token` of `name`, which descends from the configured `first`; on return it is on disk, and may be used.
+    pub fn keep(&self, name: &str, first: &Secret, token: &Secret) -> Result<(), Error> {
+        let record = Record { first: hash(first), token: token.reveal().to_owned() };
+        let path = self.path(name);
+        let json = Zeroizing::new(serde_json::to_vec(&record).map_err(|e| Error::Damaged(path.clone(), e))?);
+        Ok(files::replace(&path, &json)?)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        // Names come from the configuration, which allows letters, digits, `-` and `_`; whatever else came would stay in this directory.
+        let safe = name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect::<String>();
+        self.directory.join(safe)
+    }
+}
+
+fn hash(secret: &Secret) -> String {
+    Sha256::digest(secret.reveal().as_bytes()).iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::files::tests::Scratch;
+
+    fn write(path: &Path, text: &str, mode: u32) {
+        fs::write(path, text).expect("written");
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("mode set");
+    }
+
+    #[test]
+    fn a_secret_file_is_private_and_not_empty() {
+        let scratch = Scratch::new("secrets");
+        let path = scratch.0.join("key");
+        assert!(matches!(read(&path), Err(Error::Unreadable(..))));
+        write(&path, " \n", 0o600);
+        assert!(matches!(read(&path), Err(Error::Empty(_))));
+        write(&path, "hush\n", 0o644);
+        assert!(matches!(read(&path), Err(Error::Public(_, 0o644))));
+        write(&path, "hush\n", 0o640);
+        let secret = read(&path).expect("read");
+        assert_eq!(secret.reveal(), "hush");
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+    }
+
+    #[test]
+    fn a_rotated_token_outlives_the_first_until_that_changes() {
+        let scratch = Scratch::new("kept");
+        let kept = Kept::open(&scratch.0).expect("opened");
+        let (first, second) = (Secret::new("first".into()), Secret::new("second".into()));
+        assert_eq!(kept.current("hubspot", &first).expect("current").reveal(), "first");
+        kept.keep("hubspot", &first, &second).expect("kept");
+        let again = Kept::open(&scratch.0).expect("opened again");
+        assert_eq!(again.current("hubspot", &first).expect("current").reveal(), "second");
+        assert_eq!(again.current("other", &first).expect("current").reveal(), "first");
+        let replaced = Secret::new("a fresh authorisation".into());
+        assert_eq!(again.current("hubspot", &replaced).expect("current"), replaced);
+    }
+}

@@ -1,0 +1,181 @@
+use std::path::Path;
+
+use super::*;
+
+/// The least configuration of the contract, without the parts that need files.
+const LEAST: &str = r#"
+[sip]
+listen = ["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"]
+
+[[trunk]]
+name = "carrier"
+allow = ["127.0.0.0/8"]
+
+[[target]]
+name = "platform"
+uri = "sip:127.0.0.3:5070;transport=udp"
+
+[[route]]
+trunk = "carrier"
+number = "*"
+targets = ["platform"]
+"#;
+
+fn faults(text: &str) -> Vec<String> {
+    match Config::parse(Path::new("offhook.toml"), text) {
+        Ok(_) => Vec::new(),
+        Err(Error::Faults(faults)) => faults.iter().map(ToString::to_string).collect(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn the_least_configuration_has_the_contracts_defaults() {
+    let config = Config::parse(Path::new("/etc/offhook/offhook.toml"), LEAST).expect("no fault");
+    assert_eq!(config.sip.overload, Overload { status: 503, retry_after_s: None });
+    assert_eq!(config.media.ports, 20_000..=29_999);
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.data.directory, Path::new("/etc/offhook/data"));
+    let [trunk] = config.trunks.as_slice() else { panic!("one trunk") };
+    assert_eq!(trunk.peer.codecs.as_deref(), Some([Codec::Pcmu, Codec::Pcma, Codec::G722].as_slice()));
+    assert_eq!(trunk.peer.dtmf, Dtmf::Auto);
+    let [target] = config.targets.as_slice() else { panic!("one target") };
+    assert_eq!((target.host.as_str(), target.port, target.transport), ("127.0.0.3", 5070, Transport::Udp));
+    assert_eq!((target.peer.codecs.as_deref(), target.call_header.as_str()), (None, "X-Offhook-Call"));
+    let [route] = config.routes.as_slice() else { panic!("one route") };
+    assert_eq!((route.ring.as_millis(), route.record, route.secure_keys.as_ref()), (20_000, false, None));
+    assert!(config.crms.is_empty() && config.webhooks.is_empty());
+}
+
+/// What is changed in [`LEAST`], and the whole of what is said about it.
+const BROKEN: &[(&str, &str, &[&str])] = &[
+    ("[sip]", "[sip]\nlisen = 1", &["offhook.toml:3:1: [sip] knows no key `lisen`: did you mean `listen`?"]),
+    (
+        "udp:127.0.0.1:5060",
+        "udp:localhost:5060",
+        &[
+            "offhook.toml:3:11: `listen` holds \"udp:localhost:5060\": write udp:ADDRESS:PORT or tcp:ADDRESS:PORT, as in [\"udp:192.0.2.1:5060\", \
+             \"tcp:192.0.2.1:5060\"]",
+            "offhook.toml:11:7: the target is reached over udp, which no listener speaks: add \"udp:ADDRESS:PORT\" to `listen` of [sip]",
+        ],
+    ),
+    (
+        "udp:127.0.0.1:5060",
+        "udp:0.0.0.0:5060",
+        &[
+            "offhook.toml:3:11: \"udp:0.0.0.0:5060\" binds every address, so peers cannot be told which to answer to: bind one address, or add \
+             advertised = \"ADDRESS\" to [sip]",
+        ],
+    ),
+    ("tcp:127.0.0.1:5060", "udp:127.0.0.1:5060", &["offhook.toml:3:33: `listen` holds \"udp:127.0.0.1:5060\" twice: take one of them out"]),
+    (
+        "targets = [\"platform\"]",
+        "targets = [\"platfrom\", \"nowhere\"]",
+        &[
+            "offhook.toml:16:12: no [[target]] is named \"platfrom\": did you mean `platform`?",
+            "offhook.toml:16:24: no [[target]] is named \"nowhere\": write one of \"platform\"",
+        ],
+    ),
+    ("trunk = \"carrier\"", "trunk = \"carier\"", &["offhook.toml:14:9: no [[trunk]] is named \"carier\": did you mean `carrier`?"]),
+    (
+        "allow = [\"127.0.0.0/8\"]",
+        "allow = [\"127.0.0.0/33\"]\ncodecs = [\"PCMUU\"]\ndtmf = \"rfc2833\"",
+        &[
+            "offhook.toml:7:10: `allow` holds \"127.0.0.0/33\": write an address or a network such as \"192.0.2.0/24\"",
+            "offhook.toml:8:11: `codecs` holds \"PCMUU\": did you mean `PCMU`?",
+            "offhook.toml:9:8: `dtmf` is \"rfc2833\": did you mean `rfc4733`?",
+        ],
+    ),
+    ("number = \"*\"", "number = \"*\"\nring_ms = 20", &["offhook.toml:16:11: `ring_ms` is 20: write a whole number from 1000 to 300000"]),
+    (
+        "number = \"*\"",
+        "number = \"*\"\nring_ms = \"20s\"",
+        &["offhook.toml:16:11: `ring_ms` is a string: write a whole number from 1000 to 300000"],
+    ),
+    (
+        "number = \"*\"",
+        "number = \"*\"\nsecure_keys = { start = \"*7\", end = \"*\" }",
+        &[
+            "offhook.toml:16:37: `end` is \"*\": write 2 to 8 keys of 0-9, *, #, A-D, such as \"*8\"",
+            "offhook.toml:16:37: `start` is \"*7\" and `end` is \"*\": one begins with the other: write two different sequences",
+        ],
+    ),
+    ("number = \"*\"\n", "", &["offhook.toml:13:1: [[route]] has no `number`: add number = \"*\""]),
+    (
+        "transport=udp",
+        "transport=sctp",
+        &["offhook.toml:11:7: `uri` is \"sip:127.0.0.3:5070;transport=sctp\": `transport=sctp`: write transport=udp or transport=tcp"],
+    ),
+    (
+        "[[trunk]]",
+        "[http]\nlisten = \"0.0.0.0:8080\"\n[[trunk]]",
+        &[
+            "offhook.toml:6:10: [http] listens on 0.0.0.0:8080, beyond this machine, without TLS: add tls = { cert_file = \"…\", key_file = \"…\" }, or \
+             listen on 127.0.0.1",
+            "offhook.toml:6:10: [http] listens on 0.0.0.0:8080, beyond this machine, without tokens: add tokens_file = \"tokens\", a file with one token \
+             a line, or listen on 127.0.0.1",
+        ],
+    ),
+    (
+        "[[trunk]]",
+        "[media]\nports = \"30000-20000\"\n[[trunk]]",
+        &[
+            "offhook.toml:6:9: `ports` is \"30000-20000\": write FIRST-LAST such as \"20000-29999\", ports from 1024 to 65535 and at least four of them: a \
+             call takes two even ones",
+        ],
+    ),
+    (
+        "[[route]]",
+        "[[webhook]]\nsource = \"platform\"\nsecret_file = \"missing\"\n[[route]]",
+        &[
+            "offhook.toml:15:15: `secret_file`: missing cannot be read (No such file or directory (os error 2)): see that it exists and belongs to the user \
+             that runs offhook",
+        ],
+    ),
+    ("[[route]]", "[[route]", &["offhook.toml:13:9: unclosed array table, expected `]`: this is not TOML, see https://toml.io"]),
+];
+
+#[test]
+fn every_fault_is_named_with_its_place_and_what_to_write_instead() {
+    for (from, to, expected) in BROKEN {
+        assert!(LEAST.contains(from), "{from} is not in the least configuration");
+        assert_eq!(faults(&LEAST.replacen(from, to, 1)), *expected, "with {to}");
+    }
+}
+
+#[test]
+fn the_examples_have_no_fault() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut seen = 0;
+    for entry in fs::read_dir(&examples).expect("examples/").flatten() {
+        let path = entry.path();
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        if path.extension().is_none_or(|e| e != "toml") || !text.contains("[sip]") {
+            continue;
+        }
+        seen += 1;
+        // The secret files that an example names are the reader's to make.
+        let others = match Config::load(&path) {
+            Ok(_) => Vec::new(),
+            Err(Error::Faults(faults)) => {
+                faults.into_iter().filter(|f| !f.what.contains("_file`: ") && !f.what.contains("mapping.toml")).collect()
+            }
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(others, [], "{}", path.display());
+    }
+    assert!(seen >= 2, "{seen} configurations in {}", examples.display());
+}
+
+#[test]
+fn an_empty_file_is_told_what_it_lacks() {
+    assert_eq!(
+        faults(""),
+        [
+            "offhook.toml:1:1: [sip] has no `listen`: add listen = [\"udp:192.0.2.1:5060\", \"tcp:192.0.2.1:5060\"]",
+            "offhook.toml:1:1: the file has no [[trunk]]: add one for each carrier or IVR that sends calls, with name and allow",
+            "offhook.toml:1:1: the file has no [[target]]: add one for each platform or phone that calls can reach, with name and uri",
+            "offhook.toml:1:1: the file has no [[route]]: add one with trunk, number and targets, or every call is refused",
+        ]
+    );
+}

@@ -1,0 +1,164 @@
+//! What happens behind the call: `[writeback]`, `[[crm]]`, `[[webhook]]`.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    peers::{Names, millis},
+    server::{readable, secret},
+    table::Table,
+};
+use crate::shell::secrets::Secret;
+
+/// `[writeback]`: how long, how often.
+#[derive(Clone, Debug)]
+pub struct WriteBack {
+    /// How long after a call's end its outcome may still come by webhook before it is written down as missing.
+    pub outcome_wait: Duration,
+    /// Longest a CRM may take for one answer.
+    pub request_timeout: Duration,
+    /// Attempts before a write becomes a dead letter.
+    pub attempts_max: u32,
+}
+
+impl WriteBack {
+    pub(super) fn read(mut t: Table<'_>) -> Self {
+        let outcome_wait = millis(&mut t, "outcome_wait_ms", 0, 86_400_000, 60_000);
+        let request_timeout = millis(&mut t, "request_timeout_ms", 100, 120_000, 15_000);
+        let attempts_max = u32::try_from(t.integer_or("attempts_max", 1..=1_000, 50)).unwrap_or(50);
+        t.finish();
+        Self { outcome_wait, request_timeout, attempts_max }
+    }
+}
+
+/// Which CRM's API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrmKind {
+    /// HubSpot.
+    Hubspot,
+}
+
+/// `[[crm]]`
+#[derive(Clone, Debug)]
+pub struct Crm {
+    /// Its name in metrics and tables.
+    pub name: String,
+    /// Which API.
+    pub kind: CrmKind,
+    /// Base of the API's addresses, without a slash at its end.
+    pub base_url: String,
+    /// Where a refresh token becomes an access token.
+    pub token_url: String,
+    /// OAuth client.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret,
+    /// The first refresh token; a rotated one is kept in `secrets/`.
+    pub refresh_token: Secret,
+    /// The mapping file.
+    pub mapping: PathBuf,
+    /// Refuse to start with a mapping version that nobody signed.
+    pub require_signed: bool,
+}
+
+/// `[[webhook]]`
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// Last part of its address, `/v1/webhooks/SOURCE`.
+    pub source: String,
+    /// The signing key: `whsec_BASE64`, or BASE64, or `raw:TEXT`; checked.
+    pub secret: Secret,
+}
+
+pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
+    let mut names = Names::default();
+    let mut crms = Vec::new();
+    for mut t in root.tables("crm") {
+        let name = t.required("name", "\"hubspot\"").map_or_else(String::new, |(text, span)| {
+            names.take(&t, "crm", &text, &span);
+            text
+        });
+        if !t.has("kind") {
+            t.required("kind", "\"hubspot\"");
+        }
+        let kind = t.choice("kind", &[("hubspot", CrmKind::Hubspot)]).unwrap_or(CrmKind::Hubspot);
+        let base_url = url(&mut t, "base_url", "\"https://api.hubapi.com\"");
+        let token_url = url(&mut t, "token_url", "\"https://api.hubapi.com/oauth/v1/token\"");
+        let client_id = t.required("client_id", "\"the OAuth client's id\"").map_or_else(String::new, |(text, _)| text);
+        let client_secret = required_secret(&mut t, "client_secret_file", directory);
+        let refresh_token = required_secret(&mut t, "refresh_token_file", directory);
+        let mapping =
+            t.required("mapping", "\"mapping.toml\"").map_or_else(PathBuf::new, |(text, span)| readable(&t, &text, &span, directory));
+        let require_signed = t.flag("require_signed", false);
+        t.finish();
+        crms.push(Crm { name, kind, base_url, token_url, client_id, client_secret, refresh_token, mapping, require_signed });
+    }
+    crms
+}
+
+pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
+    let mut names = Names::default();
+    let mut webhooks = Vec::new();
+    for mut t in root.tables("webhook") {
+        let source = t.required("source", "\"platform\"").map_or_else(String::new, |(text, span)| {
+            names.take(&t, "webhook", &text, &span);
+            text
+        });
+        t.choice("schema", &[("generic", ())]);
+        if !t.has("secret_file") {
+            t.required("secret_file", "\"FILE\"");
+        }
+        let secret = secret(&mut t, "secret_file", directory, "\"FILE\"").map_or_else(
+            || Secret::new(String::new()),
+            |(secret, span)| {
+                if !is_key(secret.reveal()) {
+                    t.fault(
+                        &span,
+                        "the key in `secret_file` is none",
+                        "put whsec_BASE64, BASE64 or raw:TEXT into the file, as the platform shows it",
+                    );
+                }
+                secret
+            },
+        );
+        t.finish();
+        webhooks.push(Webhook { source, secret });
+    }
+    webhooks
+}
+
+fn is_key(text: &str) -> bool {
+    use base64::Engine as _;
+    match text.strip_prefix("raw:") {
+        Some(raw) => !raw.is_empty(),
+        None => {
+            base64::engine::general_purpose::STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).is_ok_and(|key| !key.is_empty())
+        }
+    }
+}
+
+fn required_secret(t: &mut Table<'_>, key: &'static str, directory: &Path) -> Secret {
+    if !t.has(key) {
+        t.required(key, "\"FILE\"");
+    }
+    secret(t, key, directory, "\"FILE\"").map_or_else(|| Secret::new(String::new()), |(secret, _)| secret)
+}
+
+/// An address of `http` or `https`; credentials would cross other people's networks in plain `http`, so that is for loopback only.
+fn url(t: &mut Table<'_>, key: &'static str, example: &str) -> String {
+    let Some((text, span)) = t.required(key, example) else { return String::new() };
+    match reqwest::Url::parse(&text) {
+        Ok(url) if url.scheme() == "https" => {}
+        Ok(url) if url.scheme() == "http" => {
+            let host = url.host_str().unwrap_or_default();
+            let here = host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+            if !here {
+                t.fault(&span, format!("`{key}` sends credentials over plain http to {host}"), format!("write https://, as in {example}"));
+            }
+        }
+        _ => t.fault(&span, format!("`{key}` is \"{text}\""), format!("write an address such as {example}")),
+    }
+    text.trim_end_matches('/').to_owned()
+}
