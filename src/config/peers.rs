@@ -9,9 +9,11 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    server::{Listen, Sip, Transport, address},
+    server::{Sip, address, listener},
     table::{Span, Table, nearest_of},
 };
+
+use crate::shell::net::{Listener, Transport};
 
 /// A codec of the telephone network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub struct Peer {
     /// Its name in routes, events and logs.
     pub name: String,
     /// The listener that speaks to it; none: whichever fits the transport.
-    pub bind: Option<Listen>,
+    pub bind: Option<Listener>,
     /// The address that it is told (Via, Contact, SDP) where it differs from the one bound.
     pub advertised: Option<IpAddr>,
     /// Codecs in order of preference; none on a target: what the trunk leg can bridge untouched, then the rest.
@@ -298,7 +300,7 @@ fn peer(t: &mut Table<'_>, sip: &Sip, names: &mut Names, transport: Option<Trans
         text
     });
     let bind = t.text("bind", "\"udp:192.0.2.1:5060\"").and_then(|(text, span)| {
-        let found = Listen::parse(&text).filter(|one| sip.listen.contains(one));
+        let found = listener(&text).filter(|one| sip.listen.contains(one));
         let all = sip.listen.iter().map(ToString::to_string).collect::<Vec<_>>();
         match found {
             None => {

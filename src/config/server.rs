@@ -1,7 +1,6 @@
 //! The program's own sections: `[sip]`, `[media]`, `[http]`, `[data]`, `[log]`.
 
 use std::{
-    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -9,46 +8,21 @@ use std::{
 };
 
 use super::table::{Span, Table, list};
-use crate::shell::secrets::{self, Secret};
+use crate::shell::{
+    net::{Listener, Transport},
+    secrets::{self, Secret},
+    telemetry::Format,
+};
 
-/// What carries SIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// Datagrams.
-    Udp,
-    /// Streams.
-    Tcp,
-}
-
-/// One address to listen on for SIP, written `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`. Port 0 takes a free one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// Datagrams or streams.
-    pub transport: Transport,
-    /// Where.
-    pub address: SocketAddr,
-}
-
-impl Listen {
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (transport, address) = text.split_once(':')?;
-        let transport = match transport {
-            "udp" => Transport::Udp,
-            "tcp" => Transport::Tcp,
-            _ => return None,
-        };
-        Some(Self { transport, address: address.parse().ok()? })
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let transport = match self.transport {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-        };
-        write!(f, "{transport}:{}", self.address)
-    }
+/// Reads `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`. Port 0 takes a free one.
+pub(super) fn listener(text: &str) -> Option<Listener> {
+    let (transport, address) = text.split_once(':')?;
+    let transport = match transport {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        _ => return None,
+    };
+    Some(Listener { transport, address: address.parse().ok()? })
 }
 
 /// What a call gets that is one too many.
@@ -64,7 +38,7 @@ pub struct Overload {
 #[derive(Clone, Debug)]
 pub struct Sip {
     /// Where to listen.
-    pub listen: Vec<Listen>,
+    pub listen: Vec<Listener>,
     /// The address that peers are told, where it differs from the one bound (NAT); per trunk and target it may differ again.
     pub advertised: Option<IpAddr>,
     /// The answer to a call too many.
@@ -80,10 +54,10 @@ pub struct Sip {
 impl Sip {
     pub(super) fn read(mut t: Table<'_>) -> Self {
         let example = "[\"udp:192.0.2.1:5060\", \"tcp:192.0.2.1:5060\"]";
-        let mut listen: Vec<Listen> = Vec::new();
+        let mut listen: Vec<Listener> = Vec::new();
         let advertised = address(&mut t, "advertised");
         for (text, span) in t.required_texts("listen", example) {
-            match Listen::parse(&text) {
+            match listener(&text) {
                 None => t.fault(
                     &span,
                     format!("`listen` holds \"{text}\""),
@@ -251,15 +225,6 @@ impl Data {
         t.finish();
         Self { directory: directory.join(path), on_journal_failure, start_after_damage }
     }
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// A JSON object a line.
-    Json,
 }
 
 /// `[log]`; the environment variable `OFFHOOK_LOG` goes before `level`.

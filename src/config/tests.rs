@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::shell::net::Transport;
 
 /// The least configuration of the contract, without the parts that need files.
 const LEAST: &str = r#"

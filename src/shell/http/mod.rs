@@ -1,1 +1,65 @@
-//! Being built.
+//! HTTP: the server that people, platforms and monitors ask, and the client that CRMs are asked by.
+//!
+//! The server decides nothing about calls or webhooks: it turns a request into an [`Ask`], hands it to the driver, and turns the answer
+//! into JSON. Every refusal is an RFC 9457 problem with a `hint`.
+
+mod api;
+mod client;
+mod problem;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::event::CallId;
+
+pub use client::{Client, Failed, Reply, Request};
+pub use problem::Problem;
+pub use server::{Error, Options, Server};
+
+/// What the server wants to know or have done.
+#[derive(Debug)]
+pub enum Ask {
+    /// `POST /v1/webhooks/{source}`: the octets as they came, since the signature is over them.
+    Webhook {
+        /// Last part of the address.
+        source: String,
+        /// Header names in lower case, and values.
+        headers: Vec<(String, String)>,
+        /// The body.
+        body: Bytes,
+        /// Status, and for a refusal what is wrong.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `POST /v1/calls/{call_id}/secure`.
+    Secure {
+        /// Which call.
+        call: CallId,
+        /// Start or end.
+        on: bool,
+        /// As given.
+        reason: String,
+        /// What became of it.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `GET /v1/calls`: live ones, then ended ones, newest first.
+    Calls {
+        /// No more than so many.
+        limit: usize,
+        /// A document.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `GET /v1/calls/{call_id}`.
+    Call {
+        /// Which.
+        call: CallId,
+        /// A document, or 404.
+        reply: oneshot::Sender<Answer>,
+    },
+}
+
+/// A document, or why there is none.
+pub type Answer = Result<Value, Problem>;

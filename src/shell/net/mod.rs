@@ -9,7 +9,7 @@ mod udp;
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc,
@@ -41,6 +41,16 @@ pub struct Listener {
     pub transport: Transport,
     /// Where.
     pub address: SocketAddr,
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transport = match self.transport {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        };
+        write!(f, "{transport}:{}", self.address)
+    }
 }
 
 /// What the network brought.
@@ -115,12 +125,9 @@ pub struct Counters {
 
 /// Why the network is not there.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {transport:?} {address}: {source}; see `[sip] listen`: the address must be one of this machine and the port free"
-)]
+#[error("cannot listen on {listener}: {source}; see `[sip] listen`: the address must be one of this machine and the port free")]
 pub struct Error {
-    transport: Transport,
-    address: SocketAddr,
+    listener: Listener,
     source: io::Error,
 }
 
@@ -167,7 +174,7 @@ impl Net {
         let mut net = Self { shared, reports, listeners: Vec::new(), udp: Vec::new(), connections: BTreeMap::new() };
         let accepted = Arc::new(AtomicU64::new(ACCEPTED_FROM));
         for (id, &Listener { transport, address }) in (0_u32..).zip(listeners) {
-            let failed = |source| Error { transport, address, source };
+            let failed = |source| Error { listener: Listener { transport, address }, source };
             let local = match transport {
                 Transport::Udp => {
                     let (socket, sending) = udp::bind(address).map_err(failed)?;

@@ -1,0 +1,218 @@
+//! The routes of the API: a request becomes an [`Ask`], the answer JSON.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Query, Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{Answer, Ask, Problem};
+use crate::{
+    event::CallId,
+    shell::{
+        secrets::Secret,
+        telemetry::{Health, Metrics},
+    },
+};
+
+/// What the handlers share.
+pub(super) struct Shared {
+    pub(super) asks: mpsc::Sender<Ask>,
+    pub(super) tokens: Vec<Secret>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Health,
+}
+
+type Api = State<Arc<Shared>>;
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/calls", get(calls))
+        .route("/v1/calls/{call_id}", get(call))
+        .route("/v1/calls/{call_id}/secure", post(secure))
+        .route("/metrics", get(metrics))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), token));
+    // A webhook is known by its signature, and a load balancer has no token.
+    let open = Router::new().route("/v1/webhooks/{source}", post(webhook)).route("/healthz", get(health));
+    guarded.merge(open).fallback(nowhere).method_not_allowed_fallback(wrong_method).with_state(shared)
+}
+
+async fn token(State(api): Api, request: Request, next: Next) -> Response {
+    if api.tokens.is_empty() {
+        return next.run(request).await;
+    }
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let Some(given) = given.and_then(|v| v.strip_prefix("Bearer ")) else {
+        return Problem::new(401, "no bearer token", "send `Authorization: Bearer TOKEN` with a token of `[http] tokens_file`")
+            .into_response();
+    };
+    // Hashes have one length, so that the time tells nothing of a token's; all are compared, so that it tells nothing of its place.
+    let given = Sha256::digest(given.trim().as_bytes());
+    let known =
+        api.tokens.iter().fold(subtle::Choice::from(0), |known, token| known | given.ct_eq(&Sha256::digest(token.reveal().as_bytes())));
+    if bool::from(known) {
+        next.run(request).await
+    } else {
+        Problem::new(401, "the bearer token is not known", "use a token of `[http] tokens_file`; after a change of the file, restart")
+            .into_response()
+    }
+}
+
+async fn nowhere() -> Problem {
+    Problem::new(404, "nothing is here", "the API is POST /v1/webhooks/SOURCE, /v1/calls, GET /healthz and GET /metrics")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(405, "the method is not for this address", "GET /v1/calls, POST /v1/calls/CALL_ID/secure, POST /v1/webhooks/SOURCE")
+}
+
+/// Hands `ask` to the driver and waits for its answer.
+async fn answer(api: &Shared, ask: impl FnOnce(oneshot::Sender<Answer>) -> Ask) -> Response {
+    let (reply, answered) = oneshot::channel();
+    if api.asks.try_send(ask(reply)).is_err() {
+        return Problem::busy().into_response();
+    }
+    match timeout(ANSWER, answered).await {
+        Ok(Ok(Ok(document))) => axum::Json(document).into_response(),
+        Ok(Ok(Err(problem))) => problem.into_response(),
+        Ok(Err(_)) | Err(_) => Problem::busy().into_response(),
+    }
+}
+
+async fn body(body: Body, most: usize) -> Result<Bytes, Problem> {
+    match timeout(READ, axum::body::to_bytes(body, most)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => {
+            // The limit's error is wrapped; whatever else ends a body is the peer's going away.
+            let over = std::error::Error::source(&error).is_some_and(|e| e.to_string().contains("limit"));
+            Err(if over {
+                Problem::new(
+                    413,
+                    format!("the body has more than {most} octets"),
+                    "send less; a transcript may be sent in several webhooks",
+                )
+            } else {
+                Problem::new(400, "the body ended early", "send the whole body")
+            })
+        }
+        Err(_) => Err(Problem::new(400, format!("the body took longer than {} s", READ.as_secs()), "send the whole body at once")),
+    }
+}
+
+async fn webhook(State(api): Api, Path(source): Path<String>, headers: HeaderMap, content: Body) -> Response {
+    let content = match body(content, WEBHOOK_BYTES_MAX).await {
+        Ok(content) => content,
+        Err(problem) => {
+            api.metrics.webhook("refused");
+            return problem.into_response();
+        }
+    };
+    let headers = headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect();
+    answer(&api, |reply| Ask::Webhook { source, headers, body: content, reply }).await
+}
+
+#[derive(Deserialize)]
+struct Page {
+    limit: Option<usize>,
+}
+
+async fn calls(State(api): Api, page: Result<Query<Page>, axum::extract::rejection::QueryRejection>) -> Response {
+    let limit = match page {
+        Ok(Query(page)) => page.limit.unwrap_or(CALLS_DEFAULT).min(CALLS_MAX),
+        Err(_) => return Problem::new(400, "`limit` is no number", format!("write ?limit=N, at most {CALLS_MAX}")).into_response(),
+    };
+    answer(&api, |reply| Ask::Calls { limit, reply }).await
+}
+
+fn call_id(text: &str) -> Result<CallId, Problem> {
+    text.parse().map_err(|_| {
+        Problem::new(404, "no such call", "a call_id is the UUID that `call.started` and X-Offhook-Call carry; GET /v1/calls lists them")
+    })
+}
+
+async fn call(State(api): Api, Path(id): Path<String>) -> Response {
+    match call_id(&id) {
+        Ok(call) => answer(&api, |reply| Ask::Call { call, reply }).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Secure {
+    action: Action,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    Start,
+    End,
+}
+
+async fn secure(State(api): Api, Path(id): Path<String>, content: Body) -> Response {
+    let call = match call_id(&id) {
+        Ok(call) => call,
+        Err(problem) => return problem.into_response(),
+    };
+    let content = match body(content, SECURE_BYTES_MAX).await {
+        Ok(content) => content,
+        Err(problem) => return problem.into_response(),
+    };
+    let asked: Secure = match serde_json::from_slice(&content) {
+        Ok(asked) => asked,
+        Err(error) => {
+            let hint = r#"send {"action": "start", "reason": "payment"} or {"action": "end"}"#;
+            return Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response();
+        }
+    };
+    let on = matches!(asked.action, Action::Start);
+    answer(&api, |reply| Ask::Secure { call, on, reason: asked.reason, reply }).await
+}
+
+async fn health(State(api): Api) -> Response {
+    let parts = api.health.parts();
+    let failing = parts.iter().filter(|p| !p.ok).map(|p| p.name).collect::<Vec<_>>();
+    if failing.is_empty() {
+        return axum::Json(json!({"ok": true, "parts": parts})).into_response();
+    }
+    let parts = serde_json::to_value(&parts).unwrap_or(Value::Null);
+    Problem::new(503, format!("not well: {}", failing.join(", ")), "each part of `parts` that is not ok says why; the log says more")
+        .with("ok", json!(false))
+        .with("parts", parts)
+        .into_response()
+}
+
+async fn metrics(State(api): Api) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    (StatusCode::OK, [(header::CONTENT_TYPE, kind)], api.metrics.render()).into_response()
+}
+
+/// Longest the driver may take: a secure phase waits for every sink, a webhook for the disk.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Longest a body may take to come.
+const READ: Duration = Duration::from_secs(10);
+/// A webhook's longest body: a transcript of an hour's call is about 100 kB.
+pub(super) const WEBHOOK_BYTES_MAX: usize = 1 << 20;
+/// A switch of the secure phase is a short sentence.
+const SECURE_BYTES_MAX: usize = 4096;
+/// Calls listed where nobody says how many.
+const CALLS_DEFAULT: usize = 100;
+/// Calls listed at most.
+const CALLS_MAX: usize = 1000;

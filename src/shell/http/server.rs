@@ -1,0 +1,151 @@
+//! The HTTP server: its listener, its limits, TLS.
+
+use std::{fs::File, io, io::BufReader, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::{Semaphore, mpsc, watch},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Ask,
+    api::{Shared, router},
+};
+use crate::shell::{
+    secrets::Secret,
+    telemetry::{Health, Metrics},
+};
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Bearer tokens; empty: none is asked for.
+    pub tokens: Vec<Secret>,
+    /// Certificate chain and private key, PEM files.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is not to be had.
+    #[error("cannot listen on {0} for HTTP: {1}; see `[http] listen`: the address must be one of this machine and the port free")]
+    Bind(SocketAddr, io::Error),
+    /// Beyond this machine, everything is encrypted and asks for a token.
+    #[error("{0} is reached from beyond this machine: `[http]` needs `tls` and `tokens_file` there, or a listener on 127.0.0.1")]
+    Open(SocketAddr),
+    /// The certificate or its key cannot be used.
+    #[error("{0}: {1}; `[http] tls` needs cert_file and key_file in PEM, the chain's leaf first, the key belonging to it")]
+    Tls(PathBuf, String),
+}
+
+/// A running server; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    /// The address really bound.
+    pub address: SocketAddr,
+    _stop: watch::Sender<()>,
+}
+
+impl Server {
+    /// Serves as tasks of the current runtime.
+    pub async fn start(options: Options, asks: mpsc::Sender<Ask>, metrics: Arc<Metrics>, health: Health) -> Result<Self, Error> {
+        if !options.listen.ip().is_loopback() && (options.tls.is_none() || options.tokens.is_empty()) {
+            return Err(Error::Open(options.listen));
+        }
+        let tls = options.tls.map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
+        let failed = |e| Error::Bind(options.listen, e);
+        let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let router = router(Arc::new(Shared { asks, tokens: options.tokens, metrics, health }));
+        let (stop, mut stopped) = watch::channel(());
+        tokio::spawn(async move {
+            let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+            loop {
+                let Ok(permit) = free.clone().acquire_owned().await else { return };
+                let stream = tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => stream,
+                        Err(error) => {
+                            tracing::warn!(%error, "accepting an HTTP connection; see `ulimit -n`");
+                            tokio::time::sleep(ACCEPT_PAUSE).await;
+                            continue;
+                        }
+                    },
+                    _ = stopped.changed() => return,
+                };
+                let _ = stream.set_nodelay(true);
+                let (router, tls, mut stopped) = (router.clone(), tls.clone(), stopped.clone());
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    let serve = async {
+                        match tls {
+                            None => connection(stream, router).await,
+                            Some(tls) => {
+                                if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await {
+                                    connection(stream, router).await;
+                                }
+                            }
+                        }
+                    };
+                    tokio::select! {
+                        () = serve => {}
+                        _ = stopped.changed() => {}
+                    }
+                });
+            }
+        });
+        Ok(Self { address, _stop: stop })
+    }
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: axum::Router) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Also how long a connection may wait between two requests.
+        .header_read_timeout(HEADERS_READ)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an HTTP connection ended");
+    }
+}
+
+fn acceptor(certificate: PathBuf, key: PathBuf) -> Result<TlsAcceptor, Error> {
+    let open = |path: &PathBuf| File::open(path).map(BufReader::new).map_err(|e| Error::Tls(path.clone(), e.to_string()));
+    let chain = rustls_pemfile::certs(&mut open(&certificate)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| Error::Tls(certificate.clone(), e.to_string()))?;
+    let secret = rustls_pemfile::private_key(&mut open(&key)?)
+        .map_err(|e| Error::Tls(key.clone(), e.to_string()))?
+        .ok_or_else(|| Error::Tls(key.clone(), "no private key in it".into()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|b| b.with_no_client_auth().with_single_cert(chain, secret))
+        .map_err(|e| Error::Tls(certificate, e.to_string()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// HTTP connections at a time; the next one waits in the kernel's queue.
+const CONNECTIONS_MAX: usize = 1024;
+/// After a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Longest a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longest a request's headers may take to come.
+const HEADERS_READ: Duration = Duration::from_secs(30);
+/// Headers a request may have; a signed webhook behind two proxies has about thirty.
+const HEADERS_MAX: usize = 100;

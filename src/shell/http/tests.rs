@@ -1,0 +1,151 @@
+//! The server over real sockets, asked by the client of the same room.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::shell::{
+    clock::Clock,
+    secrets::Secret,
+    telemetry::{Health, Metrics},
+};
+
+struct World {
+    server: Server,
+    client: Client,
+    asks: mpsc::Receiver<Ask>,
+    health: Health,
+}
+
+async fn world(tokens: &[&str]) -> World {
+    let (to_driver, asks) = mpsc::channel(1);
+    let health = Health::new(Clock::new());
+    let tokens = tokens.iter().map(|t| Secret::new((*t).into())).collect();
+    let options = Options { listen: "127.0.0.1:0".parse().expect("an address"), tokens, tls: None };
+    let server = Server::start(options, to_driver, Arc::new(Metrics::new()), health.clone()).await.expect("started");
+    World { server, client: Client::new(Duration::from_secs(20)).expect("a client"), asks, health }
+}
+
+impl World {
+    async fn send(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> (u16, Value) {
+        let headers = token.map(|t| ("authorization".to_owned(), format!("Bearer {t}"))).into_iter().collect();
+        let url = format!("http://{}{path}", self.server.address);
+        let reply = self.client.send(Request { method: method.into(), url, headers, body: body.into() }).await.expect("an answer");
+        let document = serde_json::from_slice(&reply.body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&reply.body)));
+        if reply.status >= 400 {
+            assert!(reply.headers.contains(&("content-type".into(), "application/problem+json".into())), "{:?}", reply.headers);
+            assert_eq!(document["status"], reply.status);
+            assert!(!document["hint"].as_str().expect("a hint").is_empty());
+        }
+        (reply.status, document)
+    }
+}
+
+const CALL: &str = "01960000-0000-7000-8000-000000000001";
+
+#[tokio::test]
+async fn refusals_are_problems_with_a_hint() {
+    let world = world(&[]).await;
+    for (method, path, body, status) in [
+        ("GET", "/", "", 404),
+        ("GET", "/v1/webhooks/platform", "", 405),
+        ("GET", "/v1/calls/not-a-uuid", "", 404),
+        ("GET", "/v1/calls?limit=many", "", 400),
+        ("POST", &format!("/v1/calls/{CALL}/secure"), "{\"action\": \"pause\"}", 400),
+        ("POST", &format!("/v1/calls/{CALL}/secure"), &" ".repeat(5000), 413),
+    ] {
+        assert_eq!(world.send(method, path, None, body.as_bytes()).await.0, status, "{method} {path}");
+    }
+    let big = vec![b'x'; super::api::WEBHOOK_BYTES_MAX + 1];
+    assert_eq!(world.send("POST", "/v1/webhooks/platform", None, &big).await.0, 413);
+}
+
+#[tokio::test]
+async fn a_token_opens_the_api_and_nothing_else_does() {
+    let world = world(&["a-token-of-sixteen", "another-token-of-it"]).await;
+    for (path, token, status) in [
+        ("/metrics", None, 401),
+        ("/metrics", Some("a-token-of-sixtee"), 401),
+        ("/metrics", Some("another-token-of-it"), 200),
+        ("/v1/calls", None, 401),
+        ("/healthz", None, 200),
+    ] {
+        assert_eq!(world.send("GET", path, token, b"").await.0, status, "{path} {token:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_failing_part_is_named() {
+    let world = world(&[]).await;
+    assert_eq!(world.send("GET", "/healthz", None, b"").await.0, 200);
+    world.health.say("journal", Err("no space left on device".into()));
+    let (status, document) = world.send("GET", "/healthz", None, b"").await;
+    assert_eq!(status, 503);
+    assert_eq!(document["parts"], json!([{"name": "journal", "ok": false, "why": "no space left on device"}]));
+}
+
+#[tokio::test]
+async fn a_webhook_arrives_octet_by_octet_and_its_answer_goes_back() {
+    let mut world = world(&[]).await;
+    let mut asks = std::mem::replace(&mut world.asks, mpsc::channel(1).1);
+    let driver = tokio::spawn(async move {
+        let Some(Ask::Webhook { source, headers, body, reply }) = asks.recv().await else { panic!("a webhook") };
+        assert_eq!((source.as_str(), &body[..]), ("platform", &b"{ \"id\":1 }"[..]));
+        assert!(headers.iter().any(|(name, _)| name == "host"));
+        reply.send(Err(Problem::new(401, "the signature does not fit", "sign with the key of secret_file"))).expect("somebody waits");
+        let Some(Ask::Secure { on: true, reason, reply, .. }) = asks.recv().await else { panic!("a phase") };
+        reply.send(Ok(json!({"media_from_ms": 9000, "reason": reason}))).expect("somebody waits");
+    });
+    let (status, document) = world.send("POST", "/v1/webhooks/platform", None, b"{ \"id\":1 }").await;
+    assert_eq!((status, &document["detail"]), (401, &json!("the signature does not fit")));
+    let body = br#"{"action": "start", "reason": "payment"}"#;
+    let (status, document) = world.send("POST", &format!("/v1/calls/{CALL}/secure"), None, body).await;
+    assert_eq!((status, document), (200, json!({"media_from_ms": 9000, "reason": "payment"})));
+    driver.await.expect("the driver saw both");
+    // It is gone now: nothing waits for it.
+    assert_eq!(world.send("GET", "/v1/calls", None, b"").await.0, 503);
+}
+
+#[tokio::test]
+async fn beyond_loopback_it_takes_tls_and_tokens() {
+    let start = |tls, tokens: Vec<Secret>| {
+        let options = Options { listen: "0.0.0.0:0".parse().expect("an address"), tokens, tls };
+        Server::start(options, mpsc::channel(1).0, Arc::new(Metrics::new()), Health::new(Clock::new()))
+    };
+    let token = || vec![Secret::new("a-token-of-sixteen".into())];
+    assert!(matches!(start(None, token()).await, Err(Error::Open(_))));
+    let scratch = crate::shell::files::tests::Scratch::new("tls");
+    let (certificate, key) = (scratch.0.join("cert.pem"), scratch.0.join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, "no key").expect("written");
+    assert!(matches!(start(Some((certificate.clone(), key.clone())), token()).await, Err(Error::Tls(..))));
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    assert!(matches!(start(Some((certificate.clone(), key.clone())), Vec::new()).await, Err(Error::Open(_))));
+    let server = start(Some((certificate, key)), token()).await.expect("started");
+    // Plain HTTP gets nothing out of it.
+    let client = Client::new(Duration::from_secs(5)).expect("a client");
+    let url = format!("http://127.0.0.1:{}/healthz", server.address.port());
+    assert!(client.send(Request { method: "GET".into(), url, headers: Vec::new(), body: Vec::new() }).await.is_err());
+    let authority = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).expect("a certificate");
+    let trusting = reqwest::Client::builder().tls_certs_only([authority]).build().expect("a client");
+    let url = format!("https://localhost:{}/healthz", server.address.port());
+    assert_eq!(trusting.get(url).send().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
+async fn the_client_knows_whether_a_request_may_have_been_sent() {
+    let client = Client::new(Duration::from_millis(300)).expect("a client");
+    let send = |address: std::net::SocketAddr| {
+        client.send(Request { method: "POST".into(), url: format!("http://{address}/"), headers: Vec::new(), body: b"x".to_vec() })
+    };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let failed = send(address).await.expect_err("it never answers");
+    assert!(failed.maybe_sent, "{failed}");
+    drop(listener);
+    let failed = send(address).await.expect_err("nobody is there");
+    assert!(!failed.maybe_sent, "{failed}");
+}
