@@ -1,1 +1,18 @@
-//! Being built.
+//! The journal's form: entries into octets and back, batch by batch, and what a segment is worth after a crash.
+//!
+//! A journal is a row of segments, each a header and then frames. A frame is one [`Entry`]: a skeleton (kind, time, ids, hash of the body)
+//! and a body, checksummed apart (CRC-32C), so that a body may one day be encrypted or erased without touching the rest. Frames are
+//! written in batches, one sync a batch; each frame says which batch it belongs to and whether it ends it, and so a torn tail (the last
+//! batch, never acknowledged) can be told from damage (a batch with a later one behind it).
+//!
+//! Octets come in, octets go out; `shell::disk` writes and syncs them.
+
+mod entry;
+mod frame;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+pub use entry::{Entry, EntryKind, Position};
+pub use frame::{Decoded, ENTRY_BYTES_MAX, Fault, HEADER_BYTES, decode, encode_batch, read_header, write_header};
+pub use scan::{End, Scan, scan};

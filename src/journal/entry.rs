@@ -1,0 +1,99 @@
+//! What stands in the journal, and where.
+
+use std::{fmt, str::FromStr};
+
+use crate::time::Wall;
+
+/// A place in the journal: a segment and an offset in it. Segment numbers are never used again. Written `SEGMENT:OFFSET`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// From 1; 0 is before everything.
+    pub segment: u64,
+    /// Octets from the start of the segment.
+    pub offset: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.segment, self.offset)
+    }
+}
+
+/// Not a position.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no position in the journal: expected SEGMENT:OFFSET, such as 3:4096")]
+pub struct NoPosition(String);
+
+impl FromStr for Position {
+    type Err = NoPosition;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = || {
+            let (segment, offset) = text.split_once(':')?;
+            Some(Self { segment: segment.parse().ok()?, offset: offset.parse().ok()? })
+        };
+        read().ok_or_else(|| NoPosition(text.to_owned()))
+    }
+}
+
+/// What an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntryKind {
+    /// What happened on a call: a CloudEvent.
+    Event,
+    /// A webhook whose signature was good.
+    Webhook,
+    /// A request to a CRM that is about to be sent.
+    Attempt,
+    /// What the CRM answered, or that nothing came back.
+    Answer,
+    /// A write that waits for a person, or a person's decision on it.
+    Review,
+    /// Something that an operator has to know.
+    Alarm,
+    /// Of a later version: kept, not understood.
+    Other(u8),
+}
+
+impl EntryKind {
+    const NAMED: [(Self, u8, &'static str); 6] = [
+        (Self::Event, 1, "event"),
+        (Self::Webhook, 2, "webhook"),
+        (Self::Attempt, 3, "attempt"),
+        (Self::Answer, 4, "answer"),
+        (Self::Review, 5, "review"),
+        (Self::Alarm, 6, "alarm"),
+    ];
+
+    /// Its octet in a frame.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Other(code) => code,
+            named => Self::NAMED.iter().find(|(kind, ..)| *kind == named).map_or(0, |(_, code, _)| *code),
+        }
+    }
+
+    /// From a frame's octet.
+    pub fn from_code(code: u8) -> Self {
+        Self::NAMED.iter().find(|(_, c, _)| *c == code).map_or(Self::Other(code), |(kind, ..)| *kind)
+    }
+
+    /// The contract's word.
+    pub fn name(self) -> &'static str {
+        Self::NAMED.iter().find(|(kind, ..)| *kind == self).map_or("other", |(.., name)| name)
+    }
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is about.
+    pub kind: EntryKind,
+    /// When, by the wall clock.
+    pub time: Wall,
+    /// What makes it the same entry wherever it turns up again, such as an event's id. At most 255 octets; the rest is cut.
+    pub id: String,
+    /// What it belongs to: a call id as far as it was known. At most 255 octets; the rest is cut.
+    pub key: String,
+    /// Its content, most often JSON.
+    pub body: Vec<u8>,
+}

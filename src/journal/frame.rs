@@ -1,0 +1,178 @@
+//! One entry as octets, little-endian:
+//!
+//! | octets | |
+//! |---|---|
+//! | 1 | version, 1 |
+//! | 1 | kind |
+//! | 1 | flags: 1 = ends its batch |
+//! | 1 | 0 |
+//! | 4 | batch, counted within the segment from 1 |
+//! | 4 | length of the skeleton |
+//! | 4 | length of the body |
+//! | 4 | CRC-32C of all of the above and of the skeleton |
+//! | n | skeleton: time in µs (8), key of the body (4, 0 = in the clear), SHA-256 of the body (32), id and key, each with a length octet |
+//! | 4 | CRC-32C of the body |
+//! | n | body |
+
+use sha2::{Digest, Sha256};
+
+use super::entry::{Entry, EntryKind};
+use crate::time::Wall;
+
+/// Why octets are no frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// They end before the frame does.
+    #[error("the frame is cut short")]
+    Short,
+    /// A version that this program does not know.
+    #[error("the frame has version {0}; this program reads version 1: use the program that wrote it, or a later one")]
+    Version(u8),
+    /// A length that no writer of ours writes.
+    #[error("the frame's lengths make no sense")]
+    Length,
+    /// The first checksum does not fit.
+    #[error("the skeleton's checksum does not fit")]
+    Skeleton,
+    /// The second one does not.
+    #[error("the body's checksum does not fit")]
+    Body,
+}
+
+/// A frame read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// What it holds.
+    pub entry: Entry,
+    /// Its batch.
+    pub batch: u32,
+    /// Whether it is the last of its batch.
+    pub ends_batch: bool,
+    /// Octets it takes.
+    pub length: usize,
+}
+
+/// The header of a segment.
+pub fn write_header(segment: u64) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let (text, sum) = header.split_at_mut(HEADER_BYTES - 4);
+    for (to, from) in text.iter_mut().zip(MAGIC.iter().chain(&segment.to_le_bytes())) {
+        *to = *from;
+    }
+    sum.copy_from_slice(&crc32c::crc32c(text).to_le_bytes());
+    header
+}
+
+/// The number in a segment's header; none where it is not one.
+pub fn read_header(octets: &[u8]) -> Option<u64> {
+    let header = octets.get(..HEADER_BYTES)?;
+    let number = u64::from_le_bytes(header.get(MAGIC.len()..MAGIC.len() + 8)?.try_into().ok()?);
+    (header == write_header(number)).then_some(number)
+}
+
+/// Appends the frames of `entries` to `out` as batch number `batch`. Returns where each begins, counted from the start of `out`.
+pub fn encode_batch(entries: &[Entry], batch: u32, out: &mut Vec<u8>) -> Vec<usize> {
+    let last = entries.len().saturating_sub(1);
+    let encode = |(at, entry): (usize, &Entry)| {
+        let begin = out.len();
+        let mut skeleton = Vec::with_capacity(SKELETON_BYTES_MIN + entry.id.len() + entry.key.len());
+        skeleton.extend_from_slice(&entry.time.as_micros().to_le_bytes());
+        skeleton.extend_from_slice(&IN_THE_CLEAR.to_le_bytes());
+        skeleton.extend_from_slice(&Sha256::digest(&entry.body));
+        for text in [&entry.id, &entry.key] {
+            let text = cut(text);
+            skeleton.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+            skeleton.extend_from_slice(text.as_bytes());
+        }
+        let body = entry.body.get(..ENTRY_BYTES_MAX).unwrap_or(&entry.body);
+        out.extend_from_slice(&[VERSION, entry.kind.code(), u8::from(at == last), 0]);
+        out.extend_from_slice(&batch.to_le_bytes());
+        out.extend_from_slice(&length(&skeleton));
+        out.extend_from_slice(&length(body));
+        let sum = crc32c::crc32c(out.get(begin..).unwrap_or_default());
+        out.extend_from_slice(&crc32c::crc32c_append(sum, &skeleton).to_le_bytes());
+        out.extend_from_slice(&skeleton);
+        out.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
+        out.extend_from_slice(body);
+        begin
+    };
+    entries.iter().enumerate().map(encode).collect()
+}
+
+fn length(octets: &[u8]) -> [u8; 4] {
+    u32::try_from(octets.len()).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// The longest start of `text` that a length octet can tell.
+fn cut(text: &str) -> &str {
+    let end = (0..=text.len().min(255)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
+}
+
+/// Reads the frame at the start of `octets`.
+pub fn decode(octets: &[u8]) -> Result<Decoded, Fault> {
+    let mut rest = octets;
+    let head = take(&mut rest, FRAME_HEAD_BYTES - 4)?;
+    let mut fields = head;
+    let [version, kind, flags, _] = array(&mut fields)?;
+    if version != VERSION {
+        return Err(Fault::Version(version));
+    }
+    let batch = u32::from_le_bytes(array(&mut fields)?);
+    let skeleton_length = size(u32::from_le_bytes(array(&mut fields)?), SKELETON_BYTES_MAX)?;
+    let body_length = size(u32::from_le_bytes(array(&mut fields)?), ENTRY_BYTES_MAX)?;
+    let sum = u32::from_le_bytes(array(&mut rest)?);
+    let skeleton = take(&mut rest, skeleton_length)?;
+    if crc32c::crc32c_append(crc32c::crc32c(head), skeleton) != sum {
+        return Err(Fault::Skeleton);
+    }
+    let body_sum = u32::from_le_bytes(array(&mut rest)?);
+    let body = take(&mut rest, body_length)?;
+    if crc32c::crc32c(body) != body_sum {
+        return Err(Fault::Body);
+    }
+    let mut fields = skeleton;
+    let time = Wall::from_micros(i64::from_le_bytes(array(&mut fields)?));
+    let _key_and_hash = take(&mut fields, 4 + 32)?;
+    let (id, key) = (text(&mut fields)?, text(&mut fields)?);
+    Ok(Decoded {
+        entry: Entry { kind: EntryKind::from_code(kind), time, id, key, body: body.to_vec() },
+        batch,
+        ends_batch: flags & 1 == 1,
+        length: octets.len().saturating_sub(rest.len()),
+    })
+}
+
+fn size(length: u32, most: usize) -> Result<usize, Fault> {
+    usize::try_from(length).ok().filter(|l| *l <= most).ok_or(Fault::Length)
+}
+
+fn take<'o>(rest: &mut &'o [u8], length: usize) -> Result<&'o [u8], Fault> {
+    let (taken, left) = rest.split_at_checked(length).ok_or(Fault::Short)?;
+    *rest = left;
+    Ok(taken)
+}
+
+fn array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Fault> {
+    take(rest, N)?.try_into().map_err(|_| Fault::Short)
+}
+
+fn text(rest: &mut &[u8]) -> Result<String, Fault> {
+    let [length] = array(rest)?;
+    Ok(String::from_utf8_lossy(take(rest, usize::from(length))?).into_owned())
+}
+
+const VERSION: u8 = 1;
+/// Begins each segment.
+const MAGIC: &[u8; 8] = b"offhookJ";
+/// Octets of a segment's header: magic, number, checksum.
+pub const HEADER_BYTES: usize = 20;
+/// Octets of a frame before its skeleton.
+const FRAME_HEAD_BYTES: usize = 20;
+/// Time, key of the body, hash, two length octets.
+const SKELETON_BYTES_MIN: usize = 8 + 4 + 32 + 2;
+const SKELETON_BYTES_MAX: usize = SKELETON_BYTES_MIN + 2 * 255;
+/// Longest body: the longest webhook that is taken (1 MiB), and its headers.
+pub const ENTRY_BYTES_MAX: usize = 2 << 20;
+/// Key id of a body that is not encrypted.
+const IN_THE_CLEAR: u32 = 0;

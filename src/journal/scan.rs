@@ -1,0 +1,93 @@
+//! What a segment is worth: whole, torn at its end, or damaged.
+
+use super::{
+    entry::Position,
+    frame::{Decoded, Fault, HEADER_BYTES, decode, read_header},
+};
+use crate::time::Wall;
+
+/// How a segment ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With its last frame.
+    Whole,
+    /// In a batch that was never acknowledged: what lies behind `offset` may be cut off.
+    Torn {
+        /// End of the last good frame's batch.
+        offset: u64,
+        /// What is wrong there.
+        why: Fault,
+    },
+    /// In a batch that had been acknowledged, since a later one stands behind it: the disk has lost something.
+    Damaged {
+        /// Where.
+        offset: u64,
+        /// What is wrong there.
+        why: String,
+    },
+}
+
+/// The outcome of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// How it ends.
+    pub end: End,
+    /// Good frames before that.
+    pub entries: u64,
+    /// Latest stamp among them.
+    pub last_time: Option<Wall>,
+    /// End of the last good frame.
+    pub length: u64,
+}
+
+/// Reads all of a segment and hands each entry to `each`. `last`: whether it is the journal's last segment; any other one was whole when the
+/// next was begun, so that a fault in it is damage.
+pub fn scan(segment: u64, octets: &[u8], last: bool, mut each: impl FnMut(Position, Decoded)) -> Scan {
+    let mut found = Scan { end: End::Whole, entries: 0, last_time: None, length: 0 };
+    if read_header(octets) != Some(segment) {
+        // The header is synced before the first batch is written.
+        found.end = if last && octets.len() <= HEADER_BYTES {
+            End::Torn { offset: 0, why: Fault::Short }
+        } else {
+            End::Damaged { offset: 0, why: format!("no header of segment {segment}") }
+        };
+        return found;
+    }
+    let mut at = HEADER_BYTES;
+    found.length = length(at);
+    let mut batch = 0_u32;
+    let mut ended = true;
+    while let Some(rest) = octets.get(at..).filter(|r| !r.is_empty()) {
+        match decode(rest) {
+            Ok(frame) => {
+                let position = Position { segment, offset: length(at) };
+                at = at.saturating_add(frame.length);
+                found.entries = found.entries.saturating_add(1);
+                found.length = length(at);
+                found.last_time = found.last_time.max(Some(frame.entry.time));
+                (batch, ended) = (frame.batch, frame.ends_batch);
+                each(position, frame);
+            }
+            Err(why) => {
+                let broken = if ended { batch.saturating_add(1) } else { batch };
+                found.end = if !last || later_batch(rest, broken) {
+                    End::Damaged { offset: length(at), why: why.to_string() }
+                } else {
+                    End::Torn { offset: length(at), why }
+                };
+                return found;
+            }
+        }
+    }
+    found
+}
+
+/// Whether a good frame of a batch behind `broken` stands anywhere in `octets`.
+fn later_batch(octets: &[u8], broken: u32) -> bool {
+    (1..octets.len())
+        .any(|at| octets.get(at..).is_some_and(|rest| rest.first() == Some(&1) && decode(rest).is_ok_and(|f| f.batch > broken)))
+}
+
+fn length(at: usize) -> u64 {
+    u64::try_from(at).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,149 @@
+//! Reads what is durable, in order, batch by batch, across segments.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{SEGMENT, Shared, path, segments};
+use crate::journal::{ENTRY_BYTES_MAX, Entry, Fault, HEADER_BYTES, Position, decode};
+
+/// Entries read at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Each with where it stands.
+    pub entries: Vec<(Position, Entry)>,
+    /// Where to go on: what is committed together with what the entries caused.
+    pub next: Position,
+}
+
+/// What was durable cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Damaged {
+    /// The content is not what was written.
+    #[error("journal {path} is damaged at octet {offset}: {why}; run `offhook journal verify`")]
+    Content {
+        /// The segment.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// How.
+        why: Fault,
+    },
+    /// The operating system refused.
+    #[error("journal {0}: {1}")]
+    Io(PathBuf, io::Error),
+}
+
+/// A reader.
+#[derive(Debug)]
+pub struct Tail {
+    directory: PathBuf,
+    at: Position,
+    /// None: nobody writes, and all that is there counts.
+    shared: Option<Arc<Shared>>,
+    open: Option<(u64, File)>,
+    buffer: Vec<u8>,
+}
+
+impl Tail {
+    pub(super) fn new(directory: PathBuf, from: Position, shared: Option<Arc<Shared>>) -> Self {
+        Self { directory, at: from, shared, open: None, buffer: Vec::new() }
+    }
+
+    /// Where the next batch begins.
+    pub fn position(&self) -> Position {
+        self.at
+    }
+
+    /// The next entries, `most` at most; none where everything durable was read.
+    pub fn next_batch(&mut self, most: usize) -> Result<Option<Batch>, Damaged> {
+        loop {
+            let watermark = self.shared.as_ref().map(|s| s.watermark());
+            if watermark.is_some_and(|w| self.at >= w) {
+                return Ok(None);
+            }
+            let directory = self.directory.clone();
+            let failed = move |e| Damaged::Io(directory.clone(), e);
+            if !self.open(self.at.segment).map_err(&failed)? {
+                // Cut off whole, or set aside: the next one goes on.
+                if !self.step().map_err(&failed)? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            self.at.offset = self.at.offset.max(u64::try_from(HEADER_BYTES).unwrap_or(0));
+            let Some((_, file)) = &self.open else { return Ok(None) };
+            let end = match watermark {
+                Some(w) if w.segment == self.at.segment => w.offset,
+                _ => file.metadata().map_err(&failed)?.len(),
+            };
+            if self.at.offset >= end {
+                if !self.step().map_err(&failed)? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let batch = read(file, &path(&self.directory, self.at.segment), self.at, end, most, &mut self.buffer)?;
+            if batch.entries.is_empty() {
+                // Only without a watermark: the writer is in the middle of a frame, or died there.
+                return Ok(None);
+            }
+            self.at = batch.next;
+            return Ok(Some(batch));
+        }
+    }
+
+    fn open(&mut self, segment: u64) -> io::Result<bool> {
+        if self.open.as_ref().is_some_and(|(open, _)| *open == segment) {
+            return Ok(true);
+        }
+        match File::open(path(&self.directory, segment)) {
+            Ok(file) => self.open = Some((segment, file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// On to the next segment that is there.
+    fn step(&mut self) -> io::Result<bool> {
+        let next = segments(&self.directory, SEGMENT)?.into_iter().find(|n| *n > self.at.segment);
+        if let Some(segment) = next {
+            self.at = Position { segment, offset: 0 };
+        }
+        Ok(next.is_some())
+    }
+}
+
+fn read(file: &File, path: &Path, at: Position, end: u64, most: usize, buffer: &mut Vec<u8>) -> Result<Batch, Damaged> {
+    let left = usize::try_from(end.saturating_sub(at.offset)).unwrap_or(usize::MAX);
+    let mut batch = Batch { entries: Vec::new(), next: at };
+    for chunk in [CHUNK_BYTES, CHUNK_BYTES + ENTRY_BYTES_MAX] {
+        buffer.resize(left.min(chunk), 0);
+        file.read_exact_at(buffer, at.offset).map_err(|e| Damaged::Io(path.to_owned(), e))?;
+        let mut rest = buffer.as_slice();
+        while batch.entries.len() < most && !rest.is_empty() {
+            match decode(rest) {
+                Ok(frame) => {
+                    batch.entries.push((batch.next, frame.entry));
+                    batch.next.offset = batch.next.offset.saturating_add(u64::try_from(frame.length).unwrap_or(0));
+                    rest = rest.get(frame.length..).unwrap_or_default();
+                }
+                // The chunk ends in the middle of a frame.
+                Err(Fault::Short) => break,
+                Err(why) => return Err(Damaged::Content { path: path.to_owned(), offset: batch.next.offset, why }),
+            }
+        }
+        if !batch.entries.is_empty() || buffer.len() == left {
+            break;
+        }
+    }
+    Ok(batch)
+}
+
+/// Octets read at once: some hundred entries.
+const CHUNK_BYTES: usize = 1 << 20;

@@ -1,0 +1,161 @@
+use std::{
+    fs,
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
+
+use super::*;
+use crate::{
+    journal::{Entry, EntryKind},
+    shell::files::tests::Scratch,
+};
+
+fn entry(n: usize) -> Entry {
+    Entry { kind: EntryKind::Event, time: Wall::from_millis(1000), id: n.to_string(), key: "call".into(), body: vec![b'x'; 300] }
+}
+
+type Notices = Arc<Mutex<Vec<Notice>>>;
+
+fn open(scratch: &Scratch, from: Position) -> (Journal, Recovery, Notices) {
+    let notices = Notices::default();
+    let seen = notices.clone();
+    let notify = Box::new(move |notice| seen.lock().expect("unpoisoned").push(notice));
+    let options = Options { directory: scratch.0.clone(), from, start_after_damage: true, notify };
+    let (journal, recovery) = Journal::open(options).expect("opened");
+    (journal, recovery, notices)
+}
+
+/// Appends so many and waits for the last.
+fn append(lane: &Lane, numbers: std::ops::Range<usize>) -> Vec<Result<Position, String>> {
+    let (done, answers) = mpsc::channel();
+    let mut refused = 0;
+    for n in numbers.clone() {
+        let done = done.clone();
+        if lane.append(entry(n), move |result| done.send(result).expect("waited for")).is_err() {
+            refused += 1;
+        }
+    }
+    (0..numbers.len() - refused).map(|_| answers.recv_timeout(Duration::from_secs(20)).expect("an answer")).collect()
+}
+
+fn all(tail: &mut Tail) -> Vec<usize> {
+    let mut read = Vec::new();
+    while let Some(batch) = tail.next_batch(7).expect("readable") {
+        read.extend(batch.entries.iter().map(|(_, e)| e.id.parse::<usize>().expect("a number")));
+    }
+    read
+}
+
+#[test]
+fn what_was_acknowledged_is_read_in_order_and_across_restarts() {
+    let scratch = Scratch::new("journal");
+    let (journal, recovery, _) = open(&scratch, Position::default());
+    assert_eq!(recovery, Recovery::default());
+    let positions = append(&journal.lane(100), 0..50);
+    assert!(positions.iter().all(Result::is_ok));
+    assert_eq!((journal.appends(), all(&mut journal.tail(Position::default()))), (50, (0..50).collect::<Vec<_>>()));
+    drop(journal);
+
+    let (journal, recovery, _) = open(&scratch, Position::default());
+    assert_eq!((recovery.entries, recovery.last_time, recovery.torn), (50, Some(Wall::from_millis(1000)), None));
+    let mut tail = journal.tail(positions[48].clone().expect("a position"));
+    assert_eq!(all(&mut tail), [48, 49]);
+    append(&journal.lane(100), 50..60);
+    assert_eq!(all(&mut tail), (50..60).collect::<Vec<_>>(), "the tail goes on in the new segment");
+    assert_eq!(tail.position(), journal.watermark());
+}
+
+#[test]
+fn a_lane_holds_so_many_and_no_more() {
+    let scratch = Scratch::new("lane");
+    let (journal, ..) = open(&scratch, Position::default());
+    let lane = journal.lane(2);
+    let (hold, held) = mpsc::channel::<()>();
+    // The writer is held up in the first entry's callback.
+    let (reached, there) = mpsc::channel();
+    let wait = move |_| {
+        reached.send(()).expect("waited for");
+        let _ = held.recv_timeout(Duration::from_secs(20));
+    };
+    journal.lane(1).append(entry(0), wait).expect("taken");
+    there.recv_timeout(Duration::from_secs(20)).expect("the writer is there");
+    assert!(lane.append(entry(1), |_| {}).is_ok());
+    assert!(lane.append(entry(2), |_| {}).is_ok());
+    assert_eq!(lane.append(entry(3), |_| {}), Err(Refused::Full(2)));
+    assert!(journal.lane(1).append(entry(4), |_| {}).is_ok(), "another lane has room of its own");
+    drop(hold);
+    journal.close();
+    assert_eq!(lane.waiting(), 0, "written at the end");
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_and_reported() {
+    let scratch = Scratch::new("torn");
+    let (journal, ..) = open(&scratch, Position::default());
+    append(&journal.lane(100), 0..5);
+    let end = journal.watermark();
+    drop(journal);
+    let segment = path(&scratch.0, end.segment);
+    let mut octets = fs::read(&segment).expect("read");
+    octets.extend_from_slice(&[1, 1, 1, 0, 9, 9]);
+    fs::write(&segment, octets).expect("written");
+    let (journal, recovery, _) = open(&scratch, Position::default());
+    assert_eq!(recovery.torn, Some(Torn { position: end, octets: 6 }));
+    assert_eq!(all(&mut journal.tail(Position::default())), [0, 1, 2, 3, 4]);
+    assert!(verify(&scratch.0).expect("verified").iter().all(|v| v.end == End::Whole));
+}
+
+#[test]
+fn a_damaged_segment_is_set_aside_and_its_number_not_used_again() {
+    let scratch = Scratch::new("damage");
+    let (journal, ..) = open(&scratch, Position::default());
+    let lane = journal.lane(100);
+    append(&lane, 0..3);
+    append(&lane, 3..5);
+    let damaged = journal.watermark().segment;
+    drop(journal);
+    let segment = path(&scratch.0, damaged);
+    let mut octets = fs::read(&segment).expect("read");
+    octets[100] ^= 0xFF;
+    fs::write(&segment, octets).expect("written");
+    let refused = Journal::open(Options {
+        directory: scratch.0.clone(),
+        from: Position::default(),
+        start_after_damage: false,
+        notify: Box::new(|_| {}),
+    });
+    assert!(matches!(refused, Err(Error::Damaged { .. })));
+    let (journal, recovery, _) = open(&scratch, Position::default());
+    assert_eq!(recovery.set_aside.len(), 1);
+    assert!(journal.watermark().segment > damaged);
+    append(&journal.lane(100), 5..6);
+    assert_eq!(all(&mut journal.tail(Position::default())), [5]);
+    drop(journal);
+    let (journal, ..) = open(&scratch, Position { segment: 900, offset: 20 });
+    assert!(journal.watermark().segment > 900, "above the store's position");
+}
+
+#[test]
+fn a_failed_sync_closes_the_journal_until_a_new_segment_can_be_written() {
+    let scratch = Scratch::new("sync");
+    let (journal, _, notices) = open(&scratch, Position::default());
+    let lane = journal.lane(100);
+    append(&lane, 0..2);
+    journal.fail_sync(true);
+    assert!(append(&lane, 2..4).iter().all(Result::is_err));
+    assert!(journal.closed().is_some());
+    assert!(matches!(lane.append(entry(9), |_| {}), Err(Refused::Closed(_))));
+    journal.fail_sync(false);
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    while journal.closed().is_some() {
+        assert!(std::time::Instant::now() < until, "it opens again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    append(&lane, 4..6);
+    assert_eq!(all(&mut journal.tail(Position::default())), [0, 1, 4, 5], "what was refused is not there");
+    let words = notices.lock().expect("unpoisoned").iter().filter(|n| !matches!(n, Notice::Durable(_))).cloned().collect::<Vec<_>>();
+    assert!(matches!(words.as_slice(), [Notice::Closed(_), Notice::Opened]), "{words:?}");
+    drop(journal);
+    let (_, recovery, _) = open(&scratch, Position::default());
+    assert_eq!((recovery.entries, recovery.set_aside), (4, Vec::new()));
+}
