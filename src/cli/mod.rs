@@ -29,6 +29,8 @@ enum Command {
     Serve(serve::Args),
     /// Name every fault of a configuration and of the machine, with what to do.
     Check(check::Args),
+    /// Look into the journal: verify, cat, export.
+    Journal(journal::Args),
 }
 
 /// Reads the command line and runs what it asks for. Wrong use ends with status 2 and help on standard error.
@@ -36,6 +38,7 @@ pub fn main() -> ExitCode {
     match Offhook::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
+        Command::Journal(args) => journal::run(args),
     }
 }
 
