@@ -4,10 +4,16 @@
 //! Commands come keyed by call, packets by port; nothing is allocated per packet. It knows no SIP, no SDP and no socket: what to send and what to record
 //! goes out through [`Wire`], what happened through [`Media::poll_output`].
 
+mod leg;
+mod machine;
+mod outbound;
 pub mod tap;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 
+pub use machine::{Config, Media, Output, Port, Wire};
 pub use tap::{Tap, TapFrame};
 
 use crate::{

@@ -10,6 +10,7 @@ use crate::{
 
 /// One thing for the recorder, in the order in which it happened.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant)] // frames are what passes; boxing them would allocate each
 pub enum Tap {
     /// A recording begins.
     Start {

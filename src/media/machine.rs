@@ -1,0 +1,590 @@
+//! The machine: commands and packets in, packets and reports out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use super::{
+    Command, Report, Sink, Stats, Stream, Tap, TapFrame,
+    leg::{LegMedia, Sort, Watch},
+};
+use crate::{
+    chance::Chance,
+    codec::{Codec, FRAME_OCTETS_MAX, FRAME_SAMPLES_MAX, Resampler, SampleRate},
+    detect::{self, Silence},
+    dtmf::{Digit, Matcher, event},
+    event::{CallId, DtmfMethod, Leg},
+    rtp::{self, Header},
+    time::Instant,
+};
+
+/// A port of the machine's: one leg of one call. What sockets are kept under, and packets come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port(pub u32);
+
+/// Where packets go: sockets and the recorder's queue, or a test.
+pub trait Wire {
+    /// Sends a packet from a port.
+    fn send(&mut self, port: Port, to: SocketAddr, packet: &[u8]);
+    /// Hands something to the recorder; false when it cannot take it.
+    fn tap(&mut self, tap: Tap) -> bool;
+}
+
+/// What the machine wants done beside packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Bind a socket; answer with [`Media::handle_bound`].
+    Bind {
+        /// The port.
+        port: Port,
+        /// Its address.
+        local: SocketAddr,
+    },
+    /// Close the port's socket.
+    Unbind {
+        /// The port.
+        port: Port,
+    },
+    /// Tell the gateway.
+    Report(Report),
+}
+
+/// How the machine is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// A planted fault: the gate stays open although it is said to be shut.
+    #[cfg(feature = "planted-faults")]
+    pub mask_off: bool,
+}
+
+/// The media of many calls.
+#[derive(Debug)]
+pub struct Media {
+    chance: Chance,
+    config: Config,
+    slots: Vec<Option<Call>>,
+    free: Vec<u32>,
+    by_call: BTreeMap<CallId, u32>,
+    wakes: BTreeSet<(Instant, u32)>,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+struct Call {
+    id: CallId,
+    slot: u32,
+    caller: LegMedia,
+    callee: LegMedia,
+    bridged: bool,
+    secure: bool,
+    /// The platform hears the caller in a secure phase all the same.
+    pass: bool,
+    start: Matcher<event::Pressed>,
+    end: Matcher<event::Pressed>,
+    recording: bool,
+    /// Frames that the recorder could not take.
+    untaken: u64,
+    wake: Option<Instant>,
+}
+
+/// Frames that the recorder could not take are told of at the first and then each time so many are lost.
+const UNTAKEN_STEP: u64 = 500;
+
+impl Media {
+    /// A machine without calls.
+    pub const fn new(config: Config, chance: Chance) -> Self {
+        Self {
+            chance,
+            config,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_call: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Calls that it holds.
+    pub fn calls(&self) -> usize {
+        self.by_call.len()
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Signalling wants something. A call that is not known is made by [`Command::Open`] alone.
+    pub fn handle_command(&mut self, now: Instant, command: Command, wire: &mut impl Wire) {
+        if let Command::Open { call, leg, local } = command {
+            let slot = self.slot_of(call);
+            if let Some(call) = self.call(slot) {
+                let port = port_of(slot, leg);
+                if call.leg(leg).open {
+                    self.outputs.push_back(Output::Unbind { port });
+                }
+                self.replace_leg(slot, leg);
+                self.outputs.push_back(Output::Bind { port, local });
+            }
+            return;
+        }
+        let id = command.call();
+        let Some(slot) = self.by_call.get(&id).copied() else {
+            // Asked and answered all the same, so that nobody waits for a call that is gone.
+            if let Command::End { call } = command {
+                self.report(Report::Ended { call, stats: Stats::default() });
+            }
+            return;
+        };
+        match command {
+            Command::Open { .. } => {}
+            Command::Close { leg, .. } => {
+                self.outputs.push_back(Output::Unbind { port: port_of(slot, leg) });
+                self.replace_leg(slot, leg);
+                if let Some(call) = self.call_mut(slot) {
+                    call.leg_mut(leg.other()).out.anew();
+                }
+            }
+            Command::End { .. } => self.end(now, slot, wire),
+            other => {
+                let Some(call) = self.slots.get_mut(index(slot)).and_then(Option::as_mut) else { return };
+                call.command(now, other, &mut self.outputs, wire);
+            }
+        }
+        self.rearm(slot);
+    }
+
+    /// The answer to [`Output::Bind`].
+    pub fn handle_bound(&mut self, port: Port, bound: Result<(), String>) {
+        let (slot, leg) = leg_of(port);
+        let Some(call) = self.call_mut(slot) else { return };
+        let id = call.id;
+        call.leg_mut(leg).open = bound.is_ok();
+        self.report(match bound {
+            Ok(()) => Report::Opened { call: id, leg },
+            Err(why) => Report::BindFailed { call: id, leg, why },
+        });
+    }
+
+    /// A packet came to a port. It is edited in place and sent on, or not.
+    pub fn handle_packet(&mut self, now: Instant, port: Port, from: SocketAddr, packet: &mut [u8], wire: &mut impl Wire) {
+        let (slot, leg) = leg_of(port);
+        let masks = self.masks();
+        let Some(call) = self.slots.get_mut(index(slot)).and_then(Option::as_mut) else { return };
+        if call.packet(now, leg, from, packet, &mut Exit { outputs: &mut self.outputs, wire, masks }) {
+            self.rearm(slot);
+        }
+    }
+
+    /// Time has come for something.
+    pub fn handle_timeout(&mut self, now: Instant, wire: &mut impl Wire) {
+        while let Some((at, slot)) = self.wakes.first().copied().filter(|(at, _)| *at <= now) {
+            self.wakes.remove(&(at, slot));
+            let Some(call) = self.slots.get_mut(index(slot)).and_then(Option::as_mut) else { continue };
+            call.wake = None;
+            call.timeout(now, &mut self.outputs, wire);
+            self.rearm(slot);
+        }
+    }
+
+    /// Whether the gate really hides; a planted fault may say otherwise.
+    const fn masks(&self) -> bool {
+        #[cfg(feature = "planted-faults")]
+        return !self.config.mask_off;
+        #[cfg(not(feature = "planted-faults"))]
+        {
+            let _ = &self.config;
+            true
+        }
+    }
+
+    fn slot_of(&mut self, id: CallId) -> u32 {
+        if let Some(slot) = self.by_call.get(&id) {
+            return *slot;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+        });
+        let call = Call {
+            id,
+            slot,
+            caller: LegMedia::new(&mut self.chance),
+            callee: LegMedia::new(&mut self.chance),
+            bridged: false,
+            secure: false,
+            pass: false,
+            start: Matcher::new(Vec::new()),
+            end: Matcher::new(Vec::new()),
+            recording: false,
+            untaken: 0,
+            wake: None,
+        };
+        if let Some(place) = self.slots.get_mut(index(slot)) {
+            *place = Some(call);
+        }
+        self.by_call.insert(id, slot);
+        slot
+    }
+
+    fn replace_leg(&mut self, slot: u32, leg: Leg) {
+        let new = LegMedia::new(&mut self.chance);
+        if let Some(call) = self.call_mut(slot) {
+            *call.leg_mut(leg) = new;
+        }
+    }
+
+    fn end(&mut self, now: Instant, slot: u32, wire: &mut impl Wire) {
+        let Some(call) = self.slots.get_mut(index(slot)).and_then(Option::take) else { return };
+        if call.recording && !wire.tap(Tap::End { call: call.id, slot, at: now }) {
+            self.report(Report::SinkFailed { call: call.id, ask: None, sink: Sink::Recorder, why: QUEUE_FULL.into() });
+        }
+        if let Some(wake) = call.wake {
+            self.wakes.remove(&(wake, slot));
+        }
+        for leg in [Leg::Caller, Leg::Callee] {
+            self.outputs.push_back(Output::Unbind { port: port_of(slot, leg) });
+        }
+        self.by_call.remove(&call.id);
+        self.free.push(slot);
+        self.report(Report::Ended { call: call.id, stats: Stats { caller: call.caller.stats(), callee: call.callee.stats() } });
+    }
+
+    fn rearm(&mut self, slot: u32) {
+        let Some(call) = self.slots.get_mut(index(slot)).and_then(Option::as_mut) else { return };
+        let wanted = call.next_timeout();
+        if wanted != call.wake {
+            if let Some(old) = call.wake {
+                self.wakes.remove(&(old, slot));
+            }
+            call.wake = wanted;
+            self.wakes.extend(wanted.map(|at| (at, slot)));
+        }
+    }
+
+    fn call(&self, slot: u32) -> Option<&Call> {
+        self.slots.get(index(slot))?.as_ref()
+    }
+
+    fn call_mut(&mut self, slot: u32) -> Option<&mut Call> {
+        self.slots.get_mut(index(slot))?.as_mut()
+    }
+
+    fn report(&mut self, report: Report) {
+        self.outputs.push_back(Output::Report(report));
+    }
+}
+
+const QUEUE_FULL: &str = "the recorder's queue takes nothing more: its disk is too slow, or it has stopped";
+
+fn index(slot: u32) -> usize {
+    usize::try_from(slot).unwrap_or(usize::MAX)
+}
+
+const fn port_of(slot: u32, leg: Leg) -> Port {
+    Port(slot.wrapping_mul(2).wrapping_add(match leg {
+        Leg::Caller => 0,
+        Leg::Callee => 1,
+    }))
+}
+
+const fn leg_of(port: Port) -> (u32, Leg) {
+    (port.0 / 2, if port.0.is_multiple_of(2) { Leg::Caller } else { Leg::Callee })
+}
+
+impl Command {
+    const fn call(&self) -> CallId {
+        match self {
+            Self::Open { call, .. }
+            | Self::Agree { call, .. }
+            | Self::Bridge { call, .. }
+            | Self::Close { call, .. }
+            | Self::Digit { call, .. }
+            | Self::Secure { call, .. }
+            | Self::Keys { call, .. }
+            | Self::Watch { call, .. }
+            | Self::Record { call, .. }
+            | Self::PassAudio { call, .. }
+            | Self::End { call } => *call,
+        }
+    }
+}
+
+type Outputs = VecDeque<Output>;
+
+/// Where a packet's consequences go.
+struct Exit<'a, W> {
+    outputs: &'a mut Outputs,
+    wire: &'a mut W,
+    /// Whether the gate really hides.
+    masks: bool,
+}
+
+impl Call {
+    const fn leg(&self, leg: Leg) -> &LegMedia {
+        match leg {
+            Leg::Caller => &self.caller,
+            Leg::Callee => &self.callee,
+        }
+    }
+
+    const fn leg_mut(&mut self, leg: Leg) -> &mut LegMedia {
+        match leg {
+            Leg::Caller => &mut self.caller,
+            Leg::Callee => &mut self.callee,
+        }
+    }
+
+    fn command(&mut self, now: Instant, command: Command, outputs: &mut Outputs, wire: &mut impl Wire) {
+        match command {
+            Command::Agree { leg, agreed, .. } => self.leg_mut(leg).agree(agreed),
+            Command::Bridge { on, .. } => {
+                self.bridged = on;
+                self.caller.out.anew();
+                self.callee.out.anew();
+            }
+            Command::Digit { to, digit, duration_ms, .. } => {
+                // From the platform to the caller keys pass in a phase too; the caller's own do not.
+                if to == Leg::Caller || !self.secure {
+                    self.leg_mut(to).out.press(now, digit, duration_ms);
+                }
+            }
+            Command::Secure { ask, on, .. } => self.secure(now, ask, on, outputs, wire),
+            Command::Keys { start, end, .. } => {
+                self.start = Matcher::new(start);
+                self.end = Matcher::new(end);
+            }
+            Command::Watch { leg, silence_ms, no_media_ms, .. } => {
+                let span = |ms: u32| (ms > 0).then(|| Duration::from_millis(u64::from(ms)));
+                self.leg_mut(leg).watch =
+                    Watch { silence: span(silence_ms).map(Silence::new), no_media: span(no_media_ms), last: Some(now), missing: false };
+            }
+            Command::Record { file, .. } => {
+                if wire.tap(Tap::Start { call: self.id, slot: self.slot, file, at: now }) {
+                    self.recording = true;
+                    // A recording that begins in a phase begins shut.
+                    if self.secure && !wire.tap(Tap::Secure { call: self.id, slot: self.slot, ask: 0, on: true, at: now }) {
+                        self.recording = false;
+                    }
+                } else {
+                    self.sink_failed(None, outputs);
+                }
+            }
+            Command::PassAudio { on, .. } => self.pass = on,
+            Command::Open { .. } | Command::Close { .. } | Command::End { .. } => {}
+        }
+    }
+
+    fn secure(&mut self, now: Instant, ask: u32, on: bool, outputs: &mut Outputs, wire: &mut impl Wire) {
+        if on && !self.secure {
+            // What was held back was keyed before the phase and began no sequence.
+            for (digit, pressed) in self.start.release() {
+                self.pass_on(now, Leg::Caller, digit, pressed, outputs);
+            }
+        }
+        if !on {
+            self.end.release();
+        }
+        self.secure = on;
+        outputs.push_back(Output::Report(Report::Secured { call: self.id, ask, sink: Sink::Media, on, at: now }));
+        if self.recording && !wire.tap(Tap::Secure { call: self.id, slot: self.slot, ask, on, at: now }) {
+            self.sink_failed(Some(ask), outputs);
+        }
+    }
+
+    fn sink_failed(&self, ask: Option<u32>, outputs: &mut Outputs) {
+        outputs.push_back(Output::Report(Report::SinkFailed { call: self.id, ask, sink: Sink::Recorder, why: QUEUE_FULL.into() }));
+    }
+
+    /// Whether the call's wake may have changed.
+    fn packet<W: Wire>(&mut self, now: Instant, side: Leg, from: SocketAddr, packet: &mut [u8], exit: &mut Exit<'_, W>) -> bool {
+        let id = self.id;
+        let leg = self.leg_mut(side);
+        let sorted = match Header::parse(packet) {
+            Ok(header) if leg.admit(now, from) => leg.sort(&header).map(|sort| (header, sort)),
+            _ => None,
+        };
+        let Some((header, sort)) = sorted else {
+            leg.refused += 1;
+            return false;
+        };
+        leg.received += 1;
+        leg.sequence.handle(header.ssrc, header.sequence);
+        leg.watch.last = Some(now);
+        let back = std::mem::take(&mut leg.watch.missing);
+        if back {
+            exit.outputs.push_back(Output::Report(Report::MediaBack { call: id, leg: side, at: now }));
+        }
+        match sort {
+            Sort::Event => {
+                let Some(payload) = packet.get(header.payload.clone()).and_then(event::Payload::parse) else { return back };
+                for pressed in leg.events.handle(now, header.timestamp, payload).into_iter().flatten() {
+                    self.pressed(now, side, pressed, exit.outputs);
+                }
+                true
+            }
+            Sort::Sound(codec) => {
+                self.sound(now, side, &header, codec, packet, exit);
+                back
+            }
+        }
+    }
+
+    fn sound<W: Wire>(&mut self, now: Instant, side: Leg, header: &Header, codec: Codec, packet: &mut [u8], exit: &mut Exit<'_, W>) {
+        let Exit { outputs, wire, masks } = exit;
+        let (id, slot) = (self.id, self.slot);
+        let shut = self.secure && *masks;
+        let (bridged, recording) = (self.bridged, self.recording);
+        let hidden = shut && side == Leg::Caller && !self.pass;
+        let (leg, other) = match side {
+            Leg::Caller => (&mut self.caller, &mut self.callee),
+            Leg::Callee => (&mut self.callee, &mut self.caller),
+        };
+        let payload = packet.get(header.payload.clone()).unwrap_or_default();
+        if recording && !shut && !wire.tap(Tap::Frame(TapFrame::new(slot, side, header.ssrc, header.timestamp, now, codec, payload))) {
+            if self.untaken.is_multiple_of(UNTAKEN_STEP) {
+                outputs.push_back(Output::Report(Report::SinkFailed { call: id, ask: None, sink: Sink::Recorder, why: QUEUE_FULL.into() }));
+            }
+            self.untaken += 1;
+        }
+        let relayed = other.stream.as_ref().is_some_and(|s| s.codec == codec);
+        let transcoded = bridged && !relayed && other.destination().is_some();
+        // Decoded once, and only where somebody wants the samples.
+        let mut samples = [0_i16; FRAME_SAMPLES_MAX];
+        let mut count = 0;
+        if transcoded || leg.watch.silence.is_some() {
+            count = leg.decoder(codec).decode(payload, &mut samples);
+        }
+        if let Some(silence) = &mut leg.watch.silence
+            && let Some(since) = silence.handle(now, detect::is_sound(samples.get(..count).unwrap_or_default()))
+        {
+            outputs.push_back(Output::Report(Report::Silence { call: id, leg: side, from: since, to: now }));
+        }
+        if !bridged {
+            return;
+        }
+        let Some((to, stream)) = other.destination().map(|(to, stream)| (to, (stream.codec, stream.pt))) else { return };
+        let (target, payload_type) = stream;
+        let port = port_of(slot, side.other());
+        let numbers = other.out.renumber(now, header);
+        if relayed {
+            if hidden && let Some(payload) = packet.get_mut(header.payload.clone()) {
+                codec.fill_silence(payload);
+            }
+            let keep = packet.first().copied().unwrap_or(0);
+            rtp::write(packet, keep, numbers.marker, payload_type, numbers.sequence, numbers.timestamp, numbers.ssrc);
+            wire.send(port, to, packet);
+        } else {
+            if hidden {
+                samples.fill(0);
+            }
+            let mut resampled = [0_i16; FRAME_SAMPLES_MAX];
+            other.out.encoder(target);
+            let sound = match (codec.sample_rate(), target.sample_rate()) {
+                (SampleRate::Hz8000, SampleRate::Hz16000) => {
+                    let half = count.min(FRAME_SAMPLES_MAX / 2);
+                    let resampler = other.out.resampler.get_or_insert_with(Resampler::up);
+                    let n = resampler.run(samples.get(..half).unwrap_or_default(), &mut resampled);
+                    resampled.get(..n)
+                }
+                (SampleRate::Hz16000, SampleRate::Hz8000) => {
+                    let resampler = other.out.resampler.get_or_insert_with(Resampler::down);
+                    let n = resampler.run(samples.get(..count).unwrap_or_default(), &mut resampled);
+                    resampled.get(..n)
+                }
+                _ => samples.get(..count),
+            };
+            let mut made = [0; rtp::HEADER_OCTETS + FRAME_OCTETS_MAX];
+            rtp::write(&mut made, 0, numbers.marker, payload_type, numbers.sequence, numbers.timestamp, numbers.ssrc);
+            let body = made.get_mut(rtp::HEADER_OCTETS..).unwrap_or_default();
+            let octets = other.out.encoder(target).encode(sound.unwrap_or_default(), body);
+            wire.send(port, to, made.get(..rtp::HEADER_OCTETS + octets).unwrap_or_default());
+        }
+        other.out.sent += 1;
+    }
+
+    /// A key was let go. The caller's are matched with the sequences first: once one is whole, the gate is shut before anything else is looked at.
+    fn pressed(&mut self, now: Instant, side: Leg, pressed: event::Pressed, outputs: &mut Outputs) {
+        if side == Leg::Callee {
+            self.pass_on(now, side, pressed.digit, pressed, outputs);
+            return;
+        }
+        let matched =
+            if self.secure { self.end.handle(now, pressed.digit, pressed) } else { self.start.handle(now, pressed.digit, pressed) };
+        for (digit, pressed) in matched.free {
+            self.pass_on(now, side, digit, pressed, outputs);
+        }
+        if matched.whole {
+            let on = !self.secure;
+            self.secure = true;
+            outputs.push_back(Output::Report(Report::KeySequence { call: self.id, on, at: pressed.at }));
+        }
+    }
+
+    /// A key that belongs to no sequence: told of, and sent to the other leg where that takes telephone-event.
+    fn pass_on(&mut self, now: Instant, side: Leg, digit: Digit, pressed: event::Pressed, outputs: &mut Outputs) {
+        let hidden = self.secure && side == Leg::Caller;
+        outputs.push_back(Output::Report(Report::Digit {
+            call: self.id,
+            leg: side,
+            digit: (!hidden).then_some(digit),
+            at: pressed.at,
+            duration_ms: pressed.duration_ms,
+            method: DtmfMethod::Rfc4733,
+        }));
+        if hidden || !self.bridged {
+            return;
+        }
+        let other = self.leg_mut(side.other());
+        if other.stream.as_ref().is_some_and(Stream::takes_events) {
+            other.out.press(now, digit, pressed.duration_ms);
+        }
+    }
+
+    fn timeout(&mut self, now: Instant, outputs: &mut Outputs, wire: &mut impl Wire) {
+        for side in [Leg::Caller, Leg::Callee] {
+            if let Some(pressed) = self.leg_mut(side).events.handle_timeout(now) {
+                self.pressed(now, side, pressed, outputs);
+            }
+        }
+        for (digit, pressed) in self.start.handle_timeout(now).into_iter().chain(self.end.handle_timeout(now)) {
+            self.pass_on(now, Leg::Caller, digit, pressed, outputs);
+        }
+        for side in [Leg::Caller, Leg::Callee] {
+            let (id, slot) = (self.id, self.slot);
+            let leg = self.leg_mut(side);
+            if let (Some(after), Some(last), false) = (leg.watch.no_media, leg.watch.last, leg.watch.missing)
+                && last + after <= now
+            {
+                leg.watch.missing = true;
+                outputs.push_back(Output::Report(Report::NoMedia { call: id, leg: side, since: last }));
+            }
+            match leg.destination().map(|(to, stream)| (to, stream.event_send)) {
+                Some((to, payload_type)) => leg.out.handle_timeout(now, payload_type, port_of(slot, side), to, wire),
+                None => leg.out.forget_keys(),
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let legs = [&self.caller, &self.callee].into_iter().flat_map(|leg| {
+            let watch = leg.watch.no_media.zip(leg.watch.last).filter(|_| !leg.watch.missing).map(|(after, last)| last + after);
+            [leg.events.next_timeout(), leg.out.next_timeout(), watch]
+        });
+        legs.chain([self.start.next_timeout(), self.end.next_timeout()]).flatten().min()
+    }
+}
+
+impl Stream {
+    /// Whether keys go to it as telephone-event.
+    fn takes_events(&self) -> bool {
+        self.dtmf == Some(DtmfMethod::Rfc4733) && self.event_send.is_some()
+    }
+}
