@@ -1,7 +1,7 @@
 //! One SIP message: read from octets, and written.
 //!
 //! Headers are found by one scan over the octets and kept verbatim, in order, unknown ones too; what a transaction or a dialog
-//! needs is read from them on demand. `rsip` gives the methods and the reason phrases; its own header and URI models lose unknown methods, URI headers and
+//! needs is read from them on demand. `rsip` gives the methods; its own header and URI models lose unknown methods, URI headers and
 //! quoted angle brackets, so those are read here (RFC 3261 §7.3, §25).
 
 use std::fmt;
@@ -478,7 +478,7 @@ impl Request {
                 headers.push("Record-Route", value);
             }
         }
-        Response { status, reason: reason.map_or_else(|| reason_phrase(status), str::to_owned), headers, body: Bytes::new() }
+        Response { status, reason: reason.unwrap_or_else(|| reason_phrase(status)).to_owned(), headers, body: Bytes::new() }
     }
 
     /// Max-Forwards; an error where it is no number (RFC 3261 §20.22).
@@ -526,10 +526,66 @@ impl Response {
     }
 }
 
-/// The reason phrase of a status.
-pub fn reason_phrase(status: u16) -> String {
-    let phrase = rsip::StatusCode::from(status).to_string();
-    phrase.strip_prefix(&status.to_string()).unwrap_or(&phrase).trim().to_owned()
+/// The reason phrase of a status (RFC 3261 §21 and the RFCs that add to it); `rsip`'s lack their spaces.
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        180 => "Ringing",
+        181 => "Call Is Being Forwarded",
+        182 => "Queued",
+        183 => "Session Progress",
+        200 => "OK",
+        202 => "Accepted",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Moved Temporarily",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Request Entity Too Large",
+        414 => "Request-URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Unsupported URI Scheme",
+        420 => "Bad Extension",
+        421 => "Extension Required",
+        423 => "Interval Too Brief",
+        480 => "Temporarily Unavailable",
+        481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        484 => "Address Incomplete",
+        485 => "Ambiguous",
+        486 => "Busy Here",
+        487 => "Request Terminated",
+        488 => "Not Acceptable Here",
+        489 => "Bad Event",
+        491 => "Request Pending",
+        500 => "Server Internal Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Server Time-out",
+        505 => "Version Not Supported",
+        513 => "Message Too Large",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        604 => "Does Not Exist Anywhere",
+        606 => "Not Acceptable",
+        607 => "Unwanted",
+        608 => "Rejected",
+        100..200 => "Progress",
+        200..300 => "OK",
+        300..400 => "Redirection",
+        400..500 => "Client Error",
+        500..600 => "Server Error",
+        _ => "Global Failure",
+    }
 }
 
 impl Message {
