@@ -300,7 +300,8 @@ const fn leg_of(port: Port) -> (u32, Leg) {
 }
 
 impl Command {
-    const fn call(&self) -> CallId {
+    /// Whose it is.
+    pub const fn call(&self) -> CallId {
         match self {
             Self::Open { call, .. }
             | Self::Agree { call, .. }
