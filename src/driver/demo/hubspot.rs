@@ -1,0 +1,87 @@
+//! The CRM as an administrator and a checker meet it: over its own API, never through the gateway.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::web::{Error, Web};
+
+/// Credentials that a sandbox of the contract takes.
+pub(crate) const CLIENT_ID: &str = "sim-client";
+/// Its secret.
+pub(crate) const CLIENT_SECRET: &str = "sim-secret";
+/// Its first refresh token.
+pub(crate) const REFRESH_TOKEN: &str = "sim-refresh";
+
+/// A property that the mapping writes and a new account does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Property {
+    pub(crate) name: String,
+    /// HubSpot's type: `string`, `number`, `datetime`, `enumeration`.
+    pub(crate) kind: String,
+    pub(crate) unique: bool,
+}
+
+/// A record as it stands in the CRM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) fields: BTreeMap<String, Value>,
+}
+
+/// A session with the CRM.
+#[derive(Clone, Debug)]
+pub(crate) struct HubSpot {
+    web: Web,
+    url: String,
+    token: String,
+}
+
+impl HubSpot {
+    /// Signs in.
+    pub(crate) async fn sign_in(web: Web, url: &str) -> Result<Self, Error> {
+        let url = url.trim_end_matches('/').to_owned();
+        let form =
+            [("grant_type", "refresh_token"), ("client_id", CLIENT_ID), ("client_secret", CLIENT_SECRET), ("refresh_token", REFRESH_TOKEN)];
+        let answer = web.form(&format!("{url}/oauth/v1/token"), &form).await?;
+        let token = answer.get("access_token").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(Self { web, url, token })
+    }
+
+    /// Makes the properties that are not there yet.
+    pub(crate) async fn make_properties(&self, properties: &[Property]) -> Result<(), Error> {
+        for property in properties {
+            let field = match property.kind.as_str() {
+                "number" => "number",
+                "datetime" => "date",
+                "enumeration" => "select",
+                "bool" => "booleancheckbox",
+                _ => "text",
+            };
+            let body = json!({"name": property.name, "label": property.name, "groupName": "call_information", "type": property.kind, "fieldType": field,
+                "hasUniqueValue": property.unique});
+            match self.web.post(&format!("{}/crm/v3/properties/calls", self.url), Some(&self.token), &body).await {
+                // 409: it is there already.
+                Ok(_) | Err(Error::Status { status: 409, .. }) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(())
+    }
+
+    /// All call records whose `key` property is `value`.
+    pub(crate) async fn records(&self, key: &str, value: &str, properties: &[String]) -> Result<Vec<Record>, Error> {
+        let body = json!({"properties": properties, "limit": 100,
+            "filterGroups": [{"filters": [{"propertyName": key, "operator": "EQ", "value": value}]}]});
+        let answer = self.web.post(&format!("{}/crm/v3/objects/calls/search", self.url), Some(&self.token), &body).await?;
+        let results = answer.get("results").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(results.iter().filter_map(record).collect())
+    }
+}
+
+fn record(result: &Value) -> Option<Record> {
+    let fields = result.get("properties")?.as_object()?;
+    // HubSpot answers null for what was asked for and never set.
+    let fields = fields.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
+    Some(Record { id: result.get("id")?.as_str()?.to_owned(), fields })
+}
