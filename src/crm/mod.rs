@@ -1,1 +1,150 @@
-//! Being built.
+//! CRMs as pure translators: a change becomes a request value, an answer a verdict. Nothing here sends.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use sha2::{Digest, Sha256};
+
+use crate::event::CallId;
+
+/// A request to a CRM. Authorisation and call data are in it, so it does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// `GET`, `POST`, …
+    pub method: &'static str,
+    /// The whole address.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HttpRequest({} {}, {} octets)", self.method, self.url, self.body.len())
+    }
+}
+
+/// What a CRM answered.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// Names in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl HttpAnswer {
+    /// The first header of that name (lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl fmt::Debug for HttpAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HttpAnswer({}, {} octets)", self.status, self.body.len())
+    }
+}
+
+/// What an answer means for the write that caused it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Written; the CRM's id of the record where it told one.
+    Done {
+        /// The id.
+        id: Option<String>,
+    },
+    /// Not written for now: try again.
+    Retry {
+        /// When the CRM says so.
+        after: Option<Duration>,
+        /// For people.
+        why: String,
+    },
+    /// Not written, over quota: the whole lane waits; costs no attempt.
+    Throttled {
+        /// When the CRM says so.
+        after: Option<Duration>,
+        /// For people.
+        why: String,
+    },
+    /// The access token is refused.
+    Auth {
+        /// For people.
+        why: String,
+    },
+    /// The record is refused by validation: a person has to look.
+    Rejected {
+        /// The CRM's reason.
+        why: String,
+    },
+    /// What should be written to is gone, or the set-up is wrong: a person has to look.
+    Gone {
+        /// The CRM's reason.
+        why: String,
+    },
+    /// Nobody knows whether it was written; writing it again is harmless, since it bears the same key.
+    Ambiguous {
+        /// For people.
+        why: String,
+    },
+}
+
+impl Verdict {
+    /// The contract's word.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Done { .. } => "done",
+            Self::Retry { .. } => "retry",
+            Self::Throttled { .. } => "throttled",
+            Self::Auth { .. } => "auth",
+            Self::Rejected { .. } => "rejected",
+            Self::Gone { .. } => "gone",
+            Self::Ambiguous { .. } => "ambiguous",
+        }
+    }
+}
+
+/// The fields of one record, by the CRM's names. All values are texts on the wire.
+pub type Fields = BTreeMap<String, String>;
+
+/// The key that a call bears in every CRM: 40 hex digits, since CRM keys refuse characters that call ids of other makers hold.
+pub fn record_key(call: CallId) -> String {
+    let digest = Sha256::digest(call.to_string().as_bytes());
+    digest.iter().take(KEY_OCTETS).map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// 160 bits: no two calls share them.
+const KEY_OCTETS: usize = 20;
+
+/// An access token.
+#[derive(Clone)]
+pub struct Token {
+    /// Goes with each request.
+    pub access: zeroize::Zeroizing<String>,
+    /// How long it is good.
+    pub expires: Duration,
+    /// The refresh token that replaces the one used, where the CRM rotates them.
+    pub refresh: Option<zeroize::Zeroizing<String>>,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// A CRM's contract: how a change is asked for, and what an answer means.
+pub trait Connector: Send {
+    /// Writes `fields` of the record that bears `key`, made where it is missing.
+    fn upsert(&self, key: &str, fields: &Fields, access_token: &str) -> HttpRequest;
+    /// What the answer to an upsert means.
+    fn verdict(&self, answer: &HttpAnswer) -> Verdict;
+    /// Asks for an access token.
+    fn refresh(&self, refresh_token: &str) -> HttpRequest;
+    /// The token in the answer to that, or why there is none.
+    fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict>;
+}

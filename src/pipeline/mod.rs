@@ -1,1 +1,365 @@
-//! Being built.
+//! THE write-back machine: raw entries of the journal become call records, records mapped fields, fields due writes.
+//!
+//! ```text
+//! journal batch ─ fold ─► records, writes (one transaction with the position)
+//! turn ─► due write ─► Append(attempt) ─ synced ─► Send ─ answer ─► Append(answer) ─► comes back with the next batch
+//! webhook ─ signature good ─► Append(webhook) ─ synced ─► Respond 200
+//! ```
+//! What is in the store came from the journal, and nothing else decides what is sent: delete the store, and the same entries make it anew
+//! without a request. It knows no socket and no SQL; the driver hands it a [`Store`].
+
+pub mod record;
+pub mod restart;
+pub mod store;
+pub mod webhook;
+
+mod fold;
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::{
+    chance::Chance,
+    crm::{Connector, Fields, HttpAnswer, HttpRequest},
+    event::CallId,
+    journal::{Entry, EntryKind},
+    time::{Instant, Now, Wall},
+};
+
+pub use record::Record;
+pub use store::{Counts, Memory, Store, StoreError};
+pub use webhook::Key;
+
+use lane::Lane;
+
+/// How a record becomes fields.
+pub type Mapping = Box<dyn Fn(&Map<String, Value>) -> Fields + Send>;
+
+/// One CRM.
+pub struct Crm {
+    /// Its name in tables and metrics.
+    pub name: String,
+    /// Its contract.
+    pub connector: Box<dyn Connector>,
+    /// The mapping.
+    pub mapping: Mapping,
+    /// The refresh token to begin with.
+    pub refresh_token: Zeroizing<String>,
+}
+
+/// What the pipeline goes by.
+pub struct Config {
+    /// Where records are written.
+    pub crms: Vec<Crm>,
+    /// Who may send webhooks.
+    pub sources: BTreeMap<String, Key>,
+    /// How long after its end a call's outcome may still come by webhook.
+    pub outcome_wait: Duration,
+    /// Attempts before a write is given up.
+    pub attempts_max: u32,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Write to the journal, then call [`Pipeline::synced`].
+    Append {
+        /// Comes back.
+        append: u64,
+        /// What.
+        entry: Entry,
+    },
+    /// Send to a CRM, then call [`Pipeline::answer`].
+    Send {
+        /// Comes back.
+        request: u64,
+        /// Which CRM.
+        crm: String,
+        /// What.
+        http: HttpRequest,
+    },
+    /// Answer a webhook.
+    Respond {
+        /// As given with it.
+        reply: u64,
+        /// HTTP status.
+        status: u16,
+        /// What is wrong and what to do, where it is refused.
+        problem: Option<(String, &'static str)>,
+    },
+    /// Keep a rotated refresh token on disk before anything else is sent to this CRM.
+    KeepToken {
+        /// Which CRM.
+        crm: String,
+        /// The new token.
+        token: Zeroizing<String>,
+    },
+    /// Something to count.
+    Count(Count),
+}
+
+/// What is counted while the pipeline runs; what is folded again at a start was counted then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// A webhook, by the contract's result.
+    Webhook(&'static str),
+    /// A call was answered and its outcome is expected.
+    Expected,
+    /// A CRM's answer, by the contract's outcome.
+    Write {
+        /// Which CRM.
+        crm: String,
+        /// What it said.
+        outcome: String,
+    },
+    /// A record was acknowledged so long after its call's end, for the first time.
+    Delivered(Duration),
+}
+
+/// Nothing came back from a CRM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// Whether the request may have reached it.
+    pub maybe_sent: bool,
+    /// For people.
+    pub why: String,
+}
+
+/// Body of an attempt entry.
+#[derive(Debug, Serialize, Deserialize)]
+struct Attempt {
+    crm: String,
+    call_id: CallId,
+    revision: u32,
+    fields: Fields,
+}
+
+/// Body of an answer entry.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answered {
+    crm: String,
+    call_id: CallId,
+    /// The contract's word.
+    outcome: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    /// When to try again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_at: Option<Wall>,
+    /// Whether it counts as one of the attempts.
+    counts: bool,
+}
+
+/// Who waits for an entry to be on disk.
+enum Waiting {
+    Webhook { reply: u64, id: String },
+    Attempt(Attempt),
+    Answer(Entry),
+}
+
+/// Who waits for an answer of a CRM.
+enum Asked {
+    Write { crm: String, call_id: CallId },
+    Token { crm: String },
+}
+
+/// The machine.
+pub struct Pipeline {
+    config: Config,
+    chance: Chance,
+    lanes: BTreeMap<String, Lane>,
+    waiting: BTreeMap<u64, Waiting>,
+    asked: BTreeMap<u64, Asked>,
+    /// Webhooks that are on their way to the disk: id to hash of the body.
+    arriving: BTreeMap<String, String>,
+    /// Answers that the journal did not take, to be appended again.
+    again: Vec<Entry>,
+    outputs: VecDeque<Output>,
+    next_id: u64,
+    /// Everything durable was folded once: from here on things are sent and counted.
+    live: bool,
+    wake: Option<Instant>,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pipeline(..)")
+    }
+}
+
+impl Pipeline {
+    /// Before the first batch.
+    pub fn new(config: Config, chance: Chance) -> Self {
+        let lanes = config.crms.iter().map(|crm| (crm.name.clone(), Lane::new(crm.refresh_token.clone()))).collect();
+        Self {
+            config,
+            chance,
+            lanes,
+            waiting: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            arriving: BTreeMap::new(),
+            again: Vec::new(),
+            outputs: VecDeque::new(),
+            next_id: 0,
+            live: false,
+            wake: None,
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::turn`] is due although nothing happened.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// Appends and requests under way, for a clean end.
+    pub fn under_way(&self) -> usize {
+        self.waiting.len().saturating_add(self.asked.len())
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id = self.next_id.wrapping_add(1);
+        self.next_id
+    }
+
+    fn append(&mut self, entry: Entry, waiting: Waiting) {
+        let append = self.id();
+        self.waiting.insert(append, waiting);
+        self.outputs.push_back(Output::Append { append, entry });
+    }
+
+    fn respond(&mut self, reply: u64, status: u16, problem: Option<(String, &'static str)>) {
+        self.outputs.push_back(Output::Respond { reply, status, problem });
+    }
+
+    fn count(&mut self, count: Count) {
+        self.outputs.push_back(Output::Count(count));
+    }
+
+    /// A webhook came. Its answer is [`Output::Respond`] with `reply`.
+    pub fn webhook(
+        &mut self,
+        now: Now,
+        store: &impl Store,
+        reply: u64,
+        source: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> Result<(), StoreError> {
+        let Some(key) = self.config.sources.get(source) else {
+            self.count(Count::Webhook("refused"));
+            self.respond(reply, 404, Some((format!("no [[webhook]] has source = \"{source}\""), "see the sources in the configuration")));
+            return Ok(());
+        };
+        if let Err(bad) = key.verify(headers, body, now.wall) {
+            self.count(Count::Webhook("bad_signature"));
+            self.respond(reply, 401, Some((bad.to_string(), "the key is the one in this source's secret_file")));
+            return Ok(());
+        }
+        let payload = match webhook::Payload::parse(body) {
+            Ok(payload) => payload,
+            Err(malformed) => {
+                self.count(Count::Webhook("refused"));
+                self.respond(reply, 400, Some((malformed.to_string(), "send schema generic")));
+                return Ok(());
+            }
+        };
+        // The payload's own id, since a sender that signs anew may draw a new message id for the same thing.
+        let id = format!("{source}/{}", payload.id);
+        let hash = fold::hash(body);
+        let before = match self.arriving.get(&id) {
+            Some(before) => Some(before.clone()),
+            None => store.seen(&id)?,
+        };
+        match before {
+            Some(before) if before == hash => {
+                self.count(Count::Webhook("duplicate"));
+                // It may not be on disk yet: then its first copy's answer tells, and this one is asked for again.
+                let arriving = self.arriving.contains_key(&id);
+                let busy = || Some(("this webhook is just being written".to_owned(), "send it again in a second"));
+                self.respond(reply, if arriving { 503 } else { 200 }, arriving.then(busy).flatten());
+                return Ok(());
+            }
+            Some(_) => {
+                self.count(Count::Webhook("conflict"));
+                let what = format!("another webhook with id \"{}\" was taken already", payload.id);
+                self.respond(reply, 400, Some((what, "give each webhook an id of its own; the same id is for sending the same again")));
+                return Ok(());
+            }
+            None => {}
+        }
+        self.arriving.insert(id.clone(), hash);
+        let entry = Entry { kind: EntryKind::Webhook, time: now.wall, id: id.clone(), key: payload.call_id, body: body.to_vec() };
+        self.append(entry, Waiting::Webhook { reply, id });
+        Ok(())
+    }
+
+    /// An entry is on disk, or was not taken.
+    pub fn synced(&mut self, now: Now, append: u64, result: Result<(), String>) {
+        match (self.waiting.remove(&append), result) {
+            (None, _) | (Some(Waiting::Answer(_)), Ok(())) => {}
+            (Some(Waiting::Webhook { reply, .. }), Ok(())) => {
+                self.count(Count::Webhook("accepted"));
+                self.respond(reply, 200, None);
+            }
+            (Some(Waiting::Webhook { reply, id }), Err(why)) => {
+                self.arriving.remove(&id);
+                self.count(Count::Webhook("refused"));
+                self.respond(reply, 503, Some((format!("the webhook could not be written: {why}"), "send it again later")));
+            }
+            (Some(Waiting::Attempt(attempt)), Ok(())) => self.send(attempt),
+            (Some(Waiting::Attempt(attempt)), Err(_)) => {
+                if let Some(lane) = self.lanes.get_mut(&attempt.crm) {
+                    lane.busy.remove(&attempt.call_id);
+                    lane.pause(now.mono, JOURNAL_PAUSE);
+                }
+            }
+            (Some(Waiting::Answer(entry)), Err(_)) => self.again.push(entry),
+        }
+    }
+
+    /// The journal takes entries again.
+    pub fn journal_opened(&mut self) {
+        for entry in std::mem::take(&mut self.again) {
+            self.append(entry.clone(), Waiting::Answer(entry));
+        }
+    }
+
+    fn send(&mut self, attempt: Attempt) {
+        let request = self.id();
+        let Some(crm) = self.config.crms.iter().find(|c| c.name == attempt.crm) else { return };
+        let token = self.lanes.get(&attempt.crm).and_then(|l| l.token()).unwrap_or_default();
+        let http = crm.connector.upsert(&crate::crm::record_key(attempt.call_id), &attempt.fields, &token);
+        self.outputs.push_back(Output::Send { request, crm: attempt.crm.clone(), http });
+        self.asked.insert(request, Asked::Write { crm: attempt.crm, call_id: attempt.call_id });
+    }
+
+    /// A CRM answered, or did not.
+    pub fn answer(&mut self, now: Now, request: u64, answer: Result<HttpAnswer, NoAnswer>) {
+        match self.asked.remove(&request) {
+            None => {}
+            Some(Asked::Token { crm }) => self.token_answered(now, &crm, answer),
+            Some(Asked::Write { crm, call_id }) => self.write_answered(now, crm, call_id, answer),
+        }
+    }
+}
+
+/// A lane waits so long when the journal does not take its attempts.
+const JOURNAL_PAUSE: Duration = Duration::from_secs(1);

@@ -1,0 +1,263 @@
+//! What a batch of the journal makes of the store. The same entries give the same tables, whenever they are folded.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    Answered, Attempt, Count, Pipeline,
+    record::Record,
+    store::{Changes, State, Store, StoreError, Write},
+    webhook::Payload,
+};
+use crate::{
+    event::{CallId, Event, Kind},
+    journal::{Entry, EntryKind, Position},
+    time::Wall,
+};
+
+/// A batch under way: what it has changed so far lies over the store.
+struct Overlay<'s, S> {
+    store: &'s S,
+    changes: Changes,
+    /// Calls whose record changed, and when that last happened.
+    touched: Vec<(CallId, Wall)>,
+}
+
+impl<S: Store> Overlay<'_, S> {
+    fn record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
+        match self.changes.records.get(&call) {
+            Some((record, _)) => Ok(Some(record.clone())),
+            None => self.store.record(call),
+        }
+    }
+
+    fn write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError> {
+        match self.changes.writes.get(&(crm.to_owned(), call)) {
+            Some(write) => Ok(Some(write.clone())),
+            None => self.store.write(crm, call),
+        }
+    }
+
+    /// The call of a name: its own id or a SIP Call-ID of one of its legs.
+    fn named(&self, name: &str) -> Result<Option<CallId>, StoreError> {
+        if let Some(call) = name.parse().ok()
+            && self.record(call)?.is_some()
+        {
+            return Ok(Some(call));
+        }
+        match self.changes.names.get(name) {
+            Some(call) => Ok(Some(*call)),
+            None => self.store.named(name),
+        }
+    }
+
+    fn touch(&mut self, record: Record, at: Wall) {
+        let call = record.call_id;
+        self.changes.records.insert(call, (record, None));
+        match self.touched.iter_mut().find(|(touched, _)| *touched == call) {
+            Some((_, last)) => *last = at,
+            None => self.touched.push((call, at)),
+        }
+    }
+}
+
+impl Pipeline {
+    /// Folds a batch into the store; `next` is committed with it.
+    pub fn fold(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
+        let mut overlay = Overlay { store: &*store, changes: Changes { position: Some(next), ..Changes::default() }, touched: Vec::new() };
+        let mut finished = Vec::new();
+        for (_, entry) in entries {
+            match entry.kind {
+                EntryKind::Event => self.fold_event(&mut overlay, entry)?,
+                EntryKind::Webhook => self.fold_webhook(&mut overlay, entry)?,
+                EntryKind::Attempt => fold_attempt(&mut overlay, entry)?,
+                EntryKind::Answer => finished.extend(self.fold_answer(&mut overlay, entry)?),
+                EntryKind::Review | EntryKind::Alarm | EntryKind::Other(_) => {}
+            }
+        }
+        let touched = std::mem::take(&mut overlay.touched);
+        for (call, at) in touched {
+            self.plan(&mut overlay, call, at)?;
+        }
+        let changes = overlay.changes;
+        store.commit(changes)?;
+        // Only now: were the commit to fail, the entries come again.
+        for (crm, call) in finished {
+            if let Some(lane) = self.lanes.get_mut(&crm) {
+                lane.busy.remove(&call);
+            }
+        }
+        for (_, entry) in entries.iter().filter(|(_, e)| e.kind == EntryKind::Webhook) {
+            self.arriving.remove(&entry.id);
+        }
+        Ok(())
+    }
+
+    fn fold_event<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
+        // What an earlier version could not write a later one may not be able to read; the journal keeps it.
+        let Ok(event) = Event::from_cloudevent(&entry.body) else { return Ok(()) };
+        let known = overlay.record(event.call_id)?;
+        let fresh = known.is_none();
+        let mut record = known.unwrap_or_else(|| Record::new(event.call_id));
+        let names = record.sip_call_ids.clone();
+        if !record.apply(&event) {
+            return Ok(());
+        }
+        if self.live && matches!(event.kind, Kind::Answered { .. }) && !self.config.sources.is_empty() {
+            self.count(Count::Expected);
+        }
+        let mut turned_up: BTreeSet<String> = record.sip_call_ids.difference(&names).cloned().collect();
+        overlay.changes.names.extend(turned_up.iter().map(|name| (name.clone(), event.call_id)));
+        if fresh {
+            turned_up.insert(event.call_id.to_string());
+        }
+        for name in turned_up {
+            let early = overlay.changes.orphans.iter().filter(|o| o.call_id == name).cloned();
+            let orphans = overlay.store.orphans(&name)?.into_iter().chain(early).collect::<Vec<_>>();
+            if !orphans.is_empty() {
+                for orphan in &orphans {
+                    record.tell(orphan);
+                }
+                overlay.changes.orphans.retain(|o| o.call_id != name);
+                overlay.changes.adopted.insert(name);
+            }
+        }
+        overlay.touch(record, entry.time);
+        Ok(())
+    }
+
+    fn fold_webhook<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
+        let Ok(payload) = Payload::parse(&entry.body) else { return Ok(()) };
+        if overlay.changes.seen.contains_key(&entry.id) || overlay.store.seen(&entry.id)?.is_some() {
+            return Ok(());
+        }
+        overlay.changes.seen.insert(entry.id.clone(), hash(&entry.body));
+        match overlay.named(&payload.call_id)? {
+            Some(call) => {
+                let mut record = overlay.record(call)?.unwrap_or_else(|| Record::new(call));
+                record.tell(&payload);
+                overlay.touch(record, entry.time);
+            }
+            None => overlay.changes.orphans.push(payload),
+        }
+        Ok(())
+    }
+
+    fn fold_answer<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<Option<(String, CallId)>, StoreError> {
+        let Ok(answered) = serde_json::from_slice::<Answered>(&entry.body) else { return Ok(None) };
+        let Some(mut write) = overlay.write(&answered.crm, answered.call_id)? else { return Ok(None) };
+        write.why = answered.why;
+        match answered.outcome.as_str() {
+            "done" => {
+                let first = write.written.is_empty();
+                write.written.append(&mut write.sent);
+                write.attempts = 0;
+                write.id = answered.id.or(write.id);
+                let more = !write.difference().is_empty();
+                write.state = if more { State::Queued } else { State::Done };
+                write.due = entry.time;
+                write.since = entry.time;
+                if first
+                    && self.live
+                    && let Some(ended) = overlay.record(answered.call_id)?.and_then(|r| r.ended_at)
+                {
+                    let ms = entry.time.as_millis().saturating_sub(ended.as_millis());
+                    self.count(Count::Delivered(std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0))));
+                }
+            }
+            "rejected" | "gone" => write.state = State::Review,
+            _ => {
+                write.attempts = write.attempts.saturating_add(u32::from(answered.counts));
+                write.state = if write.attempts >= self.config.attempts_max { State::Dead } else { State::Retrying };
+                // What the answer says, and longer with each attempt.
+                let by = super::lane::backoff(write.attempts, 0);
+                let later = if answered.counts { entry.time + by } else { entry.time };
+                write.due = answered.retry_at.unwrap_or(later).max(later);
+            }
+        }
+        overlay.changes.writes.insert((answered.crm.clone(), answered.call_id), write);
+        Ok(Some((answered.crm, answered.call_id)))
+    }
+
+    /// Settles what each CRM should have of a record, and how long it waits for its outcome.
+    fn plan<S: Store>(&self, overlay: &mut Overlay<'_, S>, call: CallId, at: Wall) -> Result<(), StoreError> {
+        let Some((record, wait)) = overlay.changes.records.get_mut(&call) else { return Ok(()) };
+        *wait = self.waits(record);
+        if !record.is_over() {
+            return Ok(());
+        }
+        let fields = record.fields();
+        for crm in &self.config.crms {
+            let known = overlay.write(&crm.name, call)?;
+            let mut write = known.unwrap_or_else(|| Write::new(&crm.name, call, at));
+            let wanted = (crm.mapping)(&fields);
+            if wanted == write.wanted {
+                continue;
+            }
+            write.wanted = wanted;
+            write.revision = write.revision.saturating_add(1);
+            let differs = !write.difference().is_empty();
+            match (write.state, differs) {
+                // Its answer looks again.
+                (State::InFlight, _) | (_, false) => {}
+                (State::Retrying | State::Queued, true) => {}
+                (State::Done | State::Review | State::Dead, true) => {
+                    write.state = State::Queued;
+                    write.due = at;
+                    write.since = at;
+                    write.attempts = 0;
+                }
+            }
+            if matches!(write.state, State::Queued | State::Retrying) && !differs {
+                write.state = State::Done;
+            }
+            overlay.changes.writes.insert((crm.name.clone(), call), write);
+        }
+        Ok(())
+    }
+
+    /// Until when a record waits to be told its outcome: only a call that somebody took has one.
+    fn waits(&self, record: &Record) -> Option<Wall> {
+        let ended = record.ended_at.filter(|_| !record.outcome_missing && !record.has_outcome() && record.expects_outcome())?;
+        Some(if self.config.sources.is_empty() { ended } else { ended + self.config.outcome_wait })
+    }
+
+    /// Ends waits that are over; true where there may be more.
+    pub(super) fn end_waits(&mut self, now: crate::time::Now, store: &mut impl Store) -> Result<bool, StoreError> {
+        let over = store.waited(now.wall, WAITS_A_TURN)?;
+        if over.is_empty() {
+            return Ok(false);
+        }
+        let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: Vec::new() };
+        let calls = over.iter().map(|r| r.call_id).collect::<Vec<_>>();
+        for mut record in over {
+            record.outcome_missing = true;
+            overlay.touch(record, now.wall);
+        }
+        for call in calls {
+            self.plan(&mut overlay, call, now.wall)?;
+        }
+        let changes = overlay.changes;
+        store.commit(changes)?;
+        Ok(true)
+    }
+}
+
+fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
+    let Ok(attempt) = serde_json::from_slice::<Attempt>(&entry.body) else { return Ok(()) };
+    let known = overlay.write(&attempt.crm, attempt.call_id)?;
+    let mut write = known.unwrap_or_else(|| Write::new(&attempt.crm, attempt.call_id, entry.time));
+    write.state = State::InFlight;
+    write.sent = attempt.fields;
+    overlay.changes.writes.insert((attempt.crm, attempt.call_id), write);
+    Ok(())
+}
+
+/// SHA-256 in hex.
+pub(super) fn hash(octets: &[u8]) -> String {
+    Sha256::digest(octets).iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// Waits ended in one transaction.
+const WAITS_A_TURN: usize = 200;

@@ -1,0 +1,267 @@
+//! What the pipeline keeps: call records, writes to CRMs, names of calls, ids seen. The journal can give all of it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{record::Record, webhook::Payload};
+use crate::{crm::Fields, event::CallId, journal::Position, time::Wall};
+
+/// Where a write stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The CRM has everything.
+    Done,
+    /// Waits for its turn.
+    Queued,
+    /// Was attempted and waits for the next time.
+    Retrying,
+    /// An attempt stands in the journal, its answer does not.
+    InFlight,
+    /// Rejected: a person has to look.
+    Review,
+    /// Given up.
+    Dead,
+}
+
+/// What one CRM has and should have of one call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// Name of the CRM.
+    pub crm: String,
+    /// Which call.
+    pub call_id: CallId,
+    /// Where it stands.
+    pub state: State,
+    /// When it is due, while queued or retrying.
+    pub due: Wall,
+    /// Since when something waits.
+    pub since: Wall,
+    /// Rises with each change of what should be there.
+    pub revision: u32,
+    /// Attempts since something was last written.
+    pub attempts: u32,
+    /// What should be there.
+    pub wanted: Fields,
+    /// What an attempt without an answer carries.
+    pub sent: Fields,
+    /// What is there.
+    pub written: Fields,
+    /// The CRM's id.
+    pub id: Option<String>,
+    /// What went wrong last.
+    pub why: Option<String>,
+}
+
+impl Write {
+    /// Of a call that the CRM has heard nothing of.
+    pub fn new(crm: &str, call_id: CallId, at: Wall) -> Self {
+        let (wanted, sent, written) = (Fields::new(), Fields::new(), Fields::new());
+        Self {
+            crm: crm.into(),
+            call_id,
+            state: State::Done,
+            due: at,
+            since: at,
+            revision: 0,
+            attempts: 0,
+            wanted,
+            sent,
+            written,
+            id: None,
+            why: None,
+        }
+    }
+
+    /// The fields in which what is there differs from what should be.
+    pub fn difference(&self) -> Fields {
+        self.wanted.iter().filter(|(name, value)| self.written.get(*name) != Some(*value)).map(|(n, v)| (n.clone(), v.clone())).collect()
+    }
+}
+
+/// Figures for metrics and `queue status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Writes that wait for their turn.
+    pub queued: usize,
+    /// Writes whose answer is awaited.
+    pub in_flight: usize,
+    /// Writes that wait for their next attempt.
+    pub retrying: usize,
+    /// Writes given up.
+    pub dead: usize,
+    /// Writes that wait for a person.
+    pub review: usize,
+    /// Since when the oldest of the first three waits.
+    pub oldest: Option<Wall>,
+}
+
+/// What one batch changes, committed at once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// What was read of the journal, if anything.
+    pub position: Option<Position>,
+    /// Records as they are now, each with when its wait for an outcome ends, if it waits.
+    pub records: BTreeMap<CallId, (Record, Option<Wall>)>,
+    /// Writes as they are now.
+    pub writes: BTreeMap<(String, CallId), Write>,
+    /// Other names of calls.
+    pub names: BTreeMap<String, CallId>,
+    /// Ids of webhooks seen, with the hash of their body.
+    pub seen: BTreeMap<String, String>,
+    /// Webhooks under a name that no call has yet.
+    pub orphans: Vec<Payload>,
+    /// Names whose call turned up: their orphans are folded.
+    pub adopted: BTreeSet<String>,
+}
+
+/// Why the store failed; the pipeline stops until it works again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store failed: {0}; it can be deleted while offhook is stopped, and is made anew from the journal")]
+pub struct StoreError(pub String);
+
+/// The pipeline's tables.
+pub trait Store {
+    /// Everything before it is in the tables.
+    fn position(&self) -> Result<Position, StoreError>;
+    /// All of `changes`, or nothing.
+    fn commit(&mut self, changes: Changes) -> Result<(), StoreError>;
+    /// A call's record.
+    fn record(&self, call: CallId) -> Result<Option<Record>, StoreError>;
+    /// The call of that name.
+    fn named(&self, name: &str) -> Result<Option<CallId>, StoreError>;
+    /// One write.
+    fn write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError>;
+    /// All writes of a call.
+    fn writes(&self, call: CallId) -> Result<Vec<Write>, StoreError>;
+    /// The hash of the webhook's body, if that id was seen.
+    fn seen(&self, id: &str) -> Result<Option<String>, StoreError>;
+    /// Webhooks under a name that no call had.
+    fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError>;
+    /// Writes of `crm` due at `at`, the earliest first.
+    fn due(&self, crm: &str, at: Wall, most: usize) -> Result<Vec<Write>, StoreError>;
+    /// When the next queued or retrying write of `crm` is due.
+    fn next_due(&self, crm: &str) -> Result<Option<Wall>, StoreError>;
+    /// Writes whose answer is not in the journal.
+    fn in_flight(&self) -> Result<Vec<Write>, StoreError>;
+    /// Records whose wait for an outcome ends at or before `at`.
+    fn waited(&self, at: Wall, most: usize) -> Result<Vec<Record>, StoreError>;
+    /// When the next such wait ends.
+    fn next_wait(&self) -> Result<Option<Wall>, StoreError>;
+    /// Records without a terminal event.
+    fn open(&self) -> Result<Vec<Record>, StoreError>;
+    /// The latest records, newest first.
+    fn recent(&self, most: usize) -> Result<Vec<Record>, StoreError>;
+    /// Figures.
+    fn counts(&self) -> Result<Counts, StoreError>;
+}
+
+/// A store in memory, for tests and simulation.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    position: Position,
+    records: BTreeMap<CallId, (Record, Option<Wall>)>,
+    writes: BTreeMap<(String, CallId), Write>,
+    names: BTreeMap<String, CallId>,
+    seen: BTreeMap<String, String>,
+    orphans: Vec<Payload>,
+}
+
+impl Store for Memory {
+    fn position(&self) -> Result<Position, StoreError> {
+        Ok(self.position)
+    }
+
+    fn commit(&mut self, changes: Changes) -> Result<(), StoreError> {
+        self.position = changes.position.unwrap_or(self.position);
+        self.records.extend(changes.records);
+        self.writes.extend(changes.writes);
+        self.names.extend(changes.names);
+        self.seen.extend(changes.seen);
+        self.orphans.retain(|o| !changes.adopted.contains(&o.call_id));
+        self.orphans.extend(changes.orphans);
+        Ok(())
+    }
+
+    fn record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
+        Ok(self.records.get(&call).map(|(record, _)| record.clone()))
+    }
+
+    fn named(&self, name: &str) -> Result<Option<CallId>, StoreError> {
+        Ok(self.names.get(name).copied())
+    }
+
+    fn write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError> {
+        Ok(self.writes.get(&(crm.to_owned(), call)).cloned())
+    }
+
+    fn writes(&self, call: CallId) -> Result<Vec<Write>, StoreError> {
+        Ok(self.writes.values().filter(|w| w.call_id == call).cloned().collect())
+    }
+
+    fn seen(&self, id: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.seen.get(id).cloned())
+    }
+
+    fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError> {
+        Ok(self.orphans.iter().filter(|o| o.call_id == name).cloned().collect())
+    }
+
+    fn due(&self, crm: &str, at: Wall, most: usize) -> Result<Vec<Write>, StoreError> {
+        let mut due = self.waiting(crm).filter(|w| w.due <= at).cloned().collect::<Vec<_>>();
+        due.sort_by_key(|w| (w.due, w.call_id));
+        due.truncate(most);
+        Ok(due)
+    }
+
+    fn next_due(&self, crm: &str) -> Result<Option<Wall>, StoreError> {
+        Ok(self.waiting(crm).map(|w| w.due).min())
+    }
+
+    fn in_flight(&self) -> Result<Vec<Write>, StoreError> {
+        Ok(self.writes.values().filter(|w| w.state == State::InFlight).cloned().collect())
+    }
+
+    fn waited(&self, at: Wall, most: usize) -> Result<Vec<Record>, StoreError> {
+        Ok(self.records.values().filter(|(_, wait)| wait.is_some_and(|w| w <= at)).map(|(r, _)| r.clone()).take(most).collect())
+    }
+
+    fn next_wait(&self) -> Result<Option<Wall>, StoreError> {
+        Ok(self.records.values().filter_map(|(_, wait)| *wait).min())
+    }
+
+    fn open(&self) -> Result<Vec<Record>, StoreError> {
+        Ok(self.records.values().filter(|(r, _)| !r.is_over()).map(|(r, _)| r.clone()).collect())
+    }
+
+    fn recent(&self, most: usize) -> Result<Vec<Record>, StoreError> {
+        // A call id is a UUIDv7: its order is that of time.
+        Ok(self.records.values().rev().map(|(r, _)| r.clone()).take(most).collect())
+    }
+
+    fn counts(&self) -> Result<Counts, StoreError> {
+        let mut counts = Counts::default();
+        for write in self.writes.values() {
+            let count = match write.state {
+                State::Done => continue,
+                State::Queued => &mut counts.queued,
+                State::Retrying => &mut counts.retrying,
+                State::InFlight => &mut counts.in_flight,
+                State::Review => &mut counts.review,
+                State::Dead => &mut counts.dead,
+            };
+            *count = count.saturating_add(1);
+            if !matches!(write.state, State::Review | State::Dead) {
+                counts.oldest = Some(counts.oldest.map_or(write.since, |o| o.min(write.since)));
+            }
+        }
+        Ok(counts)
+    }
+}
+
+impl Memory {
+    fn waiting(&self, crm: &str) -> impl Iterator<Item = &Write> {
+        self.writes.values().filter(move |w| w.crm == crm && matches!(w.state, State::Queued | State::Retrying))
+    }
+}

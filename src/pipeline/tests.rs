@@ -1,0 +1,424 @@
+//! The machine in a world of its own: a journal that is a list, a CRM that does what the test says, time by hand.
+
+use serde_json::json;
+
+use super::{
+    store::{State, Write},
+    *,
+};
+use crate::{
+    crm::{Token, Verdict, record_key},
+    event::{EndedAs, EndedBy, Event, Kind, Outcome, PerSide, SipCallIds, Terminal},
+    journal::Position,
+};
+
+/// A CRM whose answers are plain: `200`, `503`, `429`, `401`, `400`.
+struct Plain;
+
+impl Connector for Plain {
+    fn upsert(&self, key: &str, fields: &Fields, access_token: &str) -> HttpRequest {
+        let headers = vec![("authorization".into(), access_token.into())];
+        HttpRequest { method: "POST", url: key.into(), headers, body: serde_json::to_vec(fields).expect("json") }
+    }
+
+    fn verdict(&self, answer: &HttpAnswer) -> Verdict {
+        let why = "says so".to_owned();
+        match answer.status {
+            200 => Verdict::Done { id: Some("crm-1".into()) },
+            401 => Verdict::Auth { why },
+            429 => Verdict::Throttled { after: Some(Duration::from_secs(7)), why },
+            400 => Verdict::Rejected { why },
+            _ => Verdict::Retry { after: None, why },
+        }
+    }
+
+    fn refresh(&self, refresh_token: &str) -> HttpRequest {
+        HttpRequest { method: "POST", url: "token".into(), headers: Vec::new(), body: refresh_token.into() }
+    }
+
+    fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict> {
+        let text = |t: &str| Zeroizing::new(t.to_owned());
+        match answer.status {
+            200 => Ok(Token { access: text("access"), expires: Duration::from_secs(1800), refresh: Some(text("second")) }),
+            _ => Err(Verdict::Auth { why: "no".into() }),
+        }
+    }
+}
+
+const SECOND: u64 = 1000;
+const KEY: &str = "raw:hush";
+
+struct World {
+    pipeline: Pipeline,
+    store: Memory,
+    journal: Vec<(Position, Entry)>,
+    folded: usize,
+    ms: u64,
+    /// What the CRM got, tokens apart.
+    requests: Vec<(u64, Fields)>,
+    tokens: usize,
+    kept: Vec<String>,
+    responses: Vec<(u64, u16)>,
+    counts: Vec<Count>,
+    /// How the CRM answers writes; none: not at all.
+    status: Option<u16>,
+    /// Appends fail.
+    disk_full: bool,
+}
+
+fn pipeline() -> Pipeline {
+    let crm = Crm {
+        name: "crm".into(),
+        connector: Box::new(Plain),
+        mapping: Box::new(|record| {
+            let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+            ["call_id", "from", "digits", "disposition_code", "needs_review", "outcome"]
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), text(record.get(name)?))))
+                .collect()
+        }),
+        refresh_token: Zeroizing::new("first".into()),
+    };
+    let sources = [("platform".to_owned(), Key::parse(KEY).expect("a key"))].into();
+    let config = Config { crms: vec![crm], sources, outcome_wait: Duration::from_secs(60), attempts_max: 3 };
+    Pipeline::new(config, Chance::from_seed(1))
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            pipeline: pipeline(),
+            store: Memory::default(),
+            journal: Vec::new(),
+            folded: 0,
+            ms: 0,
+            requests: Vec::new(),
+            tokens: 0,
+            kept: Vec::new(),
+            responses: Vec::new(),
+            counts: Vec::new(),
+            status: Some(200),
+            disk_full: false,
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall = Wall::from_millis(1_767_607_200_000 + i64::try_from(self.ms).expect("fits"));
+        Now { mono: Instant::from_millis(self.ms), wall }
+    }
+
+    fn write_down(&mut self, entry: Entry) {
+        let offset = u64::try_from(self.journal.len()).expect("fits");
+        self.journal.push((Position { segment: 1, offset }, entry));
+    }
+
+    /// Turns until nothing happens any more at this moment.
+    fn settle(&mut self) {
+        loop {
+            let now = self.now();
+            let batch = self.journal[self.folded..].to_vec();
+            if !batch.is_empty() {
+                self.folded = self.journal.len();
+                let next = Position { segment: 1, offset: u64::try_from(self.folded).expect("fits") };
+                self.pipeline.fold(&mut self.store, &batch, next).expect("folded");
+            }
+            self.pipeline.turn(now, &mut self.store, true).expect("turned");
+            let mut idle = batch.is_empty();
+            while let Some(output) = self.pipeline.poll_output() {
+                idle = false;
+                self.perform(output);
+            }
+            if idle {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        let now = self.now();
+        match output {
+            Output::Append { append, entry } => {
+                let result = if self.disk_full { Err("full".to_owned()) } else { Ok(()) };
+                if result.is_ok() {
+                    self.write_down(entry);
+                }
+                self.pipeline.synced(now, append, result);
+            }
+            Output::Send { request, http, .. } if http.url == "token" => {
+                self.tokens += 1;
+                self.pipeline.answer(now, request, Ok(HttpAnswer { status: 200, headers: Vec::new(), body: Vec::new() }));
+            }
+            Output::Send { request, http, .. } => {
+                assert_eq!(http.url, record_key(call()));
+                self.requests.push((self.ms, serde_json::from_slice(&http.body).expect("fields")));
+                if let Some(status) = self.status {
+                    self.pipeline.answer(now, request, Ok(HttpAnswer { status, headers: Vec::new(), body: Vec::new() }));
+                }
+            }
+            Output::Respond { reply, status, .. } => self.responses.push((reply, status)),
+            Output::KeepToken { token, .. } => self.kept.push(token.to_string()),
+            Output::Count(count) => self.counts.push(count),
+        }
+    }
+
+    /// Goes on to `ms`, stopping wherever the machine wants to be woken.
+    fn until(&mut self, ms: u64) {
+        self.settle();
+        while let Some(wake) = self.pipeline.next_timeout().map(|w| w.as_micros().div_ceil(1000)).filter(|w| *w <= ms) {
+            self.ms = wake.max(self.ms + 1);
+            self.settle();
+        }
+        self.ms = ms;
+        self.settle();
+    }
+
+    fn event(&mut self, sequence: u32, kind: Kind) {
+        let at_ms = i64::try_from(self.ms).expect("fits");
+        let event = Event { call_id: call(), sequence, time: self.now().wall, at_ms, kind };
+        self.write_down(entry(&event));
+    }
+
+    fn call(&mut self) {
+        for (sequence, kind) in (1..).zip(life()) {
+            self.event(sequence, kind);
+        }
+    }
+
+    fn webhook(&mut self, reply: u64, id: &str, code: &str) {
+        let now = self.now();
+        let body =
+            json!({"id": id, "type": "call.ended", "call_id": "platform-leg@sip", "time": now.wall, "data": {"disposition_code": code}});
+        let body = body.to_string().into_bytes();
+        let signature = Key::parse(KEY).expect("a key").sign("m", now.wall, &body);
+        let seconds = (now.wall.as_millis() / 1000).to_string();
+        let headers = [("webhook-id", "m".to_owned()), ("webhook-timestamp", seconds), ("webhook-signature", signature)];
+        let headers = headers.map(|(n, v)| (n.to_owned(), v));
+        self.pipeline.webhook(now, &self.store, reply, "platform", &headers, &body).expect("stored");
+        self.settle();
+    }
+
+    fn write(&self) -> Write {
+        self.store.write("crm", call()).expect("stored").expect("a write")
+    }
+}
+
+fn call() -> CallId {
+    "01960000-0000-7000-8000-000000000001".parse().expect("a call id")
+}
+
+fn entry(event: &Event) -> Entry {
+    let body = event.to_cloudevent().to_string().into_bytes();
+    Entry { kind: EntryKind::Event, time: event.time, id: event.id(), key: event.call_id.to_string(), body }
+}
+
+fn life() -> Vec<Kind> {
+    let side = || PerSide { trunk: "PCMU".to_owned(), platform: "PCMU".to_owned() };
+    let terminal = Terminal {
+        outcome: Outcome::Answered,
+        ended_as: EndedAs::Completed,
+        ended_by: EndedBy::Caller,
+        reason: None,
+        sip_status: Some(200),
+        ring_ms: Some(10),
+        talk_ms: 20,
+        secure_ms: 0,
+        omitted: 0,
+    };
+    vec![
+        Kind::Started {
+            from: "+491".into(),
+            to: "+492".into(),
+            trunk: "carrier".into(),
+            route: "r".into(),
+            sip_call_ids: SipCallIds { caller: "trunk-leg@sip".into(), callee: None },
+        },
+        Kind::Answered {
+            target: "platform".into(),
+            codec: side(),
+            dtmf: PerSide { trunk: None, platform: None },
+            ring_ms: 10,
+            sip_call_id: Some("platform-leg@sip".into()),
+        },
+        Kind::Dtmf {
+            leg: crate::event::Leg::Caller,
+            digits: Some("4711#".into()),
+            count: None,
+            method: crate::event::DtmfMethod::Rfc4733,
+            from_ms: 1,
+            to_ms: 2,
+        },
+        Kind::Ended(terminal),
+    ]
+}
+
+#[test]
+fn a_call_becomes_one_record_and_its_outcome_an_update_of_it() {
+    let mut world = World::new();
+    world.call();
+    world.settle();
+    assert_eq!(world.requests.len(), 1);
+    assert_eq!(world.requests[0].1["digits"], "4711#");
+    assert!(!world.requests[0].1.contains_key("disposition_code"));
+    world.webhook(1, "w1", "SALE");
+    assert_eq!(world.responses, [(1, 200)]);
+    assert_eq!(world.requests[1].1, [("disposition_code".to_owned(), "SALE".to_owned())].into(), "only what differs");
+    world.until(200 * SECOND);
+    assert_eq!((world.requests.len(), world.write().state, world.write().id), (2, State::Done, Some("crm-1".into())));
+    assert_eq!((world.tokens, world.kept), (1, vec!["second".to_owned()]));
+    let delivered = world.counts.iter().filter(|c| matches!(c, Count::Delivered(_))).count();
+    assert_eq!(delivered, 1);
+}
+
+#[test]
+fn nobody_tells_the_outcome_and_the_record_says_so() {
+    let mut world = World::new();
+    world.call();
+    world.until(59 * SECOND);
+    assert_eq!(world.requests.len(), 1);
+    world.until(62 * SECOND);
+    assert_eq!(world.requests[1].1["disposition_code"], "NO_DISPOSITION");
+    assert_eq!(world.requests[1].1["needs_review"], "true");
+    world.webhook(1, "late", "SALE");
+    assert_eq!((world.requests[2].1["disposition_code"].as_str(), world.requests[2].1["needs_review"].as_str()), ("SALE", "false"));
+}
+
+#[test]
+fn order_and_repetition_do_not_matter() {
+    let mut forward = World::new();
+    forward.call();
+    forward.webhook(1, "w1", "SALE");
+    forward.until(100 * SECOND);
+    let mut backward = World::new();
+    backward.webhook(1, "w1", "SALE");
+    for sequence in [4, 2, 4, 3, 1, 2] {
+        backward.event(sequence, life()[usize::try_from(sequence).expect("fits") - 1].clone());
+        backward.settle();
+    }
+    backward.until(100 * SECOND);
+    assert_eq!(backward.write().written, forward.write().written);
+    assert_eq!(
+        backward.store.record(call()).expect("stored").map(|r| r.fields()),
+        forward.store.record(call()).expect("stored").map(|r| r.fields())
+    );
+}
+
+#[test]
+fn an_outage_is_waited_for_and_the_write_is_made_once() {
+    let mut world = World::new();
+    world.status = Some(503);
+    world.call();
+    world.until(2 * SECOND);
+    assert_eq!(world.write().state, State::Retrying);
+    let before = world.requests.len();
+    assert!(before >= 2, "tried again");
+    world.status = Some(200);
+    world.until(50 * SECOND);
+    assert_eq!((world.write().state, world.requests.len()), (State::Done, before + 1));
+}
+
+#[test]
+fn attempts_run_out_and_the_write_is_a_dead_letter() {
+    let mut world = World::new();
+    world.status = Some(503);
+    world.call();
+    world.until(59 * SECOND);
+    assert_eq!((world.write().state, world.requests.len()), (State::Dead, 3));
+    assert_eq!(world.store.counts().expect("counted").dead, 1);
+}
+
+#[test]
+fn a_rejected_record_waits_for_a_person() {
+    let mut world = World::new();
+    world.status = Some(400);
+    world.call();
+    world.until(59 * SECOND);
+    assert_eq!((world.write().state, world.write().why.as_deref(), world.requests.len()), (State::Review, Some("says so"), 1));
+}
+
+#[test]
+fn a_throttled_lane_waits_as_long_as_it_is_told() {
+    let mut world = World::new();
+    world.status = Some(429);
+    world.call();
+    world.until(6 * SECOND);
+    assert_eq!(world.requests.len(), 1);
+    world.status = Some(200);
+    world.until(8 * SECOND);
+    assert_eq!((world.requests.len(), world.write().state), (2, State::Done));
+}
+
+#[test]
+fn a_refused_token_is_renewed_once_and_a_refused_new_one_pauses_the_lane() {
+    let mut world = World::new();
+    world.status = Some(401);
+    world.call();
+    world.until(20 * SECOND);
+    assert_eq!((world.requests.len(), world.tokens), (1, 1), "the token was new: another one would not help");
+    world.status = Some(200);
+    world.until(40 * SECOND);
+    assert_eq!((world.requests.len(), world.tokens, world.write().state), (2, 2, State::Done));
+}
+
+#[test]
+fn a_store_made_anew_is_the_same_and_nothing_is_sent_again() {
+    let mut world = World::new();
+    world.call();
+    world.until(100 * SECOND);
+    assert_eq!(world.requests.len(), 2);
+    let (before, sent) = (world.write(), world.requests.len());
+    world.store = Memory::default();
+    world.pipeline = pipeline();
+    world.folded = 0;
+    world.until(300 * SECOND);
+    assert_eq!(world.requests.len(), sent, "not one request more");
+    assert_eq!((world.write().state, world.write().written), (before.state, before.written));
+}
+
+#[test]
+fn a_crash_between_attempt_and_answer_repeats_the_same_keyed_write() {
+    let mut world = World::new();
+    world.status = None;
+    world.call();
+    world.settle();
+    assert_eq!(world.write().state, State::InFlight);
+    world.pipeline = pipeline();
+    world.status = Some(200);
+    world.settle();
+    assert_eq!(world.requests[0].1, world.requests[1].1);
+    assert_eq!(world.write().state, State::Done);
+}
+
+#[test]
+fn a_webhook_is_answered_when_it_is_on_disk_and_counts_once() {
+    let mut world = World::new();
+    world.call();
+    world.disk_full = true;
+    world.webhook(1, "w1", "SALE");
+    world.disk_full = false;
+    world.webhook(2, "w1", "SALE");
+    world.webhook(3, "w1", "SALE");
+    world.webhook(4, "w1", "NO SALE");
+    assert_eq!(world.responses, [(1, 503), (2, 200), (3, 200), (4, 400)]);
+    let now = world.now();
+    world.pipeline.webhook(now, &world.store, 5, "nobody", &[], b"{}").expect("stored");
+    world.pipeline.webhook(now, &world.store, 6, "platform", &[], b"{}").expect("stored");
+    world.settle();
+    assert_eq!(world.responses[4..], [(5, 404), (6, 401)]);
+}
+
+#[test]
+fn open_calls_are_closed_at_a_restart() {
+    let mut world = World::new();
+    for (sequence, kind) in (1..).zip(life().into_iter().take(2)) {
+        world.event(sequence, kind);
+    }
+    world.settle();
+    let closed = restart::close_open_calls(&world.store, world.now().wall).expect("read");
+    let [event] = closed.as_slice() else { panic!("one call") };
+    assert_eq!(event.sequence, 3);
+    assert!(matches!(&event.kind, Kind::Failed(t) if t.reason.as_deref() == Some("gateway_restart") && t.outcome == Outcome::Answered));
+    world.write_down(entry(event));
+    world.until(100 * SECOND);
+    assert_eq!(restart::close_open_calls(&world.store, world.now().wall).expect("read"), []);
+    assert_eq!(world.write().written["disposition_code"], "FAILED — NO DISPOSITION");
+}
