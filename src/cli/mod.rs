@@ -31,6 +31,8 @@ enum Command {
     Check(check::Args),
     /// Look into the journal: verify, cat, export.
     Journal(journal::Args),
+    /// Serve a CRM's double on the loopback, for trying out and for tests.
+    Sandbox(sandbox::Args),
 }
 
 /// Reads the command line and runs what it asks for. Wrong use ends with status 2 and help on standard error.
@@ -39,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Journal(args) => journal::run(args),
+        Command::Sandbox(args) => sandbox::run(args),
     }
 }
 

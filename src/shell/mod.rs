@@ -11,6 +11,7 @@
 //! | [`files`] | small files of the data directory: lock, probes, private files |
 //! | [`secrets`] | keys and tokens: read once, rotated ones kept |
 //! | [`http`] | the API, webhooks in, and the client for CRMs |
+//! | [`sandbox`] | a CRM's double on a socket, with its ledger |
 //! | [`telemetry`] | logs to standard error, metrics |
 //!
 //! An `if` about SIP or CRM in here is a guest in the wrong room.
@@ -22,6 +23,7 @@ pub mod http;
 pub mod media_io;
 pub mod net;
 pub mod recorder;
+pub mod sandbox;
 pub mod secrets;
 pub mod store;
 pub mod telemetry;

@@ -18,6 +18,7 @@ use crate::event::CallId;
 
 pub use client::{Client, Failed, Reply, Request};
 pub use problem::Problem;
+pub(in crate::shell) use server::acceptor;
 pub use server::{Error, Options, Server};
 
 /// What the server wants to know or have done.

@@ -122,7 +122,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, route
     }
 }
 
-fn acceptor(certificate: PathBuf, key: PathBuf) -> Result<TlsAcceptor, Error> {
+pub(in crate::shell) fn acceptor(certificate: PathBuf, key: PathBuf) -> Result<TlsAcceptor, Error> {
     let open = |path: &PathBuf| File::open(path).map(BufReader::new).map_err(|e| Error::Tls(path.clone(), e.to_string()));
     let chain = rustls_pemfile::certs(&mut open(&certificate)?)
         .collect::<Result<Vec<_>, _>>()

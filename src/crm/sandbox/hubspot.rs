@@ -1,0 +1,675 @@
+//! HubSpot's double: OAuth with refresh, properties, and call records with upsert by a unique property.
+//!
+//! Both families of addresses are served, `/crm/v3/objects/calls` and `/crm/objects/2026-03/calls`. What is not built answers 404 in HubSpot's form.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    Answer, Change, Fault, Ledger, Outcome, Request,
+    fault::{self, Action},
+};
+use crate::{
+    chance::Chance,
+    time::{Now, Wall},
+};
+
+/// Credentials it takes.
+pub const CLIENT_ID: &str = "sim-client";
+/// Secret of that client.
+pub const CLIENT_SECRET: &str = "sim-secret";
+/// The first refresh token.
+pub const REFRESH_TOKEN: &str = "sim-refresh";
+
+/// How it behaves beside its contract.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Faults, the first that hits decides.
+    pub faults: Vec<Fault>,
+    /// Each refresh gives out a new refresh token, and the one before is worth nothing.
+    pub rotate_tokens: bool,
+}
+
+/// The CRM.
+#[derive(Debug)]
+pub struct HubSpot {
+    options: Options,
+    chance: Chance,
+    started: Option<Now>,
+    refresh_token: String,
+    /// Access tokens and when they end.
+    access: BTreeMap<String, Wall>,
+    objects: BTreeMap<String, Object>,
+    next_id: u64,
+    ledger: Ledger,
+}
+
+#[derive(Debug, Default)]
+struct Object {
+    properties: BTreeMap<String, Property>,
+    records: BTreeMap<u64, Record>,
+}
+
+#[derive(Clone, Debug)]
+struct Property {
+    kind: String,
+    field: String,
+    label: String,
+    unique: bool,
+    options: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Record {
+    values: BTreeMap<String, String>,
+    created: Wall,
+    updated: Wall,
+}
+
+/// Life of an access token.
+const TOKEN_LIFE: Duration = Duration::from_secs(1800);
+/// Inputs of a batch.
+const BATCH_MAX: usize = 100;
+/// First record id: HubSpot's are long.
+const FIRST_ID: u64 = 80_100_000_001;
+
+/// Outcomes of a call that an account has from the start: id and label.
+const DISPOSITIONS: [(&str, &str); 6] = [
+    ("9d9162e7-6cf3-4944-bf63-4dff82258764", "Busy"),
+    ("f240bbac-87c9-4f6e-bf70-924b57d47db7", "Connected"),
+    ("a4c4c377-d246-4b32-a13b-75a56a4cd0ff", "Left live message"),
+    ("b2cf5968-551e-4856-9783-52b3da59a7d0", "Left voicemail"),
+    ("73a0d17f-1163-4015-bdd5-ec830791da20", "No answer"),
+    ("17b47fee-58de-441e-a44c-c6300d46f273", "Wrong number"),
+];
+
+const STATUSES: [&str; 10] =
+    ["BUSY", "CALLING_CRM_USER", "CANCELED", "COMPLETED", "CONNECTING", "FAILED", "IN_PROGRESS", "NO_ANSWER", "QUEUED", "RINGING"];
+
+impl HubSpot {
+    /// An account with nothing in it.
+    pub fn new(options: Options, chance: Chance) -> Self {
+        let property = |kind: &str, options: &[&str]| Property {
+            kind: kind.into(),
+            field: "text".into(),
+            label: String::new(),
+            unique: false,
+            options: options.iter().map(|o| (*o).to_owned()).collect(),
+        };
+        let dispositions = DISPOSITIONS.map(|(id, _)| id);
+        let standard = [
+            ("hs_timestamp", property("datetime", &[])),
+            ("hs_call_title", property("string", &[])),
+            ("hs_call_body", property("string", &[])),
+            ("hs_call_direction", property("enumeration", &["INBOUND", "OUTBOUND"])),
+            ("hs_call_duration", property("number", &[])),
+            ("hs_call_from_number", property("string", &[])),
+            ("hs_call_to_number", property("string", &[])),
+            ("hs_call_recording_url", property("string", &[])),
+            ("hs_call_status", property("enumeration", &STATUSES)),
+            ("hs_call_disposition", property("enumeration", &dispositions)),
+            ("hs_call_callee_object_id", property("number", &[])),
+            ("hs_call_callee_object_type", property("string", &[])),
+            ("hubspot_owner_id", property("number", &[])),
+        ];
+        let calls = Object { properties: standard.into_iter().map(|(n, p)| (n.to_owned(), p)).collect(), records: BTreeMap::new() };
+        Self {
+            options,
+            chance,
+            started: None,
+            refresh_token: REFRESH_TOKEN.into(),
+            access: BTreeMap::new(),
+            objects: BTreeMap::from([("calls".to_owned(), calls)]),
+            next_id: FIRST_ID,
+            ledger: Ledger::default(),
+        }
+    }
+
+    /// Lines of the ledger since the last time this was asked.
+    pub fn take_ledger(&mut self) -> Vec<Value> {
+        self.ledger.take()
+    }
+
+    /// A request came.
+    pub fn handle(&mut self, now: Now, request: &Request) -> Outcome {
+        let started = *self.started.get_or_insert(now);
+        let action = fault::decide(&mut self.options.faults, request, now.mono.since(started.mono)).unwrap_or_default();
+        if action.expire_tokens {
+            self.access.clear();
+        }
+        if action.drop {
+            self.ledger.request(now.wall, request, None);
+            return Outcome::Drop(action.delay());
+        }
+        let answer = match planned(&action) {
+            Some(answer) => answer,
+            None => self.answer(now.wall, request),
+        };
+        self.ledger.request(now.wall, request, Some(answer.status));
+        if action.apply_then_drop { Outcome::Drop(action.delay()) } else { Outcome::Answer(answer, action.delay()) }
+    }
+
+    fn answer(&mut self, now: Wall, request: &Request) -> Answer {
+        let parts: Vec<&str> = request.path.trim_matches('/').split('/').collect();
+        if let ["oauth", _, "token"] = parts.as_slice() {
+            return self.token(now, &request.body);
+        }
+        if let Some(refusal) = self.refusal(now, request.bearer.as_deref()) {
+            return refusal;
+        }
+        // Both families of addresses: `crm/v3/objects/…` and `crm/objects/2026-03/…`.
+        let rest = match parts.as_slice() {
+            ["crm", "v3", rest @ ..] => rest.to_vec(),
+            ["crm", family, version, rest @ ..] if version.starts_with("20") => [&[*family], rest].concat(),
+            ["calling", "v1", "dispositions"] => {
+                return Answer::new(200, DISPOSITIONS.iter().map(|(id, label)| json!({"id": id, "label": label})).collect());
+            }
+            _ => return not_found(),
+        };
+        let body: Value = if request.body.is_empty() {
+            Value::Null
+        } else {
+            match serde_json::from_slice(&request.body) {
+                Ok(body) => body,
+                Err(why) => return refused(400, "VALIDATION_ERROR", &format!("Invalid input JSON: {why}")),
+            }
+        };
+        match (request.method.as_str(), rest.as_slice()) {
+            ("GET", ["properties", object]) => self.list_properties(object),
+            ("GET", ["properties", object, name]) => self.show_property(object, name),
+            ("POST", ["properties", object]) => self.make_property(now, object, &body),
+            ("POST", ["objects", object, "batch", "upsert"]) => self.upsert(now, object, &body),
+            ("POST", ["objects", object, "batch", "read"]) => self.read(object, &body),
+            ("POST", ["objects", object, "search"]) => self.search(object, &body),
+            ("GET", ["objects", object, id]) => self.show(object, id, &request.query),
+            _ => not_found(),
+        }
+    }
+
+    fn token(&mut self, now: Wall, form: &[u8]) -> Answer {
+        let form = String::from_utf8_lossy(form);
+        let field = |name: &str| form.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned();
+        if field("grant_type") != "refresh_token" || field("client_id") != CLIENT_ID || field("client_secret") != CLIENT_SECRET {
+            return Answer::new(
+                400,
+                json!({"status": "BAD_CLIENT_ID", "message": "missing or unknown client id or secret", "error": "invalid_client"}),
+            );
+        }
+        if field("refresh_token") != self.refresh_token {
+            return Answer::new(
+                400,
+                json!({"status": "BAD_REFRESH_TOKEN", "message": "missing or unknown refresh token", "error": "invalid_grant"}),
+            );
+        }
+        if self.options.rotate_tokens {
+            self.refresh_token = format!("sim-refresh-{}", self.chance.token());
+        }
+        let access = format!("sim-access-{}{}", self.chance.token(), self.chance.token());
+        self.access.retain(|_, ends| *ends > now);
+        self.access.insert(access.clone(), now + TOKEN_LIFE);
+        let seconds = TOKEN_LIFE.as_secs();
+        Answer::new(
+            200,
+            json!({"token_type": "bearer", "access_token": access, "refresh_token": self.refresh_token, "expires_in": seconds, "hub_id": 1}),
+        )
+    }
+
+    fn refusal(&self, now: Wall, bearer: Option<&str>) -> Option<Answer> {
+        match bearer.and_then(|token| self.access.get(token)) {
+            Some(ends) if *ends > now => None,
+            Some(_) => Some(refused(401, "EXPIRED_AUTHENTICATION", "The OAuth token used to make this call expired 0 second(s) ago.")),
+            None => Some(refused(401, "EXPIRED_AUTHENTICATION", "The OAuth token used to make this call is not valid any more.")),
+        }
+    }
+
+    fn make_property(&mut self, now: Wall, object: &str, body: &Value) -> Answer {
+        let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let name = text("name");
+        let named = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if !named || !matches!(text("type").as_str(), "string" | "number" | "datetime" | "date" | "enumeration" | "bool") {
+            return refused(
+                400,
+                "VALIDATION_ERROR",
+                "Property name and type are required; names hold lower-case letters, digits and underscores",
+            );
+        }
+        let Some(object_type) = self.objects.get_mut(object) else { return not_found() };
+        if object_type.properties.contains_key(&name) {
+            return refused(409, "OBJECT_ALREADY_EXISTS", &format!("A property named '{name}' already exists."));
+        }
+        let options = body.get("options").and_then(Value::as_array).into_iter().flatten();
+        let property = Property {
+            kind: text("type"),
+            field: text("fieldType"),
+            label: text("label"),
+            unique: body.get("hasUniqueValue").and_then(Value::as_bool).unwrap_or(false),
+            options: options.filter_map(|o| Some(o.get("value")?.as_str()?.to_owned())).collect(),
+        };
+        let shown = property.show(&name);
+        object_type.properties.insert(name.clone(), property);
+        let change = Change { what: "create", object: "properties", key: None, id: &name, before: Value::Null, after: shown.clone() };
+        self.ledger.mutation(now, change);
+        Answer::new(201, shown)
+    }
+
+    fn list_properties(&self, object: &str) -> Answer {
+        let Some(object) = self.objects.get(object) else { return not_found() };
+        let all: Vec<_> = object.properties.iter().map(|(name, property)| property.show(name)).collect();
+        Answer::new(200, json!({"results": all}))
+    }
+
+    fn show_property(&self, object: &str, name: &str) -> Answer {
+        let property = self.objects.get(object).and_then(|o| o.properties.get(name));
+        property.map_or_else(not_found, |property| Answer::new(200, property.show(name)))
+    }
+
+    /// Batch upsert. One bad input fails the whole batch, unless every input bears a write id of its own: then the good ones are written and the bad ones named.
+    fn upsert(&mut self, now: Wall, object: &str, body: &Value) -> Answer {
+        let Some(inputs) = body.get("inputs").and_then(Value::as_array).filter(|i| !i.is_empty()) else {
+            return refused(400, "VALIDATION_ERROR", "Invalid input JSON: inputs is required");
+        };
+        if inputs.len() > BATCH_MAX {
+            return refused(400, "VALIDATION_ERROR", &format!("The maximum batch size is {BATCH_MAX}"));
+        }
+        let Some(object_type) = self.objects.get(object) else { return not_found() };
+        let traces: BTreeSet<_> = inputs.iter().filter_map(|i| i.get("objectWriteTraceId")?.as_str()).collect();
+        let apart = traces.len() == inputs.len();
+        let mut keys = BTreeSet::new();
+        let mut judged = Vec::new();
+        for input in inputs {
+            let write = match object_type.judge(input) {
+                Ok(write) => write,
+                Err(fault) => {
+                    judged.push((input, Err(fault)));
+                    continue;
+                }
+            };
+            if !keys.insert(write.found.map_or_else(|| write.key.clone(), |id| id.to_string())) {
+                return refused(400, "VALIDATION_ERROR", "Duplicate IDs found in batch input: each record may be named once");
+            }
+            judged.push((input, Ok(write)));
+        }
+        if !apart && let Some((_, Err(fault))) = judged.iter().find(|(_, judged)| judged.is_err()) {
+            return fault.clone();
+        }
+        let (mut results, mut errors) = (Vec::new(), Vec::new());
+        for (input, judged) in judged {
+            let trace = input.get("objectWriteTraceId").cloned().unwrap_or(Value::Null);
+            match judged {
+                Ok(write) => results.push(self.write(now, object, write, trace)),
+                Err(fault) => {
+                    let mut error = fault.body;
+                    if let Some(error) = error.as_object_mut() {
+                        error.insert("context".into(), json!({"objectWriteTraceId": [trace]}));
+                    }
+                    errors.push(error);
+                }
+            }
+        }
+        let mut answer = json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
+        if errors.is_empty() {
+            return Answer::new(200, answer);
+        }
+        if let Some(answer) = answer.as_object_mut() {
+            answer.insert("numErrors".into(), json!(errors.len()));
+            answer.insert("errors".into(), json!(errors));
+        }
+        Answer::new(207, answer)
+    }
+
+    fn write(&mut self, now: Wall, object: &str, write: Write, trace: Value) -> Value {
+        let id = write.found.unwrap_or(self.next_id);
+        if write.found.is_none() {
+            self.next_id += 1;
+        }
+        let Some(object_type) = self.objects.get_mut(object) else { return Value::Null };
+        let known = object_type.records.contains_key(&id);
+        let record = object_type.records.entry(id).or_insert_with(|| Record { created: now, ..Record::default() });
+        let before = if known { json!(record.values) } else { Value::Null };
+        for (name, value) in write.values {
+            // An empty text empties a property.
+            if value.is_empty() {
+                record.values.remove(&name)
+            } else {
+                record.values.insert(name, value)
+            };
+        }
+        record.updated = now;
+        let after = json!(record.values);
+        let mut shown = record.show(id, None);
+        let text = id.to_string();
+        let what = if known { "update" } else { "create" };
+        self.ledger.mutation(now, Change { what, object, key: Some(&write.key), id: &text, before, after });
+        if let Some(shown) = shown.as_object_mut() {
+            shown.insert("new".into(), json!(!known));
+            shown.insert("objectWriteTraceId".into(), trace);
+        }
+        shown
+    }
+
+    fn read(&self, object: &str, body: &Value) -> Answer {
+        let Some(object) = self.objects.get(object) else { return not_found() };
+        let by = body.get("idProperty").and_then(Value::as_str);
+        let wanted = names(body.get("properties"));
+        let mut results = Vec::new();
+        let mut missing = 0;
+        for id in body.get("inputs").and_then(Value::as_array).into_iter().flatten().filter_map(|i| i.get("id")?.as_str()) {
+            match object.find(by, id).and_then(|found| Some((found, object.records.get(&found)?))) {
+                Some((found, record)) => results.push(record.show(found, Some(&wanted))),
+                None => missing += 1,
+            }
+        }
+        let status = if missing == 0 { 200 } else { 207 };
+        Answer::new(status, json!({"status": "COMPLETE", "results": results, "numErrors": missing}))
+    }
+
+    fn show(&self, object: &str, id: &str, query: &str) -> Answer {
+        let parameter = |name: &str| query.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('='));
+        let wanted: Vec<String> = parameter("properties").unwrap_or_default().split(',').map(str::to_owned).collect();
+        let Some(object) = self.objects.get(object) else { return not_found() };
+        match object.find(parameter("idProperty"), id).and_then(|found| Some((found, object.records.get(&found)?))) {
+            Some((found, record)) => Answer::new(200, record.show(found, Some(&wanted))),
+            None => not_found(),
+        }
+    }
+
+    /// Search with EQ filters, all of a group and any group; paged by `after`.
+    fn search(&self, object: &str, body: &Value) -> Answer {
+        let Some(object) = self.objects.get(object) else { return not_found() };
+        let wanted = names(body.get("properties"));
+        let limit = body.get("limit").and_then(Value::as_u64).and_then(|l| usize::try_from(l).ok()).unwrap_or(10).min(200);
+        let after = body.get("after").and_then(|a| a.as_str().map_or_else(|| a.as_u64(), |t| t.parse().ok())).unwrap_or(0);
+        let groups = body.get("filterGroups").and_then(Value::as_array).cloned().unwrap_or_default();
+        let holds = |record: &Record, filter: &Value| {
+            let text = |name: &str| filter.get(name).and_then(Value::as_str).unwrap_or_default();
+            match text("operator") {
+                "EQ" => record.values.get(text("propertyName")).is_some_and(|v| v == text("value")),
+                "HAS_PROPERTY" => record.values.contains_key(text("propertyName")),
+                _ => false,
+            }
+        };
+        let in_group =
+            |record: &Record, group: &Value| group.get("filters").and_then(Value::as_array).into_iter().flatten().all(|f| holds(record, f));
+        let found: Vec<_> =
+            object.records.iter().filter(|(_, record)| groups.is_empty() || groups.iter().any(|group| in_group(record, group))).collect();
+        let from = usize::try_from(after).unwrap_or(usize::MAX);
+        let page: Vec<_> = found.iter().skip(from).take(limit).map(|(id, record)| record.show(**id, Some(&wanted))).collect();
+        let mut answer = json!({"total": found.len(), "results": page});
+        if from.saturating_add(limit) < found.len()
+            && let Some(answer) = answer.as_object_mut()
+        {
+            answer.insert("paging".into(), json!({"next": {"after": (from + limit).to_string()}}));
+        }
+        Answer::new(200, answer)
+    }
+}
+
+/// An input that may be written.
+struct Write {
+    key: String,
+    /// The record that has the key already.
+    found: Option<u64>,
+    values: BTreeMap<String, String>,
+}
+
+impl Object {
+    /// The record with that id, or with that value of a property.
+    fn find(&self, by: Option<&str>, value: &str) -> Option<u64> {
+        match by {
+            None | Some("hs_object_id") => value.parse().ok().filter(|id| self.records.contains_key(id)),
+            Some(name) => self.records.iter().find(|(_, r)| r.values.get(name).is_some_and(|v| v == value)).map(|(id, _)| *id),
+        }
+    }
+
+    fn judge(&self, input: &Value) -> Result<Write, Answer> {
+        let text = |name: &str| input.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (by, key) = (text("idProperty"), text("id"));
+        if key.is_empty() {
+            return Err(refused(400, "VALIDATION_ERROR", "Invalid input JSON: id is required"));
+        }
+        match self.properties.get(by) {
+            Some(property) if property.unique => {}
+            Some(_) => {
+                return Err(refused(400, "VALIDATION_ERROR", &format!("Unable to perform update/upsert by non-unique 0-48 property {by}")));
+            }
+            None => return Err(invalid(by, "PROPERTY_DOESNT_EXIST", &format!("Property \"{by}\" does not exist"))),
+        }
+        let mut values = BTreeMap::from([(by.to_owned(), key.to_owned())]);
+        let properties = input.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        for (name, value) in properties {
+            let Some(property) = self.properties.get(&name) else {
+                return Err(invalid(&name, "PROPERTY_DOESNT_EXIST", &format!("Property \"{name}\" does not exist")));
+            };
+            // All values are texts on the wire; numbers and booleans are taken as such.
+            let value = value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned);
+            property.judge(&name, &value)?;
+            values.insert(name, value);
+        }
+        let found = self.find(Some(by), key);
+        if found.is_none() && self.properties.contains_key("hs_timestamp") && !values.contains_key("hs_timestamp") {
+            return Err(invalid("hs_timestamp", "REQUIRED", "hs_timestamp is required"));
+        }
+        Ok(Write { key: key.to_owned(), found, values })
+    }
+}
+
+impl Property {
+    fn show(&self, name: &str) -> Value {
+        json!({"name": name, "label": self.label, "type": self.kind, "fieldType": self.field, "hasUniqueValue": self.unique,
+            "options": self.options.iter().map(|o| json!({"label": o, "value": o})).collect::<Vec<_>>()})
+    }
+
+    fn judge(&self, name: &str, value: &str) -> Result<(), Answer> {
+        if value.is_empty() {
+            return Ok(());
+        }
+        let fault = match self.kind.as_str() {
+            "number" if value.parse::<f64>().is_err() => Some(("INVALID_LONG", format!("{value} was not a valid number."))),
+            "datetime" if value.parse::<i64>().is_err() && Wall::parse(value).is_none() => {
+                Some(("INVALID_DATE", format!("{value} was not a valid date.")))
+            }
+            "bool" if !matches!(value, "true" | "false") => {
+                Some(("INVALID_OPTION", format!("{value} was not one of the allowed options: [true, false]")))
+            }
+            "enumeration" if !self.options.iter().any(|o| o == value) => {
+                Some(("INVALID_OPTION", format!("{value} was not one of the allowed options: [{}]", self.options.join(", "))))
+            }
+            "string" if value.chars().count() > 65_536 => Some(("PROPERTY_VALUE_TOO_LONG", "the value is too long".into())),
+            _ => None,
+        };
+        fault.map_or(Ok(()), |(code, message)| Err(invalid(name, code, &message)))
+    }
+}
+
+impl Record {
+    fn show(&self, id: u64, wanted: Option<&[String]>) -> Value {
+        let mut values: BTreeMap<String, Value> = match wanted {
+            // What was asked for and never set is null.
+            Some(wanted) => wanted.iter().map(|name| (name.clone(), json!(self.values.get(name)))).collect(),
+            None => self.values.iter().map(|(name, value)| (name.clone(), json!(value))).collect(),
+        };
+        values.insert("hs_object_id".into(), json!(id.to_string()));
+        json!({"id": id.to_string(), "properties": values, "createdAt": self.created, "updatedAt": self.updated, "archived": false})
+    }
+}
+
+fn names(list: Option<&Value>) -> Vec<String> {
+    list.and_then(Value::as_array).into_iter().flatten().filter_map(|n| n.as_str().map(str::to_owned)).collect()
+}
+
+fn not_found() -> Answer {
+    refused(404, "OBJECT_NOT_FOUND", "resource not found")
+}
+
+fn refused(status: u16, category: &str, message: &str) -> Answer {
+    Answer::new(
+        status,
+        json!({"status": "error", "message": message, "correlationId": "00000000-0000-4000-8000-000000000000", "category": category}),
+    )
+}
+
+/// HubSpot puts a JSON array into the message's text.
+fn invalid(name: &str, code: &str, message: &str) -> Answer {
+    let list = json!([{"isValid": false, "message": message, "error": code, "name": name}]);
+    refused(400, "VALIDATION_ERROR", &format!("Property values were not valid: {list}"))
+}
+
+/// The answer that a fault asks for.
+fn planned(action: &Action) -> Option<Answer> {
+    let status = action.status.or(action.lock.then_some(423))?;
+    let (category, message) = match status {
+        401 => ("EXPIRED_AUTHENTICATION", "The OAuth token used to make this call expired 0 second(s) ago."),
+        403 => ("MISSING_SCOPES", "This app hasn't been granted all required scopes to make this call."),
+        423 => ("LOCKED", "The resource is locked"),
+        429 => ("RATE_LIMITS", "You have reached your ten_secondly_rolling limit."),
+        _ => ("INTERNAL_ERROR", "internal error"),
+    };
+    let mut answer = refused(status, category, message);
+    if status == 429
+        && let Some(body) = answer.body.as_object_mut()
+    {
+        body.insert("policyName".into(), json!("TEN_SECONDLY_ROLLING"));
+        body.insert("errorType".into(), json!("RATE_LIMIT"));
+    }
+    if let Some(body) = &action.body {
+        answer.body = body.clone();
+    }
+    answer.headers.extend(action.retry_after_s.map(|s| ("retry-after", s.to_string())));
+    Some(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Account {
+        crm: HubSpot,
+        token: String,
+        now: Now,
+    }
+
+    impl Account {
+        fn new(options: Options) -> Self {
+            let now = Now { wall: Wall::from_millis(1_767_607_200_000), ..Now::default() };
+            let mut account = Self { crm: HubSpot::new(options, Chance::from_seed(1)), token: String::new(), now };
+            let form =
+                format!("grant_type=refresh_token&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}&refresh_token={REFRESH_TOKEN}");
+            let answer = account.raw("POST", "/oauth/v1/token", form.into_bytes());
+            account.token = answer.body["access_token"].as_str().expect("a token").to_owned();
+            let unique = json!({"name": "offhook_key", "type": "string", "fieldType": "text", "hasUniqueValue": true});
+            assert_eq!(account.post("/crm/v3/properties/calls", &unique).status, 201);
+            account
+        }
+
+        fn raw(&mut self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+            let bearer = (!self.token.is_empty()).then(|| self.token.clone());
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            match self.crm.handle(self.now, &Request { method: method.into(), path: path.into(), query: query.into(), bearer, body }) {
+                Outcome::Answer(answer, _) => answer,
+                Outcome::Drop(_) => Answer::new(0, Value::Null),
+            }
+        }
+
+        fn post(&mut self, path: &str, body: &Value) -> Answer {
+            self.raw("POST", path, body.to_string().into_bytes())
+        }
+
+        fn upsert(&mut self, inputs: &[(&str, &str, Value)]) -> Answer {
+            let inputs: Vec<_> = inputs
+                .iter()
+                .map(|(key, trace, properties)| {
+                    let mut input = json!({"idProperty": "offhook_key", "id": key, "properties": properties});
+                    if !trace.is_empty() {
+                        input["objectWriteTraceId"] = json!(trace);
+                    }
+                    input
+                })
+                .collect();
+            self.post("/crm/v3/objects/calls/batch/upsert", &json!({"inputs": inputs}))
+        }
+    }
+
+    fn call(status: &str) -> Value {
+        json!({"hs_timestamp": "1767607200000", "hs_call_status": status})
+    }
+
+    #[test]
+    fn the_same_key_is_the_same_record_in_both_families_of_addresses() {
+        let mut account = Account::new(Options::default());
+        let first = account.upsert(&[("k1", "", call("COMPLETED"))]);
+        assert_eq!((first.status, &first.body["results"][0]["new"]), (200, &json!(true)));
+        let again = account.post(
+            "/crm/objects/2026-03/calls/batch/upsert",
+            &json!({"inputs": [{"idProperty": "offhook_key", "id": "k1", "properties": {"hs_call_status": "BUSY"}}]}),
+        );
+        assert_eq!(again.body["results"][0]["new"], json!(false));
+        assert_eq!(again.body["results"][0]["id"], first.body["results"][0]["id"]);
+        let read = account.post(
+            "/crm/v3/objects/calls/batch/read",
+            &json!({"idProperty": "offhook_key", "inputs": [{"id": "k1"}], "properties": ["hs_call_status", "hs_call_title"]}),
+        );
+        let properties = &read.body["results"][0]["properties"];
+        assert_eq!((&properties["hs_call_status"], &properties["hs_call_title"]), (&json!("BUSY"), &Value::Null));
+        let found = account.post(
+            "/crm/v3/objects/calls/search",
+            &json!({"filterGroups": [{"filters": [{"propertyName": "offhook_key", "operator": "EQ", "value": "k1"}]}]}),
+        );
+        assert_eq!(found.body["total"], json!(1));
+        let ledger = account.crm.take_ledger();
+        let kinds: Vec<_> = ledger.iter().filter(|l| l["kind"] == "mutation").map(|l| l["what"].as_str().expect("what")).collect();
+        assert_eq!(kinds, ["create", "create", "update"], "the property, then the record twice");
+        assert_eq!(ledger.iter().find(|l| l["what"] == "update").expect("an update")["changed"], json!(["hs_call_status"]));
+        assert!(ledger.iter().zip(1..).all(|(line, n)| line["seq"] == json!(n)), "numbered without a gap");
+    }
+
+    #[test]
+    fn one_bad_input_fails_the_batch_unless_each_bears_a_write_id() {
+        let mut account = Account::new(Options::default());
+        let bad = account.upsert(&[("k1", "", call("COMPLETED")), ("k2", "", call("NONSENSE"))]);
+        assert_eq!(bad.status, 400);
+        assert!(bad.body["message"].as_str().expect("words").contains("INVALID_OPTION"), "{}", bad.body);
+        let partly = account.upsert(&[("k1", "a", call("COMPLETED")), ("k2", "b", call("NONSENSE"))]);
+        assert_eq!((partly.status, &partly.body["numErrors"]), (207, &json!(1)));
+        assert_eq!(partly.body["errors"][0]["context"]["objectWriteTraceId"], json!(["b"]));
+        let twice = account.upsert(&[("k1", "a", call("BUSY")), ("k1", "b", call("BUSY"))]);
+        assert_eq!(twice.status, 400, "a record may be named once");
+        let unknown = account.upsert(&[("k3", "", json!({"hs_timestamp": "1767607200000", "no_such": "x"}))]);
+        assert!(unknown.body["message"].as_str().expect("words").contains("PROPERTY_DOESNT_EXIST"));
+        let untimed = account.upsert(&[("k4", "", json!({"hs_call_status": "BUSY"}))]);
+        assert!(untimed.body["message"].as_str().expect("words").contains("hs_timestamp"));
+    }
+
+    #[test]
+    fn tokens_end_rotate_and_are_taken_away() {
+        let mut account = Account::new(Options { rotate_tokens: true, ..Options::default() });
+        let form = format!("grant_type=refresh_token&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}&refresh_token={REFRESH_TOKEN}");
+        assert_eq!(
+            account.raw("POST", "/oauth/v1/token", form.into_bytes()).body["error"],
+            json!("invalid_grant"),
+            "used once, worth nothing"
+        );
+        account.now.wall = account.now.wall + TOKEN_LIFE;
+        let late = account.upsert(&[("k1", "", call("BUSY"))]);
+        assert_eq!((late.status, &late.body["category"]), (401, &json!("EXPIRED_AUTHENTICATION")));
+    }
+
+    #[test]
+    fn faults_refuse_lock_and_swallow() {
+        let faults = serde_json::from_str(
+            r#"[{"match": {"path": "upsert", "nth": 1}, "action": {"status": 429, "retry_after_s": 3}},
+                {"match": {"path": "upsert", "nth": 2}, "action": {"apply_then_drop": true}},
+                {"match": {"path": "upsert", "nth": 3}, "action": {"lock": true}}]"#,
+        )
+        .expect("rules");
+        let mut account = Account::new(Options { faults, ..Options::default() });
+        let throttled = account.upsert(&[("k1", "", call("BUSY"))]);
+        assert_eq!((throttled.status, throttled.headers), (429, vec![("retry-after", "3".to_owned())]));
+        assert_eq!(account.upsert(&[("k1", "", call("BUSY"))]).status, 0, "no answer");
+        assert_eq!(account.upsert(&[("k1", "", call("BUSY"))]).status, 423);
+        assert_eq!(account.upsert(&[("k1", "", call("BUSY"))]).body["results"][0]["new"], json!(false), "it was written all the same");
+    }
+}

@@ -1,0 +1,169 @@
+//! A socket for a CRM's double: HTTP in and out, and the ledger's file.
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::body::{Body, to_bytes};
+use hyper::{body::Incoming, header, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::watch,
+};
+
+use super::{clock::Clock, http::acceptor};
+use crate::{
+    chance::Chance,
+    crm::sandbox::{Answer, HubSpot, Outcome, Request, hubspot},
+};
+
+/// How to serve a double.
+#[derive(Debug)]
+pub struct Options {
+    /// Where. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How the CRM behaves.
+    pub behaviour: hubspot::Options,
+    /// File for what is asked of it and what changes; none for nowhere.
+    pub ledger: Option<PathBuf>,
+    /// Certificate chain and private key, PEM files, for clients that insist on HTTPS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+/// Why there is no double.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is not to be had.
+    #[error("cannot listen on {0}: {1}; choose another --port, or 0 for a free one")]
+    Bind(SocketAddr, io::Error),
+    /// The ledger cannot be written.
+    #[error("{0}: {1}; --ledger names a file in a folder that exists")]
+    Ledger(String, io::Error),
+    /// The certificate or its key cannot be used.
+    #[error("{0}")]
+    Tls(#[from] super::http::Error),
+}
+
+/// A running double; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// The address really bound.
+    pub address: SocketAddr,
+    tls: bool,
+    _stop: watch::Sender<()>,
+}
+
+struct Shared {
+    crm: Mutex<(HubSpot, Option<File>)>,
+    clock: Clock,
+}
+
+/// Longest body that is read: a hundred records with everything in them are smaller.
+const BODY_OCTETS_MAX: usize = 8 << 20;
+
+impl Sandbox {
+    /// Serves as tasks of the current runtime.
+    pub async fn start(options: Options, clock: Clock, chance: Chance) -> Result<Self, Error> {
+        let ledger =
+            options.ledger.map(|path| File::create(&path).map_err(|why| Error::Ledger(path.display().to_string(), why))).transpose()?;
+        let secure = options.tls.map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
+        let failed = |why| Error::Bind(options.listen, why);
+        let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let shared = Arc::new(Shared { crm: Mutex::new((HubSpot::new(options.behaviour, chance), ledger)), clock });
+        let (stop, mut stopped) = watch::channel(());
+        let tls = secure.is_some();
+        tokio::spawn(async move {
+            loop {
+                let stream = tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => stream,
+                        Err(_) => {
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                            continue;
+                        }
+                    },
+                    _ = stopped.changed() => return,
+                };
+                let _ = stream.set_nodelay(true);
+                let (shared, secure, mut stopped) = (Arc::clone(&shared), secure.clone(), stopped.clone());
+                tokio::spawn(async move {
+                    let serve = async {
+                        match secure {
+                            None => connection(stream, shared).await,
+                            Some(secure) => {
+                                if let Ok(stream) = secure.accept(stream).await {
+                                    connection(stream, shared).await;
+                                }
+                            }
+                        }
+                    };
+                    tokio::select! {
+                        () = serve => {}
+                        _ = stopped.changed() => {}
+                    }
+                });
+            }
+        });
+        Ok(Self { address, tls, _stop: stop })
+    }
+
+    /// Where clients go.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.address)
+    }
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, shared: Arc<Shared>) {
+    let service = service_fn(|request| answer(Arc::clone(&shared), request));
+    // A service that fails closes the connection without an answer: just what a dropped request looks like.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::Result<hyper::Response<Body>> {
+    let (head, body) = request.into_parts();
+    let body = to_bytes(Body::new(body), BODY_OCTETS_MAX).await.map_err(io::Error::other)?;
+    let bearer = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+    let request = Request {
+        method: head.method.as_str().to_owned(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        bearer: bearer.map(str::to_owned),
+        body: body.to_vec(),
+    };
+    let outcome = {
+        let mut crm = shared.crm.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = crm.0.handle(shared.clock.now(), &request);
+        let lines = crm.0.take_ledger();
+        if let Some(file) = &mut crm.1 {
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            file.write_all(text.as_bytes())?;
+        }
+        outcome
+    };
+    match outcome {
+        Outcome::Drop(after) => {
+            tokio::time::sleep(after).await;
+            Err(io::Error::from(io::ErrorKind::ConnectionAborted))
+        }
+        Outcome::Answer(answer, after) => {
+            tokio::time::sleep(after).await;
+            response(answer)
+        }
+    }
+}
+
+fn response(answer: Answer) -> io::Result<hyper::Response<Body>> {
+    let mut response = hyper::Response::builder().status(answer.status).header(header::CONTENT_TYPE, "application/json;charset=utf-8");
+    for (name, value) in answer.headers {
+        response = response.header(name, value);
+    }
+    response.body(Body::from(answer.body.to_string())).map_err(io::Error::other)
+}
