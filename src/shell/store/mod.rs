@@ -1,1 +1,257 @@
-//! Being built.
+//! The pipeline's tables in SQLite, beside the journal that can give them again.
+//!
+//! WAL with `synchronous=NORMAL`: a crash of the machine may lose the last transactions, never a part of one, and the position goes with
+//! them, so that the fold repeats what was lost.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, params};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    event::CallId,
+    journal::Position,
+    pipeline::{
+        Counts, Record, Store, StoreError,
+        store::{Changes, State, Write},
+        webhook::Payload,
+    },
+    time::Wall,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Tables in a file.
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: Connection,
+}
+
+fn failed(error: rusqlite::Error) -> StoreError {
+    StoreError(error.to_string())
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|e| StoreError(e.to_string()))
+}
+
+fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|e| StoreError(format!("a row cannot be read: {e}")))
+}
+
+fn number<T: TryInto<i64>>(value: T) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}
+
+const fn word(state: State) -> &'static str {
+    match state {
+        State::Done => "done",
+        State::Queued => "queued",
+        State::Retrying => "retrying",
+        State::InFlight => "in_flight",
+        State::Review => "review",
+        State::Dead => "dead",
+    }
+}
+
+impl Sqlite {
+    /// Opens the tables at `path`, made where they are missing. Tables of another version are made anew: the journal holds it all.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut connection = Connection::open(path).map_err(failed)?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+        if version != 0 && version != VERSION {
+            drop(connection);
+            for suffix in ["", "-wal", "-shm"] {
+                let mut name = path.as_os_str().to_owned();
+                name.push(suffix);
+                let _ = std::fs::remove_file(PathBuf::from(name));
+            }
+            tracing::warn!(version, "the store is of another version; it is made anew from the journal");
+            connection = Connection::open(path).map_err(failed)?;
+        }
+        connection.execute_batch(SCHEMA).map_err(failed)?;
+        connection.pragma_update(None, "user_version", VERSION).map_err(failed)?;
+        Ok(Self { connection })
+    }
+
+    /// A second connection that only reads: what the API shows does not wait for the pipeline.
+    pub fn reader(path: &Path) -> Result<Self, StoreError> {
+        let connection = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+        connection.execute_batch("PRAGMA busy_timeout=2000").map_err(failed)?;
+        Ok(Self { connection })
+    }
+
+    fn one<T>(&self, sql: &str, params: impl Params, read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> Result<Option<T>, StoreError> {
+        self.connection.prepare_cached(sql).and_then(|mut s| s.query_row(params, read).optional()).map_err(failed)
+    }
+
+    fn documents<T: DeserializeOwned>(&self, sql: &str, params: impl Params) -> Result<Vec<T>, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let rows = statement.query_map(params, |row| row.get::<_, String>(0)).map_err(failed)?;
+        rows.map(|row| from_json(&row.map_err(failed)?)).collect()
+    }
+
+    fn document<T: DeserializeOwned>(&self, sql: &str, params: impl Params) -> Result<Option<T>, StoreError> {
+        self.one(sql, params, |row| row.get::<_, String>(0))?.map(|text| from_json(&text)).transpose()
+    }
+
+    fn wall(&self, sql: &str, params: impl Params) -> Result<Option<Wall>, StoreError> {
+        Ok(self.one(sql, params, |row| row.get::<_, Option<i64>>(0))?.flatten().map(Wall::from_micros))
+    }
+}
+
+fn put(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreError> {
+    let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| -> Result<(), StoreError> {
+        transaction.prepare_cached(sql).and_then(|mut s| s.execute(params)).map(drop).map_err(failed)
+    };
+    for (call, (record, wait)) in &changes.records {
+        run(
+            "INSERT OR REPLACE INTO records (call_id, over, wait, document) VALUES (?1, ?2, ?3, ?4)",
+            params![call.to_string(), record.is_over(), wait.map(Wall::as_micros), json(record)?],
+        )?;
+    }
+    for ((crm, call), write) in &changes.writes {
+        run(
+            "INSERT OR REPLACE INTO writes (crm, call_id, state, due, since, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![crm, call.to_string(), word(write.state), write.due.as_micros(), write.since.as_micros(), json(write)?],
+        )?;
+    }
+    for (name, call) in &changes.names {
+        run("INSERT OR REPLACE INTO names (name, call_id) VALUES (?1, ?2)", params![name, call.to_string()])?;
+    }
+    for (id, hash) in &changes.seen {
+        run("INSERT OR REPLACE INTO seen (id, hash) VALUES (?1, ?2)", params![id, hash])?;
+    }
+    for name in &changes.adopted {
+        run("DELETE FROM orphans WHERE name = ?1", params![name])?;
+    }
+    for orphan in &changes.orphans {
+        run("INSERT INTO orphans (name, document) VALUES (?1, ?2)", params![orphan.call_id, json(orphan)?])?;
+    }
+    if let Some(Position { segment, offset }) = changes.position {
+        run("INSERT OR REPLACE INTO position (one, segment, offset) VALUES (1, ?1, ?2)", params![number(segment), number(offset)])?;
+    }
+    Ok(())
+}
+
+impl Store for Sqlite {
+    fn position(&self) -> Result<Position, StoreError> {
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let found = self.one("SELECT segment, offset FROM position", [], read)?;
+        let from = |n: i64| u64::try_from(n).unwrap_or(0);
+        Ok(found.map_or_else(Position::default, |(segment, offset)| Position { segment: from(segment), offset: from(offset) }))
+    }
+
+    fn commit(&mut self, changes: Changes) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction().map_err(failed)?;
+        put(&transaction, &changes)?;
+        transaction.commit().map_err(failed)
+    }
+
+    fn record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
+        self.document("SELECT document FROM records WHERE call_id = ?1", [call.to_string()])
+    }
+
+    fn named(&self, name: &str) -> Result<Option<CallId>, StoreError> {
+        let found = self.one("SELECT call_id FROM names WHERE name = ?1", [name], |row| row.get::<_, String>(0))?;
+        Ok(found.and_then(|text| text.parse().ok()))
+    }
+
+    fn write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError> {
+        self.document("SELECT document FROM writes WHERE crm = ?1 AND call_id = ?2", params![crm, call.to_string()])
+    }
+
+    fn writes(&self, call: CallId) -> Result<Vec<Write>, StoreError> {
+        self.documents("SELECT document FROM writes WHERE call_id = ?1 ORDER BY crm", [call.to_string()])
+    }
+
+    fn seen(&self, id: &str) -> Result<Option<String>, StoreError> {
+        self.one("SELECT hash FROM seen WHERE id = ?1", [id], |row| row.get(0))
+    }
+
+    fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError> {
+        self.documents("SELECT document FROM orphans WHERE name = ?1 ORDER BY rowid", [name])
+    }
+
+    fn due(&self, crm: &str, at: Wall, most: usize) -> Result<Vec<Write>, StoreError> {
+        let sql =
+            "SELECT document FROM writes WHERE crm = ?1 AND state IN ('queued', 'retrying') AND due <= ?2 ORDER BY due, call_id LIMIT ?3";
+        self.documents(sql, params![crm, at.as_micros(), number(most)])
+    }
+
+    fn next_due(&self, crm: &str) -> Result<Option<Wall>, StoreError> {
+        self.wall("SELECT MIN(due) FROM writes WHERE crm = ?1 AND state IN ('queued', 'retrying')", [crm])
+    }
+
+    fn in_flight(&self) -> Result<Vec<Write>, StoreError> {
+        self.documents("SELECT document FROM writes WHERE state = 'in_flight' ORDER BY crm, call_id", [])
+    }
+
+    fn waited(&self, at: Wall, most: usize) -> Result<Vec<Record>, StoreError> {
+        let sql = "SELECT document FROM records WHERE wait IS NOT NULL AND wait <= ?1 ORDER BY call_id LIMIT ?2";
+        self.documents(sql, params![at.as_micros(), number(most)])
+    }
+
+    fn next_wait(&self) -> Result<Option<Wall>, StoreError> {
+        self.wall("SELECT MIN(wait) FROM records WHERE wait IS NOT NULL", [])
+    }
+
+    fn open(&self) -> Result<Vec<Record>, StoreError> {
+        self.documents("SELECT document FROM records WHERE over = 0 ORDER BY call_id", [])
+    }
+
+    fn recent(&self, most: usize) -> Result<Vec<Record>, StoreError> {
+        self.documents("SELECT document FROM records ORDER BY call_id DESC LIMIT ?1", [number(most)])
+    }
+
+    fn counts(&self) -> Result<Counts, StoreError> {
+        let sql = "SELECT state, COUNT(*), MIN(since) FROM writes WHERE state <> 'done' GROUP BY state";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let mut counts = Counts::default();
+        for row in statement.query_map([], read).map_err(failed)? {
+            let (state, count, since) = row.map_err(failed)?;
+            let count = usize::try_from(count).unwrap_or(0);
+            let waits = match state.as_str() {
+                "queued" => &mut counts.queued,
+                "retrying" => &mut counts.retrying,
+                "in_flight" => &mut counts.in_flight,
+                "review" => {
+                    counts.review = count;
+                    continue;
+                }
+                _ => {
+                    counts.dead = count;
+                    continue;
+                }
+            };
+            *waits = count;
+            let since = Wall::from_micros(since);
+            counts.oldest = Some(counts.oldest.map_or(since, |o| o.min(since)));
+        }
+        Ok(counts)
+    }
+}
+
+/// Rises with each change of [`SCHEMA`] or of what a document holds.
+const VERSION: i64 = 1;
+/// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
+const SCHEMA: &str = "
+PRAGMA page_size=16384;
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=NORMAL;
+PRAGMA busy_timeout=2000;
+CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS records (call_id TEXT PRIMARY KEY, over INTEGER NOT NULL, wait INTEGER, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS records_wait ON records (wait) WHERE wait IS NOT NULL;
+CREATE INDEX IF NOT EXISTS records_open ON records (call_id) WHERE over = 0;
+CREATE TABLE IF NOT EXISTS writes (crm TEXT NOT NULL, call_id TEXT NOT NULL, state TEXT NOT NULL, due INTEGER NOT NULL, since INTEGER NOT NULL,
+    document TEXT NOT NULL, PRIMARY KEY (crm, call_id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS writes_due ON writes (crm, state, due) WHERE state <> 'done';
+CREATE INDEX IF NOT EXISTS writes_call ON writes (call_id);
+CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS orphans (name TEXT NOT NULL, document TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS orphans_name ON orphans (name);
+";

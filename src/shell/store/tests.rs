@@ -1,0 +1,119 @@
+//! One suite for both implementers of [`Store`].
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    event::{Event, Kind, SipCallIds},
+    pipeline::Memory,
+    shell::files::tests::Scratch,
+};
+
+fn call(n: u8) -> CallId {
+    format!("01960000-0000-7000-8000-0000000000{n:02}").parse().expect("a call id")
+}
+
+fn at(ms: i64) -> Wall {
+    Wall::from_millis(ms)
+}
+
+fn record(n: u8) -> Record {
+    let mut record = Record::new(call(n));
+    let sip_call_ids = SipCallIds { caller: format!("{n}@sip"), callee: None };
+    let (from, to, trunk, route) = ("a".into(), "b".into(), "t".into(), "r".into());
+    let kind = Kind::Started { from, to, trunk, route, sip_call_ids };
+    record.apply(&Event { call_id: call(n), sequence: 1, time: at(1000), at_ms: 0, kind });
+    record
+}
+
+fn write(n: u8, state: State, due: i64) -> Write {
+    let mut write = Write::new("crm", call(n), at(due));
+    write.state = state;
+    write.wanted.insert("field".into(), "value".into());
+    write
+}
+
+fn payload(name: &str, id: &str) -> Payload {
+    Payload {
+        id: id.into(),
+        kind: "call.ended".into(),
+        call_id: name.into(),
+        time: at(1),
+        data: [("intent".to_owned(), json!("buy"))].into_iter().collect(),
+    }
+}
+
+fn suite(mut store: impl Store) {
+    assert_eq!(store.position(), Ok(Position::default()));
+    assert_eq!((store.record(call(1)), store.named("1@sip"), store.next_wait()), (Ok(None), Ok(None), Ok(None)));
+    let position = Position { segment: 3, offset: 77 };
+    let mut changes = Changes { position: Some(position), ..Changes::default() };
+    changes.records.insert(call(1), (record(1), Some(at(5000))));
+    changes.records.insert(call(2), (record(2), None));
+    for (n, state, due) in
+        [(1, State::Queued, 30), (2, State::Retrying, 20), (3, State::InFlight, 5), (4, State::Review, 1), (5, State::Done, 1)]
+    {
+        changes.writes.insert(("crm".into(), call(n)), write(n, state, due));
+    }
+    changes.names.insert("1@sip".into(), call(1));
+    changes.seen.insert("platform/w1".into(), "hash".into());
+    changes.orphans = vec![payload("unknown", "w1"), payload("unknown", "w2"), payload("other", "w3")];
+    store.commit(changes).expect("committed");
+
+    assert_eq!(store.position(), Ok(position));
+    assert_eq!(store.record(call(1)), Ok(Some(record(1))));
+    assert_eq!(store.named("1@sip"), Ok(Some(call(1))));
+    assert_eq!((store.seen("platform/w1"), store.seen("platform/w2")), (Ok(Some("hash".into())), Ok(None)));
+    let due = |store: &dyn Fn(Wall, usize) -> Vec<Write>, ms, most| store(at(ms), most).iter().map(|w| w.call_id).collect::<Vec<_>>();
+    let ask = |at, most| store.due("crm", at, most).expect("read");
+    assert_eq!(due(&ask, 25, 9), [call(2)]);
+    assert_eq!(due(&ask, 30, 9), [call(2), call(1)], "the earliest first");
+    assert_eq!(due(&ask, 30, 1), [call(2)]);
+    assert_eq!((store.next_due("crm"), store.next_due("none")), (Ok(Some(at(20))), Ok(None)));
+    assert_eq!(store.in_flight().expect("read").len(), 1);
+    assert_eq!(store.write("crm", call(4)), Ok(Some(write(4, State::Review, 1))));
+    assert_eq!(store.writes(call(4)).expect("read").len(), 1);
+    assert_eq!(
+        (store.waited(at(4999), 9), store.waited(at(5000), 9), store.next_wait()),
+        (Ok(vec![]), Ok(vec![record(1)]), Ok(Some(at(5000))))
+    );
+    assert_eq!(store.open().expect("read").len(), 2);
+    assert_eq!(store.recent(1), Ok(vec![record(2)]), "newest first");
+    let expected = Counts { queued: 1, in_flight: 1, retrying: 1, dead: 0, review: 1, oldest: Some(at(5)) };
+    assert_eq!(store.counts(), Ok(expected));
+    assert_eq!(store.orphans("unknown"), Ok(vec![payload("unknown", "w1"), payload("unknown", "w2")]));
+
+    let mut changes = Changes { adopted: ["unknown".to_owned()].into(), ..Changes::default() };
+    changes.records.insert(call(1), (record(1), None));
+    changes.writes.insert(("crm".into(), call(1)), write(1, State::Done, 30));
+    store.commit(changes).expect("committed");
+    assert_eq!(store.position(), Ok(position), "a commit without a position keeps it");
+    assert_eq!((store.orphans("unknown"), store.next_wait()), (Ok(vec![]), Ok(None)));
+    assert_eq!(store.orphans("other").expect("read").len(), 1);
+    assert_eq!(store.counts().expect("counted").queued, 0);
+}
+
+#[test]
+fn the_store_in_memory_keeps_the_suite() {
+    suite(Memory::default());
+}
+
+#[test]
+fn the_store_in_sqlite_keeps_the_suite_and_keeps_it_across_a_restart() {
+    let scratch = Scratch::new("store");
+    let path = scratch.0.join("store.sqlite");
+    suite(Sqlite::open(&path).expect("opened"));
+    let again = Sqlite::open(&path).expect("opened again");
+    assert_eq!(again.position(), Ok(Position { segment: 3, offset: 77 }));
+    let reader = Sqlite::reader(&path).expect("a reader");
+    assert_eq!(reader.record(call(1)), Ok(Some(record(1))));
+}
+
+#[test]
+fn a_store_of_another_version_is_made_anew() {
+    let scratch = Scratch::new("version");
+    let path = scratch.0.join("store.sqlite");
+    suite(Sqlite::open(&path).expect("opened"));
+    Connection::open(&path).and_then(|c| c.pragma_update(None, "user_version", 99)).expect("changed");
+    assert_eq!(Sqlite::open(&path).expect("opened").position(), Ok(Position::default()));
+}
