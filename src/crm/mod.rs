@@ -1,5 +1,7 @@
 //! CRMs as pure translators: a change becomes a request value, an answer a verdict. Nothing here sends.
 
+pub mod hubspot;
+pub mod mapping;
 pub mod sandbox;
 
 use std::{collections::BTreeMap, fmt, time::Duration};

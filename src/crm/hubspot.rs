@@ -1,0 +1,282 @@
+//! HubSpot: call records by batch upsert with a unique property, OAuth2 with refresh.
+
+use std::{fmt, time::Duration};
+
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{Connector, Fields, HttpAnswer, HttpRequest, Token, Verdict};
+
+/// How an account is reached.
+#[derive(Clone)]
+pub struct HubSpot {
+    /// Base of the API, without a slash at its end.
+    pub base_url: String,
+    /// Where a refresh token becomes an access token.
+    pub token_url: String,
+    /// OAuth client.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Zeroizing<String>,
+    /// Object type.
+    pub object: String,
+    /// The unique property that holds the call's key.
+    pub key: String,
+}
+
+impl fmt::Debug for HubSpot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HubSpot({}, {})", self.base_url, self.object)
+    }
+}
+
+/// The API's version: HubSpot's addresses are dated.
+const VERSION: &str = "2026-03";
+/// Wait where the ten-second quota is used up and no `Retry-After` says otherwise.
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+/// Wait where the daily quota is used up: it comes back at midnight in the account's own time zone, which is not known here.
+const DAILY_WAIT: Duration = Duration::from_secs(900);
+/// A locked record is free again after two seconds at the earliest.
+const LOCKED_WAIT: Duration = Duration::from_secs(2);
+/// Life of a token where the answer does not tell: HubSpot's live half an hour.
+const TOKEN_LIFE: Duration = Duration::from_secs(1500);
+
+impl Connector for HubSpot {
+    fn upsert(&self, key: &str, fields: &Fields, access_token: &str) -> HttpRequest {
+        let input = json!({"idProperty": self.key, "id": key, "properties": fields, "objectWriteTraceId": key});
+        HttpRequest {
+            method: "POST",
+            url: format!("{}/crm/objects/{VERSION}/{}/batch/upsert", self.base_url, self.object),
+            headers: vec![
+                ("authorization".into(), format!("Bearer {access_token}")),
+                ("content-type".into(), "application/json".into()),
+                ("accept".into(), "application/json".into()),
+            ],
+            body: json!({"inputs": [input]}).to_string().into_bytes(),
+        }
+    }
+
+    fn verdict(&self, answer: &HttpAnswer) -> Verdict {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        match answer.status {
+            200..=299 => match body.get("errors").and_then(|e| e.get(0)) {
+                // 207: the batch was taken up, its one input was not.
+                Some(error) => refused(answer, error),
+                None => match body.get("results").and_then(|r| r.get(0)?.get("id")?.as_str()) {
+                    Some(id) => Verdict::Done { id: Some(id.to_owned()) },
+                    None => Verdict::Ambiguous { why: format!("{} without a result", answer.status) },
+                },
+            },
+            _ => refused(answer, &body),
+        }
+    }
+
+    fn refresh(&self, refresh_token: &str) -> HttpRequest {
+        let fields = [
+            ("grant_type", "refresh_token"),
+            ("client_id", &self.client_id),
+            ("client_secret", &self.client_secret),
+            ("refresh_token", refresh_token),
+        ];
+        let form = fields.map(|(name, value)| format!("{name}={}", form_encoded(value))).join("&");
+        HttpRequest {
+            method: "POST",
+            url: self.token_url.clone(),
+            headers: vec![
+                ("content-type".into(), "application/x-www-form-urlencoded".into()),
+                ("accept".into(), "application/json".into()),
+            ],
+            body: form.into_bytes(),
+        }
+    }
+
+    fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict> {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        if answer.status == 200 {
+            let Some(access) = text("access_token") else {
+                return Err(Verdict::Retry { after: None, why: "a token answer without a token".into() });
+            };
+            let expires = body.get("expires_in").and_then(Value::as_u64).map_or(TOKEN_LIFE, Duration::from_secs);
+            return Ok(Token {
+                access: Zeroizing::new(access.to_owned()),
+                expires,
+                refresh: text("refresh_token").map(|t| Zeroizing::new(t.to_owned())),
+            });
+        }
+        let why = text("message").or_else(|| text("error_description")).or_else(|| text("error")).unwrap_or("no reason given");
+        let why = format!("{} at the token address: {why}", answer.status);
+        Err(match answer.status {
+            // Two refreshes at once are no revoked grant.
+            400 if why.contains("already being processed") => Verdict::Retry { after: Some(LOCKED_WAIT), why },
+            400 | 401 | 403 => Verdict::Auth { why },
+            429 => Verdict::Throttled { after: retry_after(answer).or(Some(TEN_SECONDS)), why },
+            _ => Verdict::Retry { after: retry_after(answer), why },
+        })
+    }
+}
+
+/// What a refusal means. `error` is HubSpot's error body, of the whole answer or of one input.
+fn refused(answer: &HttpAnswer, error: &Value) -> Verdict {
+    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+    let why = match text("message") {
+        "" => format!("{} without a reason", answer.status),
+        message => reasons(message),
+    };
+    let status = match (answer.status, text("category")) {
+        (207, "VALIDATION_ERROR") => 400,
+        (207, "CONFLICT") => 409,
+        (207, "RATE_LIMITS") => 429,
+        (207, "OBJECT_NOT_FOUND") => 404,
+        (207, _) => 500,
+        (status, _) => status,
+    };
+    match status {
+        401 => Verdict::Auth { why },
+        // The set-up is wrong, not the record: a missing property, a missing scope.
+        400 if text("message").contains("PROPERTY_DOESNT_EXIST") || text("message").contains("non-unique") => Verdict::Gone { why },
+        403 | 404 | 410 => Verdict::Gone { why },
+        // Somebody else made the record at the same moment: written again, it is an update.
+        409 => Verdict::Retry { after: Some(Duration::ZERO), why },
+        423 => Verdict::Retry { after: retry_after(answer).or(Some(LOCKED_WAIT)), why },
+        429 => {
+            let wait = if text("policyName") == "DAILY" { DAILY_WAIT } else { TEN_SECONDS };
+            Verdict::Throttled { after: retry_after(answer).or(Some(wait)), why }
+        }
+        408 | 477 | 500..=599 => Verdict::Retry { after: retry_after(answer), why },
+        _ => Verdict::Rejected { why },
+    }
+}
+
+/// HubSpot's message, with the list that hides in its text made readable: `property: reason`.
+fn reasons(message: &str) -> String {
+    let Some((start, Ok(Value::Array(list)))) =
+        message.find('[').map(|at| (at, serde_json::from_str(message.get(at..).unwrap_or_default())))
+    else {
+        return message.to_owned();
+    };
+    let text = |entry: &Value, name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let named: Vec<_> = list
+        .iter()
+        .map(|e| format!("{}: {} ({})", text(e, "name"), text(e, "message"), text(e, "error")))
+        .filter(|e| e.len() > 6)
+        .collect();
+    if named.is_empty() { message.get(..start).unwrap_or(message).to_owned() } else { named.join("; ") }
+}
+
+fn retry_after(answer: &HttpAnswer) -> Option<Duration> {
+    answer.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// As `application/x-www-form-urlencoded` has it.
+fn form_encoded(text: &str) -> String {
+    let octet = |o: u8| match o {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => char::from(o).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(octet).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        chance::Chance,
+        crm::sandbox::{self, Outcome},
+        time::{Now, Wall},
+    };
+
+    fn connector() -> HubSpot {
+        HubSpot {
+            base_url: "http://crm".into(),
+            token_url: "http://crm/oauth/v1/token".into(),
+            client_id: "sim-client".into(),
+            client_secret: Zeroizing::new("sim-secret".into()),
+            object: "calls".into(),
+            key: "offhook_key".into(),
+        }
+    }
+
+    fn answer(status: u16, body: &str) -> HttpAnswer {
+        HttpAnswer { status, headers: vec![("retry-after".into(), "7".into())], body: body.into() }
+    }
+
+    #[test]
+    fn each_kind_of_answer_has_its_verdict() {
+        let name = |status, body: &str| connector().verdict(&answer(status, body)).name();
+        assert_eq!(name(200, r#"{"results": [{"id": "7", "new": true}]}"#), "done");
+        assert_eq!(name(200, "<html>"), "ambiguous");
+        let invalid = |code: &str| json!({"category": "VALIDATION_ERROR", "message": format!("Property values were not valid: [{{\"message\":\"X was not allowed\",\"error\":\"{code}\",\"name\":\"p\"}}]")});
+        assert_eq!(name(400, &invalid("INVALID_OPTION").to_string()), "rejected");
+        assert_eq!(name(400, &invalid("PROPERTY_DOESNT_EXIST").to_string()), "gone");
+        assert_eq!(name(207, &json!({"results": [], "errors": [invalid("INVALID_OPTION")]}).to_string()), "rejected");
+        for (status, word) in [
+            (401, "auth"),
+            (403, "gone"),
+            (404, "gone"),
+            (409, "retry"),
+            (423, "retry"),
+            (429, "throttled"),
+            (503, "retry"),
+            (418, "rejected"),
+        ] {
+            assert_eq!(name(status, "{}"), word, "{status}");
+        }
+        assert_eq!(
+            connector().verdict(&answer(429, "{}")),
+            Verdict::Throttled { after: Some(Duration::from_secs(7)), why: "429 without a reason".into() }
+        );
+        let Verdict::Rejected { why } = connector().verdict(&answer(400, &invalid("INVALID_OPTION").to_string())) else {
+            panic!("rejected")
+        };
+        assert_eq!(why, "p: X was not allowed (INVALID_OPTION)");
+    }
+
+    #[test]
+    fn tokens_are_read_and_refusals_told_apart() {
+        let token = connector().token(&answer(200, r#"{"access_token": "a", "refresh_token": "r", "expires_in": 60}"#)).expect("a token");
+        assert_eq!((token.access.as_str(), token.expires), ("a", Duration::from_secs(60)));
+        let refused = |status, body: &str| connector().token(&answer(status, body)).expect_err("none").name();
+        assert_eq!(refused(400, r#"{"error": "invalid_grant"}"#), "auth");
+        assert_eq!(refused(400, r#"{"error_description": "token request is already being processed"}"#), "retry");
+        assert_eq!(refused(502, "<html>"), "retry");
+        assert_eq!(form_encoded("a b&c=ü"), "a%20b%26c%3D%C3%BC");
+    }
+
+    /// The connector against the sandbox, without a socket between them.
+    #[test]
+    fn a_record_written_twice_is_one_record() {
+        let mut crm = sandbox::HubSpot::new(sandbox::hubspot::Options::default(), Chance::from_seed(1));
+        let now = Now { wall: Wall::from_millis(1_767_607_200_000), ..Now::default() };
+        let mut send = |request: HttpRequest| {
+            let bearer = request.headers.iter().find_map(|(_, v)| v.strip_prefix("Bearer ").map(str::to_owned));
+            let path = request.url.strip_prefix("http://crm").expect("its address").to_owned();
+            let asked = sandbox::Request { method: request.method.into(), path, query: String::new(), bearer, body: request.body };
+            match crm.handle(now, &asked) {
+                Outcome::Answer(answer, _) => {
+                    HttpAnswer { status: answer.status, headers: Vec::new(), body: answer.body.to_string().into_bytes() }
+                }
+                Outcome::Drop(_) => panic!("no fault was planted"),
+            }
+        };
+        let connector = connector();
+        let token = connector.token(&send(connector.refresh("sim-refresh"))).expect("a token");
+        let fields = Fields::from([("hs_timestamp".to_owned(), "1767607200000".to_owned())]);
+        assert_eq!(
+            connector.verdict(&send(connector.upsert("k1", &fields, &token.access))).name(),
+            "gone",
+            "the account has no such property yet"
+        );
+        let property = json!({"name": "offhook_key", "type": "string", "hasUniqueValue": true}).to_string().into_bytes();
+        let headers = vec![("authorization".to_owned(), format!("Bearer {}", token.access.as_str()))];
+        assert_eq!(
+            send(HttpRequest { method: "POST", url: "http://crm/crm/v3/properties/calls".into(), headers, body: property }).status,
+            201
+        );
+        let first = connector.verdict(&send(connector.upsert("k1", &fields, &token.access)));
+        let again = connector.verdict(&send(connector.upsert("k1", &fields, &token.access)));
+        assert_eq!(first, again);
+        assert!(matches!(first, Verdict::Done { id: Some(_) }));
+        assert_eq!(connector.verdict(&send(connector.upsert("k1", &fields, "stale"))).name(), "auth");
+    }
+}

@@ -1,0 +1,217 @@
+//! A mapping: which field of a call record goes into which field of the CRM, and in what form. A file that a CRM administrator reads and signs off.
+//!
+//! ```toml
+//! version = 1
+//! object = "calls"
+//! key = "offhook_key"             # the unique field that holds the call's key
+//!
+//! [[field]]
+//! to = "hs_call_status"
+//! from = "outcome"
+//! values = { answered = "COMPLETED", busy = "BUSY" }
+//! default = "FAILED"              # for a value that is not in the list
+//! ```
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::Fields;
+use crate::time::Wall;
+
+/// A mapping as its file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// Raised by whoever changes it.
+    pub version: u32,
+    /// Object type in the CRM.
+    pub object: String,
+    /// The CRM's unique field that holds the call's key.
+    pub key: String,
+    /// Its rules.
+    #[serde(rename = "field")]
+    pub rules: Vec<Rule>,
+}
+
+/// One field of the CRM.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The CRM's name for it.
+    pub to: String,
+    /// The call record's name for it; without one, `default` is written always.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// In which form.
+    #[serde(default, rename = "as")]
+    pub form: Form,
+    /// What becomes of each value; others become `default`, or are not written.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
+    /// Written where the record has no value, or none of `values`.
+    #[serde(default)]
+    pub default: Option<String>,
+    /// A field that the CRM does not have from the start: its type there. For people and tools that set an account up.
+    #[serde(default)]
+    pub custom: Option<String>,
+}
+
+/// In which form a value is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// As it is.
+    #[default]
+    Text,
+    /// A time, in milliseconds since 1970.
+    EpochMs,
+    /// Keys: the terminator of each run left out.
+    Digits,
+}
+
+/// What a record may offer, by the names that `from` takes.
+pub const RECORD_FIELDS: [&str; 31] = [
+    "answered_at",
+    "call_id",
+    "call_key",
+    "call_outcome",
+    "call_summary",
+    "codec_platform",
+    "codec_trunk",
+    "digits",
+    "disposition_code",
+    "ended_as",
+    "ended_at",
+    "ended_by",
+    "entities",
+    "from",
+    "intent",
+    "needs_review",
+    "next_action_date",
+    "outcome",
+    "reason",
+    "ring_ms",
+    "route",
+    "secure_ms",
+    "sentiment_score",
+    "sip_status",
+    "started_at",
+    "talk_ms",
+    "target",
+    "to",
+    "transcript",
+    "transfer_context",
+    "transferred_to",
+];
+
+impl Mapping {
+    /// What is wrong with it beside its form.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut seen = Vec::new();
+        for rule in &self.rules {
+            let to = &rule.to;
+            match &rule.from {
+                Some(from) if !RECORD_FIELDS.contains(&from.as_str()) => {
+                    faults.push(format!("field `{to}`: a call record has no `{from}`; it has {}", RECORD_FIELDS.join(", ")));
+                }
+                None if rule.default.is_none() => {
+                    faults.push(format!("field `{to}`: needs `from` or `default`, or nothing is ever written"))
+                }
+                _ => {}
+            }
+            if seen.contains(&to) {
+                faults.push(format!("field `{to}` is there twice: the second would overwrite the first"));
+            }
+            if *to == self.key {
+                faults.push(format!("field `{to}` is the key, which is written by itself"));
+            }
+            seen.push(to);
+        }
+        faults
+    }
+
+    /// The fields of a record, by the CRM's names.
+    pub fn apply(&self, record: &Map<String, Value>) -> Fields {
+        self.rules.iter().filter_map(|rule| Some((rule.to.clone(), rule.value(record)?))).collect()
+    }
+
+    /// Fields that a new account has to be given: name, type, and whether no two records may share a value.
+    pub fn custom_fields(&self) -> Vec<(&str, &str, bool)> {
+        let rules = self.rules.iter().filter_map(|rule| Some((rule.to.as_str(), rule.custom.as_deref()?, false)));
+        std::iter::once((self.key.as_str(), "string", true)).chain(rules).collect()
+    }
+}
+
+impl Rule {
+    fn value(&self, record: &Map<String, Value>) -> Option<String> {
+        let value = self.from.as_ref().and_then(|from| record.get(from)).filter(|v| !v.is_null()).and_then(|v| self.form.write(v));
+        let value = match value {
+            Some(value) if self.values.is_empty() => Some(value),
+            Some(value) => self.values.get(&value).cloned(),
+            None => None,
+        };
+        value.or_else(|| self.default.clone())
+    }
+}
+
+impl Form {
+    fn write(self, value: &Value) -> Option<String> {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        match self {
+            Self::Text => Some(text),
+            Self::EpochMs => Wall::parse(&text).map(|at| at.as_millis().to_string()),
+            Self::Digits => Some(text.split(' ').map(|run| run.trim_end_matches('#')).collect::<Vec<_>>().join(" ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn mapping(rules: Value) -> Mapping {
+        serde_json::from_value(json!({"version": 1, "object": "calls", "key": "offhook_key", "field": rules})).expect("a mapping")
+    }
+
+    #[test]
+    fn values_are_translated_formed_and_defaulted() {
+        let mapping = mapping(json!([
+            {"to": "hs_call_status", "from": "outcome", "values": {"answered": "COMPLETED"}, "default": "FAILED"},
+            {"to": "hs_timestamp", "from": "started_at", "as": "epoch_ms"},
+            {"to": "digits", "from": "digits", "as": "digits"},
+            {"to": "review", "from": "needs_review"},
+            {"to": "hs_call_direction", "default": "INBOUND"},
+            {"to": "hs_call_body", "from": "call_summary"}
+        ]));
+        assert_eq!(mapping.faults(), Vec::<String>::new());
+        let record = json!({"outcome": "busy", "started_at": "2026-01-05T10:00:00.123Z", "digits": "2047815# 1", "needs_review": true});
+        let fields = mapping.apply(record.as_object().expect("a record"));
+        let wanted = [
+            ("digits", "2047815 1"),
+            ("hs_call_direction", "INBOUND"),
+            ("hs_call_status", "FAILED"),
+            ("hs_timestamp", "1767607200123"),
+            ("review", "true"),
+        ];
+        assert_eq!(fields, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn faults_say_what_to_write_instead() {
+        let mapping = mapping(
+            json!([{"to": "a", "from": "outcom"}, {"to": "a", "from": "outcome"}, {"to": "b"}, {"to": "offhook_key", "from": "call_key"}]),
+        );
+        let faults = mapping.faults().join("\n");
+        for part in ["no `outcom`", "`a` is there twice", "`b`: needs", "is the key"] {
+            assert!(faults.contains(part), "{part}: {faults}");
+        }
+    }
+}
