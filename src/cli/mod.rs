@@ -4,6 +4,7 @@
 //! 2 wrong use or unreadable input.
 
 pub mod check;
+pub mod demo;
 pub mod journal;
 pub mod replay;
 pub mod sandbox;
@@ -25,6 +26,8 @@ struct Offhook {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Play five calls on this machine and show what was verified.
+    Demo(demo::Args),
     /// Run the gateway for real peers.
     Serve(serve::Args),
     /// Name every fault of a configuration and of the machine, with what to do.
@@ -38,6 +41,7 @@ enum Command {
 /// Reads the command line and runs what it asks for. Wrong use ends with status 2 and help on standard error.
 pub fn main() -> ExitCode {
     match Offhook::parse().command {
+        Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Journal(args) => journal::run(args),

@@ -47,7 +47,7 @@ pub(crate) fn call(played: &Played, found: &Findings<'_>) -> Vec<Check> {
     negotiated(&played.expected, found, &mut checks);
     events(&played.expected, found, &mut checks);
     crm(&played.expected, found, &mut checks);
-    recording(&played.expected, found, &mut checks);
+    recording(found, &mut checks);
     checks
 }
 
@@ -59,20 +59,20 @@ fn negotiated(expected: &Expected, found: &Findings<'_>, checks: &mut Vec<Check>
         *found.codec == wanted,
         format!("{} and {}", found.codec.trunk.as_deref().unwrap_or("none"), found.codec.platform.as_deref().unwrap_or("none")),
     ));
+    let dtmf = PerSide { trunk: Some(expected.dtmf.0), platform: Some(expected.dtmf.1) };
+    checks.push(Check::equal(
+        "DTMF methods as offered and taken",
+        &(word(&found.dtmf.trunk), word(&found.dtmf.platform)),
+        &(word(&dtmf.trunk), word(&dtmf.platform)),
+    ));
     let answered = event(found.events, "call.answered");
     let says = |field: &str, side: &str| answered.and_then(|e| e.get("data")?.get(field)?.get(side)?.as_str()).unwrap_or("none").to_owned();
     let by_event = (says("codec", "trunk"), says("codec", "platform"), says("dtmf", "trunk"), says("dtmf", "platform"));
-    let method = |side: &Option<DtmfMethod>| match side {
-        Some(DtmfMethod::Rfc4733) => "rfc4733",
-        Some(DtmfMethod::Info) => "info",
-        Some(DtmfMethod::Inband) => "inband",
-        None => "none",
-    };
     let by_phones = (
         found.codec.trunk.clone().unwrap_or_else(|| "none".into()),
         found.codec.platform.clone().unwrap_or_else(|| "none".into()),
-        method(&found.dtmf.trunk).to_owned(),
-        method(&found.dtmf.platform).to_owned(),
+        word(&found.dtmf.trunk),
+        word(&found.dtmf.platform),
     );
     checks.push(Check::equal("call.answered says what the phones negotiated", &by_event, &by_phones));
     let target = answered.and_then(|e| e.get("data")?.get("target")?.as_str()).unwrap_or("none");
@@ -133,12 +133,13 @@ pub(crate) fn fields(expected: &Expected, found: &Findings<'_>) -> Vec<(String, 
         field("offhook_outcome", Some(word(&expected.outcome))),
         field("offhook_ended_as", Some(word(&expected.ended_as))),
         field("offhook_disposition", Some(expected.disposition.to_owned())),
+        field("offhook_needs_review", Some(expected.review.to_string())),
         field("offhook_digits", expected.digits.clone()),
-        field("offhook_summary", expected.summary.map(str::to_owned)),
+        field("hs_call_body", expected.summary.map(str::to_owned)),
     ]
 }
 
-fn recording(expected: &Expected, found: &Findings<'_>, checks: &mut Vec<Check>) {
+fn recording(found: &Findings<'_>, checks: &mut Vec<Check>) {
     let Some((recording, wave)) = found.recording else {
         checks.push(Check::new("a recording", false, "none"));
         return;
@@ -167,7 +168,6 @@ fn recording(expected: &Expected, found: &Findings<'_>, checks: &mut Vec<Check>)
             format!("{} spans", recording.masked.len()),
         ));
     }
-    let _ = expected;
 }
 
 fn kind(event: &Value) -> &str {

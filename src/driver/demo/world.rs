@@ -2,21 +2,39 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
+use tokio::{
+    process::{Child, Command},
+    sync::Mutex,
+    time::timeout,
+};
 
 use super::{
     Error, Options,
-    hubspot::{self, HubSpot, Record},
+    hubspot::{self, HubSpot, Property, Record},
     progress::Progress,
     scenario::{Cast, Stage, Target},
     web::Web,
 };
-use crate::{chance::Chance, event::DtmfMethod};
+use crate::{
+    chance::Chance,
+    crm::mapping::Mapping,
+    event::DtmfMethod,
+    shell::{
+        clock::Clock,
+        files,
+        sandbox::{self, Sandbox},
+    },
+};
 
 /// Everything that runs while the calls are played.
 pub(crate) struct World {
@@ -28,11 +46,24 @@ pub(crate) struct World {
     ledger: Option<PathBuf>,
     /// What is read back of a record.
     properties: Vec<String>,
+    gateway: Mutex<Child>,
+    /// Ends when it is dropped.
+    _sandbox: Option<Sandbox>,
 }
 
+/// After so long without a packet the gateway asks whether a platform is still there.
+const NO_MEDIA_MS: u32 = 2000;
+/// How long after its end a call's outcome may come. The platforms post theirs at once.
+const OUTCOME_WAIT_MS: u32 = 3000;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// RTP ports that the gateway may use: five calls need four each, and freed ones rest.
+/// RTP ports that the gateway may use: five calls need two each and one more for a transfer, and freed ones rest.
 const RTP_PORTS: u16 = 200;
+/// How long the gateway may take to say that it is well.
+const START: Duration = Duration::from_secs(20);
+/// How long it may take to end.
+const STOP: Duration = Duration::from_secs(10);
+/// The mapping that is shipped as an example.
+const MAPPING: &str = include_str!("../../../examples/mapping.toml");
 
 impl World {
     pub(crate) async fn start(
@@ -42,8 +73,87 @@ impl World {
         chance: &mut Chance,
         progress: Progress,
     ) -> Result<Self, Error> {
-        let web = Web::new().map_err(|why| Error::System { what: "an HTTP client", why: std::io::Error::other(why) })?;
-        todo!()
+        let web = Web::new().map_err(|why| Error::System { what: "an HTTP client", why: io::Error::other(why) })?;
+        let mapping: Mapping = toml::from_str(MAPPING).map_err(|why| Error::Gateway(format!("examples/mapping.toml: {why}")))?;
+
+        let ledger = options.crm.is_none().then(|| folder.join("crm-ledger.jsonl"));
+        let sandbox = match &options.crm {
+            Some(_) => None,
+            None => {
+                let sandbox = sandbox::Options {
+                    listen: SocketAddr::new(LOOPBACK, 0),
+                    behaviour: crate::crm::sandbox::hubspot::Options::default(),
+                    ledger: ledger.clone(),
+                    tls: None,
+                };
+                Some(Sandbox::start(sandbox, Clock::new(), chance.split()).await.map_err(|why| Error::Gateway(why.to_string()))?)
+            }
+        };
+        let crm_url = match (&options.crm, &sandbox) {
+            (Some(url), _) => url.trim_end_matches('/').to_owned(),
+            (None, Some(sandbox)) => sandbox.url(),
+            (None, None) => String::new(),
+        };
+        let crm = HubSpot::sign_in(web.clone(), &crm_url).await?;
+        let custom: Vec<_> = mapping
+            .custom_fields()
+            .into_iter()
+            .map(|(name, kind, unique)| Property { name: name.into(), kind: kind.into(), unique })
+            .collect();
+        crm.make_properties(&custom).await?;
+
+        let system = |what| move |why| Error::System { what, why };
+        let sip = free_port().map_err(system("finding a free port for SIP"))?;
+        let http = free_port().map_err(system("finding a free port for HTTP"))?;
+        // Below the ports that the system hands out by itself.
+        let rtp_from = 20_000 + u16::try_from(chance.below(50)).unwrap_or(0) * RTP_PORTS;
+        let secret = secret(chance);
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).map_err(system("writing the gateway's configuration"));
+        let keep =
+            |name: &str, text: &str| files::replace(&folder.join(name), text.as_bytes()).map_err(|why| Error::Gateway(why.to_string()));
+        keep("client-secret", hubspot::CLIENT_SECRET)?;
+        keep("refresh-token", hubspot::REFRESH_TOKEN)?;
+        keep("webhook-secret", &secret)?;
+        write("mapping.toml", MAPPING)?;
+        write("offhook.toml", &configuration(folder, sip, http, rtp_from, &crm_url, casts))?;
+
+        let gateway = spawn(folder, options.mask_off).map_err(system("starting the gateway"))?;
+        let http = format!("http://{http}");
+        let stage = Stage { gateway: sip, webhooks: format!("{http}/v1/webhooks/platform"), secret, web, progress };
+        let properties = std::iter::once(mapping.key.clone()).chain(mapping.rules.iter().map(|r| r.to.clone())).collect();
+        let world = Self {
+            folder: folder.to_owned(),
+            stage,
+            http,
+            crm_url,
+            crm,
+            ledger,
+            properties,
+            gateway: Mutex::new(gateway),
+            _sandbox: sandbox,
+        };
+        world.ready().await?;
+        Ok(world)
+    }
+
+    /// Waits until the gateway says that it is well.
+    async fn ready(&self) -> Result<(), Error> {
+        let until = tokio::time::Instant::now() + START;
+        let health = format!("{}/healthz", self.http);
+        loop {
+            let answer = self.stage.web.text(&health).await;
+            let Err(why) = answer else { return Ok(()) };
+            let ended = self.gateway.lock().await.try_wait().ok().flatten();
+            if ended.is_some() || tokio::time::Instant::now() > until {
+                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                let lines: Vec<_> = log.lines().rev().take(12).collect();
+                let last: Vec<_> = lines.into_iter().rev().collect();
+                let what = ended
+                    .map_or_else(|| format!("not well after {} s: {why}", START.as_secs()), |status| format!("it ended with {status}"));
+                return Err(Error::Gateway(format!("{what}\n{}", last.join("\n"))));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -89,7 +199,27 @@ impl World {
         lines.filter_map(|line| line.rsplit_once(' ')).filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }
 
-    pub(crate) async fn stop(&self) {}
+    /// Ends the gateway as a service manager does: SIGTERM, and time to finish.
+    pub(crate) async fn stop(&self) {
+        let mut gateway = self.gateway.lock().await;
+        if let Some(pid) = gateway.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        if timeout(STOP, gateway.wait()).await.is_err() {
+            let _ = gateway.kill().await;
+        }
+    }
+}
+
+/// The gateway as a process of its own, this program run as `serve`; what it logs goes into a file.
+fn spawn(folder: &Path, mask_off: bool) -> io::Result<Child> {
+    let log = File::create(folder.join("offhook.log"))?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("serve").arg("--config").arg(folder.join("offhook.toml"));
+    if mask_off {
+        command.args(["--plant", "mask-off"]);
+    }
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn()
 }
 
 /// The configuration: what an operator would write, with the addresses that were free.
@@ -124,13 +254,16 @@ dtmf = "auto"
         }
         let names: Vec<_> = cast.targets.iter().map(|t| format!("{:?}", t.name)).collect();
         text.push_str(&format!(
-            "\n[[route]]\ntrunk = \"carrier\"\nnumber = \"{}\"\ntargets = [{}]\nring_ms = 20000\nrecord = true\n",
+            "\n[[route]]\ntrunk = \"carrier\"\nnumber = \"{}\"\ntargets = [{}]\nring_ms = 20000\nrecord = true\nno_media_ms = {NO_MEDIA_MS}\n",
             cast.number,
             names.join(", ")
         ));
     }
     text.push_str(&format!(
         r#"
+[writeback]
+outcome_wait_ms = {OUTCOME_WAIT_MS}
+
 [[crm]]
 name = "hubspot"
 kind = "hubspot"

@@ -221,8 +221,8 @@ impl Scenario {
                 agents.push(brio);
             }
             Self::Failed => {
-                let aria = start(format!("aria-{n}"), false, &[Pcma], true).await?;
-                alive(&aria, false, Pcma, DtmfMethod::Rfc4733);
+                let aria = start(format!("aria-{n}"), true, &[Pcma], true).await?;
+                alive(&aria, true, Pcma, DtmfMethod::Rfc4733);
                 agents.push(aria);
                 let mut dead = start(format!("brio-{n}"), true, &[Pcma], false).await?;
                 alive(&dead, true, Pcma, DtmfMethod::Info);
