@@ -59,6 +59,11 @@ impl Tail {
         self.at
     }
 
+    /// Goes on from `position`.
+    pub fn seek(&mut self, position: Position) {
+        self.at = position;
+    }
+
     /// The next entries, `most` at most; none where everything durable was read.
     pub fn next_batch(&mut self, most: usize) -> Result<Option<Batch>, Damaged> {
         loop {

@@ -23,16 +23,9 @@ use tokio::sync::mpsc;
 
 use crate::{shell::clock::Clock, time::Now};
 
-pub use dns::lookup;
+pub use crate::sip::endpoint::Transport;
 
-/// What carries SIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// Datagrams.
-    Udp,
-    /// Streams.
-    Tcp,
-}
+pub use dns::lookup;
 
 /// One address that SIP is listened for on; its index in the list given to [`Net::bind`] is its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ struct WebhookResult {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Write {
     target: String,
-    outcome: &'static str,
+    outcome: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -194,16 +194,9 @@ impl Metrics {
         self.webhooks_received.get_or_create(&WebhookResult { result }).inc();
     }
 
-    /// CRM writes of `target`, by outcome.
-    pub fn set_crm_writes(&self, target: &str, counts: Outcomes<'_>) {
-        for &(outcome, count) in counts {
-            set(&self.crm_writes, &Write { target: target.to_owned(), outcome }, count);
-        }
-    }
-
     /// One answer of a CRM more.
-    pub fn crm_write(&self, target: &str, outcome: &'static str) {
-        self.crm_writes.get_or_create(&Write { target: target.to_owned(), outcome }).inc();
+    pub fn crm_write(&self, target: &str, outcome: impl Into<String>) {
+        self.crm_writes.get_or_create(&Write { target: target.to_owned(), outcome: outcome.into() }).inc();
     }
 
     /// Calls refused before admission, by cause.
@@ -259,7 +252,8 @@ mod tests {
     #[test]
     fn every_name_of_the_contract_is_rendered() {
         let metrics = Metrics::new();
-        metrics.set_crm_writes("hubspot", &[("done", 2)]);
+        metrics.crm_write("hubspot", "done");
+        metrics.crm_write("hubspot", "done");
         metrics.delivered(std::time::Duration::from_millis(300));
         metrics.calls_active.set(3);
         metrics.journal_appends.set(7);

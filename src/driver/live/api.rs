@@ -1,0 +1,127 @@
+//! What the HTTP server asks, handed to whoever knows: webhooks to the pipeline, phases to the gateway, calls to the store.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
+};
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{signalling::Order, writeback::Told};
+use crate::{
+    event::CallId,
+    pipeline::{Record, Store, StoreError, store::Write},
+    shell::{
+        http::{Answer, Ask, Problem},
+        store::Sqlite,
+    },
+};
+
+/// Serves until the HTTP server is gone.
+pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, pipeline: std_mpsc::Sender<Told>, gateway: mpsc::Sender<Order>, store: PathBuf) {
+    let reader = Reader { path: store, open: Arc::default() };
+    while let Some(ask) = asks.recv().await {
+        match ask {
+            Ask::Webhook { source, headers, body, reply } => {
+                // When the thread is gone, the reply is dropped and the server says so.
+                let _ = pipeline.send(Told::Webhook { source, headers, body, reply });
+            }
+            Ask::Secure { call, on, reason, reply } => {
+                if let Err(error) = gateway.try_send(Order::Secure { call, on, reason, reply })
+                    && let Order::Secure { reply, .. } = error.into_inner()
+                {
+                    let _ = reply.send(Err(Problem::busy()));
+                }
+            }
+            Ask::Calls { limit, reply } => reader.read(reply, move |store| {
+                let calls = store.recent(limit)?.iter().map(summary).collect::<Vec<_>>();
+                Ok(Ok(json!({"calls": calls})))
+            }),
+            Ask::Call { call, reply } => reader.read(reply, move |store| one(store, call)),
+        }
+    }
+}
+
+/// Reads the store off the runtime's threads, on one connection.
+struct Reader {
+    path: PathBuf,
+    open: Arc<Mutex<Option<Sqlite>>>,
+}
+
+impl Reader {
+    fn read(&self, reply: tokio::sync::oneshot::Sender<Answer>, read: impl FnOnce(&Sqlite) -> Result<Answer, StoreError> + Send + 'static) {
+        let (path, open) = (self.path.clone(), self.open.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+            let read = || -> Result<Answer, StoreError> {
+                let store = match open.take() {
+                    Some(store) => store,
+                    None => Sqlite::reader(&path)?,
+                };
+                let answer = read(&store);
+                *open = Some(store);
+                answer
+            };
+            let answer =
+                read().unwrap_or_else(|error| Err(Problem::new(503, error.to_string(), "try again; if it lasts, look at GET /healthz")));
+            let _ = reply.send(answer);
+        });
+    }
+}
+
+/// What a list shows of a call.
+fn summary(record: &Record) -> Value {
+    let mut fields = record.fields();
+    fields.retain(|name, _| LISTED.contains(&name.as_str()));
+    fields.insert("state".into(), json!(if record.is_over() { "ended" } else { "live" }));
+    Value::Object(fields)
+}
+
+fn one(store: &Sqlite, call: CallId) -> Result<Answer, StoreError> {
+    let Some(record) = store.record(call)? else {
+        return Ok(Err(Problem::new(
+            404,
+            "no such call",
+            "GET /v1/calls lists those known; a call is there once its first event is on disk",
+        )));
+    };
+    let writes = store.writes(call)?.iter().map(write).collect::<Vec<_>>();
+    Ok(Ok(json!({
+        "call_id": call,
+        "state": if record.is_over() { "ended" } else { "live" },
+        "record": record.fields(),
+        "events": record.events(),
+        "writes": writes,
+    })))
+}
+
+fn write(write: &Write) -> Value {
+    json!({
+        "target": write.crm,
+        "state": write.state,
+        "revision": write.revision,
+        "attempts": write.attempts,
+        "due": write.due,
+        "id": write.id,
+        "why": write.why,
+        "written": write.written,
+        "wanted": write.wanted,
+    })
+}
+
+/// Fields of a record that a list shows.
+const LISTED: [&str; 12] = [
+    "call_id",
+    "from",
+    "to",
+    "trunk",
+    "route",
+    "target",
+    "started_at",
+    "answered_at",
+    "ended_at",
+    "outcome",
+    "ended_as",
+    "disposition_code",
+];

@@ -1,0 +1,266 @@
+//! The pipeline's thread: reads the journal, folds, does what is due, and carries requests to CRMs and answers back.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::{runtime::Handle, sync::oneshot};
+
+use crate::{
+    crm::{HttpAnswer, HttpRequest},
+    pipeline::{Count, NoAnswer, Output, Pipeline, Store, StoreError},
+    shell::{
+        clock::Clock,
+        disk::{Lane, Tail},
+        http::{self, Problem},
+        secrets::{Kept, Secret},
+        store::Sqlite,
+        telemetry::{Health, Heart, Metrics},
+    },
+    time::{Instant, Now},
+};
+
+/// What the thread is told.
+pub(super) enum Told {
+    /// More of the journal is durable.
+    Durable,
+    /// The journal takes entries again.
+    JournalOpened,
+    /// A webhook came.
+    Webhook { source: String, headers: Vec<(String, String)>, body: Bytes, reply: oneshot::Sender<http::Answer> },
+    /// An entry is on disk, or not.
+    Synced(u64, Result<(), String>),
+    /// A CRM answered, or did not.
+    Answered(u64, Result<HttpAnswer, NoAnswer>),
+    /// End once nothing is under way, or at that time.
+    Stop(Instant),
+}
+
+/// What the thread works with.
+pub(super) struct Parts {
+    pub(super) pipeline: Pipeline,
+    pub(super) store: Sqlite,
+    pub(super) tail: Tail,
+    pub(super) lane: Lane,
+    pub(super) clock: Clock,
+    /// One client a CRM, and the refresh token that its kept one descends from.
+    pub(super) crms: BTreeMap<String, (http::Client, Secret)>,
+    pub(super) kept: Kept,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Health,
+    pub(super) runtime: Handle,
+}
+
+/// The thread's handle.
+pub(super) struct WriteBack {
+    told: mpsc::Sender<Told>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WriteBack {
+    /// Starts the thread.
+    pub(super) fn start(parts: Parts, told: mpsc::Sender<Told>, inbox: mpsc::Receiver<Told>) -> std::io::Result<Self> {
+        let heart = parts.health.heart("pipeline");
+        let back = told.clone();
+        let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {
+            let replies = BTreeMap::new();
+            Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN }.run(&inbox);
+        })?;
+        Ok(Self { told, thread: Some(thread) })
+    }
+
+    /// Waits until what is under way has come to its end, `grace` at most.
+    pub(super) fn stop(mut self, until: Instant) {
+        let _ = self.told.send(Told::Stop(until));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Loop {
+    parts: Parts,
+    heart: Heart,
+    back: mpsc::Sender<Told>,
+    replies: BTreeMap<u64, oneshot::Sender<http::Answer>>,
+    next_reply: u64,
+    stop: Option<Instant>,
+    /// When gauges were last set.
+    shown: Instant,
+}
+
+impl Loop {
+    fn run(mut self, inbox: &mpsc::Receiver<Told>) {
+        loop {
+            self.heart.beat();
+            let now = self.parts.clock.now();
+            let wait = match self.parts.pipeline.next_timeout() {
+                Some(at) => self.parts.clock.until(at).min(Heart::PERIOD),
+                None => Heart::PERIOD,
+            };
+            if let Some(until) = self.stop
+                && (now.mono >= until || self.parts.pipeline.under_way() == 0)
+            {
+                self.parts.health.forget("pipeline");
+                return;
+            }
+            let wait = if self.stop.is_some() { wait.min(STOPPING_PERIOD) } else { wait };
+            let first = inbox.recv_timeout(wait).ok();
+            let mut failed = None;
+            for told in first.into_iter().chain(std::iter::from_fn(|| inbox.try_recv().ok()).take(TOLD_A_TURN)) {
+                failed = self.hear(told).err().or(failed);
+            }
+            if let Err(error) = failed.map_or_else(|| self.turn(), Err) {
+                // What was not committed is read again; the store may work again by then.
+                tracing::error!(%error, "write-back stands still");
+                self.parts.health.say("store", Err(error.to_string()));
+                std::thread::sleep(STORE_PAUSE);
+                if let Ok(position) = self.parts.store.position() {
+                    self.parts.tail.seek(position);
+                    self.parts.health.say("store", Ok(()));
+                }
+            }
+            self.perform();
+            self.show();
+        }
+    }
+
+    fn hear(&mut self, told: Told) -> Result<(), StoreError> {
+        let now = self.parts.clock.now();
+        match told {
+            Told::Durable => {}
+            Told::JournalOpened => self.parts.pipeline.journal_opened(),
+            Told::Synced(append, result) => self.parts.pipeline.synced(now, append, result),
+            Told::Answered(request, answer) => self.parts.pipeline.answer(now, request, answer),
+            Told::Stop(until) => self.stop = Some(until),
+            Told::Webhook { source, headers, body, reply } => {
+                self.next_reply = self.next_reply.wrapping_add(1);
+                self.replies.insert(self.next_reply, reply);
+                let Parts { pipeline, store, .. } = &mut self.parts;
+                pipeline.webhook(now, store, self.next_reply, &source, &headers, &body)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<(), StoreError> {
+        let Parts { pipeline, store, tail, clock, .. } = &mut self.parts;
+        let mut caught_up = false;
+        for _ in 0..BATCHES_A_TURN {
+            match tail.next_batch(BATCH) {
+                Ok(Some(batch)) => pipeline.fold(store, &batch.entries, batch.next)?,
+                Ok(None) => {
+                    caught_up = true;
+                    break;
+                }
+                Err(damaged) => return Err(StoreError(damaged.to_string())),
+            }
+        }
+        if !caught_up {
+            // Come again at once.
+            let _ = self.back.send(Told::Durable);
+        }
+        // While stopping, nothing new is begun: what is queued is safe in the store.
+        if self.stop.is_none() { pipeline.turn(clock.now(), store, caught_up) } else { Ok(()) }
+    }
+
+    fn perform(&mut self) {
+        while let Some(output) = self.parts.pipeline.poll_output() {
+            let now = self.parts.clock.now();
+            match output {
+                Output::Append { append, entry } => self.append(now, append, entry),
+                Output::Send { request, crm, http } => self.send(now, request, &crm, http),
+                Output::Respond { reply, status, problem } => {
+                    if let Some(waiting) = self.replies.remove(&reply) {
+                        let answer = match problem {
+                            None => Ok(json!({"ok": true})),
+                            Some((detail, hint)) => Err(Problem::new(status, detail, hint)),
+                        };
+                        let _ = waiting.send(answer);
+                    }
+                }
+                Output::KeepToken { crm, token } => {
+                    let Some((_, first)) = self.parts.crms.get(&crm) else { continue };
+                    if let Err(error) = self.parts.kept.keep(&crm, first, &Secret::new(token.to_string())) {
+                        // The old one may be good no more: without this line nobody would know why the next start fails.
+                        tracing::error!(%crm, %error, "a rotated refresh token could not be kept");
+                        self.parts.health.say("secrets", Err(error.to_string()));
+                    }
+                }
+                Output::Count(count) => self.count(count),
+            }
+        }
+    }
+
+    fn append(&mut self, now: Now, append: u64, entry: crate::journal::Entry) {
+        let back = self.back.clone();
+        let on_synced = move |result: Result<_, String>| {
+            let _ = back.send(Told::Synced(append, result.map(drop)));
+        };
+        if let Err(refused) = self.parts.lane.append(entry, on_synced) {
+            self.parts.pipeline.synced(now, append, Err(refused.to_string()));
+        }
+    }
+
+    fn send(&mut self, now: Now, request: u64, crm: &str, http: HttpRequest) {
+        let Some((client, _)) = self.parts.crms.get(crm) else {
+            let why = format!("no client for {crm}");
+            self.parts.pipeline.answer(now, request, Err(NoAnswer { maybe_sent: false, why }));
+            return;
+        };
+        let (client, back) = (client.clone(), self.back.clone());
+        self.parts.runtime.spawn(async move {
+            let HttpRequest { method, url, headers, body } = http;
+            let sent = client.send(http::Request { method: method.into(), url, headers, body }).await;
+            let answer = match sent {
+                Ok(http::Reply { status, headers, body }) => Ok(HttpAnswer { status, headers, body }),
+                Err(http::Failed { maybe_sent, why }) => Err(NoAnswer { maybe_sent, why }),
+            };
+            let _ = back.send(Told::Answered(request, answer));
+        });
+    }
+
+    fn count(&self, count: Count) {
+        let metrics = &self.parts.metrics;
+        match count {
+            Count::Webhook(result) => metrics.webhook(result),
+            Count::Expected => metrics.webhooks_expected.add(1),
+            Count::Write { crm, outcome } => metrics.crm_write(&crm, outcome),
+            Count::Delivered(lag) => metrics.delivered(lag),
+        }
+    }
+
+    /// Sets the gauges, not more often than somebody could look.
+    fn show(&mut self) {
+        let now = self.parts.clock.now();
+        if now.mono.since(self.shown) < SHOW_PERIOD {
+            return;
+        }
+        self.shown = now.mono;
+        let Ok(counts) = self.parts.store.counts() else { return };
+        let metrics = &self.parts.metrics;
+        metrics.outbox_depth.set(counts.queued.saturating_add(counts.retrying).saturating_add(counts.in_flight));
+        metrics.dead_letters.set(counts.dead);
+        metrics.review_depth.set(counts.review);
+        let age = counts.oldest.map_or(0, |oldest| now.wall.as_millis().saturating_sub(oldest.as_millis()).max(0) / 1000);
+        metrics.oldest_undelivered_seconds.set(usize::try_from(age).unwrap_or(usize::MAX));
+    }
+}
+
+/// Entries folded in one transaction.
+const BATCH: usize = 256;
+/// Batches folded before somebody else has a turn.
+const BATCHES_A_TURN: usize = 16;
+/// Messages heard before the journal has a turn.
+const TOLD_A_TURN: usize = 256;
+/// After a failure of the store.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often a stopping thread looks whether it is done.
+const STOPPING_PERIOD: Duration = Duration::from_millis(50);
+/// How often gauges are set.
+const SHOW_PERIOD: Duration = Duration::from_millis(100);
