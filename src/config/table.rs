@@ -32,7 +32,7 @@ impl<'f> File<'f> {
     /// All faults, in the order of the file.
     pub(super) fn into_faults(self) -> Vec<Fault> {
         let mut faults = self.faults.into_inner();
-        faults.sort_by_key(|f| (f.line, f.column));
+        faults.sort_by(|a, b| (a.file != self.path, &a.file, a.line, a.column).cmp(&(b.file != self.path, &b.file, b.line, b.column)));
         faults
     }
 }
@@ -65,6 +65,11 @@ impl<'t> Table<'t> {
 
     pub(super) fn fault(&self, at: &Span, what: impl Display, instead: impl Display) {
         self.file.fault(at, what, instead);
+    }
+
+    /// A fault in a file that this one names.
+    pub(super) fn fault_in(&self, path: &Path, text: &str, at: &Span, what: impl Display, instead: impl Display) {
+        self.file.faults.borrow_mut().push(Fault::at(path, text, at, what.to_string(), instead.to_string()));
     }
 
     fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, expected: &str) {

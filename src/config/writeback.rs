@@ -1,16 +1,13 @@
 //! What happens behind the call: `[writeback]`, `[[crm]]`, `[[webhook]]`.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use super::{
     peers::{Names, millis},
-    server::{readable, secret},
-    table::Table,
+    server::secret,
+    table::{Span, Table},
 };
-use crate::shell::secrets::Secret;
+use crate::{crm::mapping::Mapping, pipeline::Key, shell::secrets::Secret};
 
 /// `[writeback]`: how long, how often.
 #[derive(Clone, Debug)]
@@ -57,8 +54,8 @@ pub struct Crm {
     pub client_secret: Secret,
     /// The first refresh token; a rotated one is kept in `secrets/`.
     pub refresh_token: Secret,
-    /// The mapping file.
-    pub mapping: PathBuf,
+    /// The mapping.
+    pub mapping: Mapping,
     /// Refuse to start with a mapping version that nobody signed.
     pub require_signed: bool,
 }
@@ -89,10 +86,11 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
         let client_id = t.required("client_id", "\"the OAuth client's id\"").map_or_else(String::new, |(text, _)| text);
         let client_secret = required_secret(&mut t, "client_secret_file", directory);
         let refresh_token = required_secret(&mut t, "refresh_token_file", directory);
-        let mapping =
-            t.required("mapping", "\"mapping.toml\"").map_or_else(PathBuf::new, |(text, span)| readable(&t, &text, &span, directory));
+        let mapping = t.required("mapping", "\"mapping.toml\"").and_then(|(text, span)| mapping(&t, &directory.join(text), &span));
         let require_signed = t.flag("require_signed", false);
         t.finish();
+        // Without one there was a fault, and nobody sees this configuration.
+        let Some(mapping) = mapping else { continue };
         crms.push(Crm { name, kind, base_url, token_url, client_id, client_secret, refresh_token, mapping, require_signed });
     }
     crms
@@ -113,7 +111,7 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
         let secret = secret(&mut t, "secret_file", directory, "\"FILE\"").map_or_else(
             || Secret::new(String::new()),
             |(secret, span)| {
-                if !is_key(secret.reveal()) {
+                if Key::parse(secret.reveal()).is_none() {
                     t.fault(
                         &span,
                         "the key in `secret_file` is none",
@@ -129,12 +127,31 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
     webhooks
 }
 
-fn is_key(text: &str) -> bool {
-    use base64::Engine as _;
-    match text.strip_prefix("raw:") {
-        Some(raw) => !raw.is_empty(),
-        None => {
-            base64::engine::general_purpose::STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).is_ok_and(|key| !key.is_empty())
+/// Reads a mapping file; its faults are faults of the configuration.
+fn mapping(t: &Table<'_>, path: &Path, span: &Span) -> Option<Mapping> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            t.fault(
+                span,
+                format!("`mapping`: {} cannot be read: {error}", path.display()),
+                "write the path of a mapping, such as examples/mapping.toml",
+            );
+            return None;
+        }
+    };
+    match toml::from_str::<Mapping>(&text) {
+        Ok(mapping) => {
+            let faults = mapping.faults();
+            for fault in &faults {
+                t.fault_in(path, &text, &(0..0), fault, "mend it, and raise `version`");
+            }
+            faults.is_empty().then_some(mapping)
+        }
+        Err(error) => {
+            let what = error.message().lines().collect::<Vec<_>>().join(", ");
+            t.fault_in(path, &text, &error.span().unwrap_or(0..0), what, "see examples/mapping.toml");
+            None
         }
     }
 }

@@ -6,17 +6,37 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use crate::{
-    config::{Config, Target},
+    config::{Config, CrmKind, Target},
+    crm::hubspot::HubSpot,
     pipeline::{self, Key},
-    shell::{net::lookup, secrets::Kept},
+    shell::{
+        net::lookup,
+        secrets::{Kept, Secret},
+    },
 };
 
 /// What the pipeline goes by; refresh tokens as they were kept.
 pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config, Error> {
     let mut crms = Vec::new();
     for crm in &config.crms {
-        let _ = (crm, kept, Zeroizing::new(String::new()));
-        crms.clear();
+        let refresh_token = kept.current(&crm.name, &crm.refresh_token)?;
+        let secret = |secret: &Secret| Zeroizing::new(secret.reveal().to_owned());
+        let CrmKind::Hubspot = crm.kind;
+        let mapping = crm.mapping.clone();
+        let connector = HubSpot {
+            base_url: crm.base_url.clone(),
+            token_url: crm.token_url.clone(),
+            client_id: crm.client_id.clone(),
+            client_secret: secret(&crm.client_secret),
+            object: mapping.object.clone(),
+            key: mapping.key.clone(),
+        };
+        crms.push(pipeline::Crm {
+            name: crm.name.clone(),
+            connector: Box::new(connector),
+            mapping: Box::new(move |record| mapping.apply(record)),
+            refresh_token: secret(&refresh_token),
+        });
     }
     let key = |w: &crate::config::Webhook| Some((w.source.clone(), Key::parse(w.secret.reveal())?));
     Ok(pipeline::Config {

@@ -230,6 +230,11 @@ impl Live {
         self.http
     }
 
+    /// A way to end calls at once while [`Self::stop`] waits for them.
+    pub fn hurry(&self) -> Hurry {
+        Hurry(self.signalling.orders.clone())
+    }
+
     /// Ends it: calls may finish within the configured time, then they are ended; everything queued is on disk on return.
     pub async fn stop(self) {
         let drain = self.drain;
@@ -247,6 +252,23 @@ impl Live {
         let _ = stopped.await;
         drop(server);
         tracing::info!("offhook has ended");
+    }
+}
+
+/// See [`Live::hurry`].
+#[derive(Clone)]
+pub struct Hurry(mpsc::Sender<signalling::Order>);
+
+impl std::fmt::Debug for Hurry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hurry(..)")
+    }
+}
+
+impl Hurry {
+    /// Ends all calls now.
+    pub async fn now(&self) {
+        let _ = self.0.send(signalling::Order::EndCalls).await;
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) enum Order {
     Secure { call: CallId, on: bool, reason: String, reply: oneshot::Sender<http::Answer> },
     /// No new calls; end within that time, then say so.
     Drain(Duration, oneshot::Sender<()>),
+    /// End all calls now.
+    EndCalls,
 }
 
 /// What the loop works with.
@@ -42,7 +44,7 @@ pub(super) struct Parts {
 /// The loop's handle.
 pub(super) struct Signalling {
     pub(super) listeners: Vec<Listener>,
-    orders: mpsc::Sender<Order>,
+    pub(super) orders: mpsc::Sender<Order>,
 }
 
 impl Signalling {
@@ -63,6 +65,7 @@ impl Signalling {
                         drop(reply.send(Err(http::Problem::new(404, "no such call", "GET /v1/calls lists live calls"))))
                     }
                     Order::Drain(_, done) => drop(done.send(())),
+                    Order::EndCalls => {}
                 }
             }
         });

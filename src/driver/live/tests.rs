@@ -1,1 +1,210 @@
+//! The whole program in one process, over loopback.
 
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    event::{CallId, Kind, SipCallIds},
+    journal::Position,
+    pipeline::Key,
+    shell::{files::tests::Scratch, sandbox::Sandbox},
+    time::Wall,
+};
+
+const KEY: &str = "raw:hush";
+
+fn private(path: &Path, text: &str) {
+    fs::write(path, text).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("mode set");
+}
+
+/// A configuration with every port free, a webhook source, and a CRM at `crm`.
+fn config(scratch: &Scratch, crm: &str) -> Config {
+    let sink = |name: &str, text: &str| private(&scratch.0.join(name), text);
+    sink("client-secret", "sim-secret");
+    sink("refresh-token", "sim-refresh");
+    sink("webhook-key", KEY);
+    let mapping = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mapping.toml");
+    let text = format!(
+        r#"
+[sip]
+listen = ["udp:127.0.0.1:0", "tcp:127.0.0.1:0"]
+drain_s = 1
+[media]
+ports = "42000-42099"
+[http]
+listen = "127.0.0.1:0"
+[writeback]
+outcome_wait_ms = 300
+[[trunk]]
+name = "carrier"
+allow = ["127.0.0.0/8"]
+[[target]]
+name = "platform"
+uri = "sip:127.0.0.1:5999"
+[[route]]
+trunk = "carrier"
+number = "*"
+targets = ["platform"]
+[[crm]]
+name = "hubspot"
+kind = "hubspot"
+base_url = "{crm}"
+token_url = "{crm}/oauth/v1/token"
+client_id = "sim-client"
+client_secret_file = "client-secret"
+refresh_token_file = "refresh-token"
+mapping = "{}"
+[[webhook]]
+source = "platform"
+schema = "generic"
+secret_file = "webhook-key"
+"#,
+        mapping.display()
+    );
+    Config::parse(&scratch.0.join("offhook.toml"), &text).expect("no fault")
+}
+
+async fn get(live: &Live, path: &str) -> (u16, Value) {
+    ask(live, "GET", path, Vec::new(), b"").await
+}
+
+async fn ask(live: &Live, method: &str, path: &str, headers: Vec<(String, String)>, body: &[u8]) -> (u16, Value) {
+    let client = http::Client::new(Duration::from_secs(20)).expect("a client");
+    let url = format!("http://{}{path}", live.http());
+    let reply = client.send(http::Request { method: method.into(), url, headers, body: body.into() }).await.expect("an answer");
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    (reply.status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// Asks until `holds`, twenty seconds at most.
+async fn until(live: &Live, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let mut last = Value::Null;
+    for _ in 0..400 {
+        last = get(live, path).await.1;
+        if holds(&last) {
+            return last;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{path} never came to it: {last:#}");
+}
+
+fn call() -> CallId {
+    "01960000-0000-7000-8000-000000000001".parse().expect("a call id")
+}
+
+/// A journal in which a call has begun, as a killed process leaves it behind.
+fn leave_open_call(config: &Config) {
+    let directory = config.data.directory.join("journal");
+    let options = disk::Options { directory, from: Position::default(), start_after_damage: true, notify: Box::new(|_| {}) };
+    let (journal, _) = Journal::open(options).expect("opened");
+    let sip_call_ids = SipCallIds { caller: "1@sip".into(), callee: None };
+    let kind = Kind::Started { from: "+491".into(), to: "+492".into(), trunk: "carrier".into(), route: "r".into(), sip_call_ids };
+    let event = Event { call_id: call(), sequence: 1, time: Wall::from_millis(1_767_607_200_000), at_ms: 0, kind };
+    journal.lane(1).append(signalling::entry(&event), |_| {}).expect("taken");
+    journal.close();
+}
+
+async fn crm(scratch: &Scratch) -> Sandbox {
+    let options = crate::shell::sandbox::Options {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        behaviour: crate::crm::sandbox::hubspot::Options { faults: Vec::new(), rotate_tokens: true },
+        ledger: Some(scratch.0.join("ledger")),
+        tls: None,
+    };
+    let sandbox = Sandbox::start(options, Clock::new(), Chance::from_seed(1)).await.expect("a sandbox");
+    let client = http::Client::new(Duration::from_secs(20)).expect("a client");
+    let token = b"grant_type=refresh_token&client_id=sim-client&client_secret=sim-secret&refresh_token=sim-refresh".to_vec();
+    let send = |url: String, headers: Vec<(String, String)>, body: Vec<u8>| {
+        let client = client.clone();
+        async move { client.send(http::Request { method: "POST".into(), url, headers, body }).await.expect("an answer") }
+    };
+    let form = vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
+    let reply = send(format!("{}/oauth/v1/token", sandbox.url()), form, token).await;
+    let reply: Value = serde_json::from_slice(&reply.body).expect("json");
+    // The test's own grant rotated the token; the gateway begins with the one that came back.
+    private(&scratch.0.join("rotated"), reply["refresh_token"].as_str().expect("a token"));
+    let bearer = format!("Bearer {}", reply["access_token"].as_str().expect("a token"));
+    let mapping = include_str!("../../../examples/mapping.toml");
+    let mapping: crate::crm::mapping::Mapping = toml::from_str(mapping).expect("a mapping");
+    for (name, kind, unique) in mapping.custom_fields() {
+        let property = json!({"name": name, "label": name, "type": kind, "fieldType": "text", "groupName": "callinformation", "hasUniqueValue": unique});
+        let headers = vec![("authorization".to_owned(), bearer.clone()), ("content-type".to_owned(), "application/json".to_owned())];
+        let made = send(format!("{}/crm/v3/properties/calls", sandbox.url()), headers, property.to_string().into_bytes()).await;
+        assert!(made.status == 201 || made.status == 409, "{} {}", made.status, String::from_utf8_lossy(&made.body));
+    }
+    sandbox
+}
+
+fn ledger(scratch: &Scratch, kind: &str) -> Vec<Value> {
+    let text = fs::read_to_string(scratch.0.join("ledger")).unwrap_or_default();
+    text.lines().map(|l| serde_json::from_str::<Value>(l).expect("json")).filter(|l| l["kind"] == kind).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_left_open_by_a_kill_becomes_one_failed_record_and_a_deleted_store_sends_nothing_again() {
+    let scratch = Scratch::new("live");
+    let sandbox = crm(&scratch).await;
+    let mut config = config(&scratch, &sandbox.url());
+    for crm in &mut config.crms {
+        crm.refresh_token = secrets::read(&scratch.0.join("rotated")).expect("a token");
+    }
+    leave_open_call(&config);
+
+    let live = Live::start(config.clone(), Options::default()).await.expect("started");
+    let path = format!("/v1/calls/{}", call());
+    let settled = |v: &Value| v["writes"][0]["state"] == "done" && v["record"]["disposition_code"] == "FAILED — NO DISPOSITION";
+    let shown = until(&live, &path, settled).await;
+    assert_eq!((&shown["record"]["reason"], &shown["record"]["ended_as"]), (&json!("gateway_restart"), &json!("failed")));
+
+    // The platform's outcome comes late, signed.
+    let body =
+        json!({"id": "w1", "type": "call.ended", "call_id": "1@sip", "time": "2026-01-05T10:00:00Z", "data": {"disposition_code": "SALE"}})
+            .to_string();
+    let now = Clock::new().wall();
+    let signature = Key::parse(KEY).expect("a key").sign("m1", now, body.as_bytes());
+    let stamp = (now.as_millis() / 1000).to_string();
+    let headers = [("webhook-id", "m1".to_owned()), ("webhook-timestamp", stamp), ("webhook-signature", signature)];
+    let headers = headers.map(|(n, v)| (n.to_owned(), v)).to_vec();
+    let (status, answer) = ask(&live, "POST", "/v1/webhooks/platform", headers, body.as_bytes()).await;
+    assert_eq!(status, 200, "{answer}");
+    until(&live, &path, |v| v["writes"][0]["written"].to_string().contains("SALE") && v["writes"][0]["state"] == "done").await;
+
+    let (_, metrics) = get(&live, "/metrics").await;
+    let metrics = metrics.as_str().expect("text");
+    assert!(metrics.contains("offhook_webhooks_received_total{result=\"accepted\"} 1"), "{metrics}");
+    assert!(metrics.contains("offhook_journal_open 1"), "{metrics}");
+    live.stop().await;
+    let (requests, mutations) = (ledger(&scratch, "request").len(), ledger(&scratch, "mutation").len());
+    assert!(mutations >= 2, "made and changed");
+
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(config.data.directory.join(format!("store.sqlite{suffix}")));
+    }
+    let live = Live::start(config, Options::default()).await.expect("started again");
+    let again = until(&live, &path, |v| v["writes"][0]["state"] == "done").await;
+    assert_eq!(again["record"]["disposition_code"], "SALE");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    live.stop().await;
+    assert_eq!((ledger(&scratch, "request").len(), ledger(&scratch, "mutation").len()), (requests, mutations), "not one request more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_tells_what_it_is_and_what_it_is_not() {
+    let scratch = Scratch::new("api");
+    let config = config(&scratch, "http://127.0.0.1:9");
+    let live = Live::start(config.clone(), Options::default()).await.expect("started");
+    assert_eq!(live.sip().len(), 2);
+    assert!(live.sip().iter().all(|l| l.address.port() != 0));
+    assert_eq!(get(&live, "/healthz").await.0, 200);
+    assert_eq!(get(&live, "/v1/calls").await, (200, json!({"calls": []})));
+    let body = br#"{"action": "start", "reason": "payment"}"#;
+    let (status, problem) = ask(&live, "POST", &format!("/v1/calls/{}/secure", call()), Vec::new(), body).await;
+    assert_eq!(status, 404, "{problem}");
+    let second = Live::start(config, Options::default()).await;
+    assert!(matches!(second, Err(Error::Data(files::Error::Locked(_)))), "one process a data directory");
+    live.stop().await;
+}
