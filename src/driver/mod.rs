@@ -2,6 +2,7 @@
 
 #[cfg(feature = "shell")]
 pub mod demo;
+pub mod ladder;
 #[cfg(feature = "shell")]
 pub mod live;
 pub mod replay;

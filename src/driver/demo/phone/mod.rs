@@ -23,7 +23,6 @@ use tokio::{
 use super::speech::Speech;
 use crate::{chance::Chance, codec::Codec};
 
-pub(crate) use text::Message;
 use voice::Voice;
 pub use voice::{Heard, digits_heard};
 
