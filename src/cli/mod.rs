@@ -34,6 +34,8 @@ enum Command {
     Check(check::Args),
     /// Look into the journal: verify, cat, export.
     Journal(journal::Args),
+    /// Tell what a capture file holds.
+    Replay(replay::Args),
     /// Serve a CRM's double on the loopback, for trying out and for tests.
     Sandbox(sandbox::Args),
 }
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Journal(args) => journal::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Sandbox(args) => sandbox::run(args),
     }
 }

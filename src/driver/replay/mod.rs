@@ -1,0 +1,306 @@
+//! A capture file, in the capture's own time: what SIP, RTP and keys it holds, as the contract's JSON.
+//!
+//! Observing only: nothing is answered and nothing hidden. Bytes in, a report out.
+
+mod calls;
+mod streams;
+mod tcp;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use serde::Serialize;
+
+use crate::{
+    event::DtmfMethod,
+    pcap::{self, Reader, Transport},
+    sip::message::{Message, Method},
+    time::Wall,
+};
+
+use calls::Calls;
+use streams::Streams;
+use tcp::Streams as TcpStreams;
+
+/// What a capture holds.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Frames read.
+    pub frames: u64,
+    /// Where it can be read no further.
+    pub stopped: Option<Stopped>,
+    /// Frames that carry nothing of ours.
+    pub ignored: Vec<Ignored>,
+    /// RTCP packets.
+    pub rtcp: u64,
+    /// Its SIP.
+    pub sip: Sip,
+    /// One a dialog.
+    pub calls: Vec<Call>,
+    /// RTP that no signalling in the file explains.
+    pub unassigned: Unassigned,
+}
+
+/// Where a file can be read no further.
+#[derive(Debug, Serialize)]
+pub struct Stopped {
+    /// Last frame read.
+    pub frame: u64,
+    /// Octets from the start.
+    pub offset: usize,
+    /// What is wrong.
+    pub why: &'static str,
+}
+
+/// A frame that carries nothing of ours.
+#[derive(Debug, Serialize)]
+pub struct Ignored {
+    /// Its number.
+    pub frame: u64,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// Counts over all SIP messages.
+#[derive(Debug, Default, Serialize)]
+pub struct Sip {
+    /// All of them.
+    pub messages: u64,
+    /// Requests by method.
+    pub requests: BTreeMap<String, u64>,
+    /// Responses by status.
+    pub responses: BTreeMap<u16, u64>,
+    /// Different Call-IDs.
+    pub call_ids: usize,
+    /// Call-IDs with an INVITE.
+    pub invite_dialogs: usize,
+    /// Of those, answered with 2xx.
+    pub answered: usize,
+    /// Messages by transport.
+    pub transports: BTreeMap<&'static str, u64>,
+}
+
+/// One dialog.
+#[derive(Debug, Serialize)]
+pub struct Call {
+    /// Its SIP Call-ID.
+    pub call_id: String,
+    /// When its first INVITE was captured.
+    pub invite_at: Wall,
+    /// INVITE to its first 2xx, ms.
+    pub answer_ms: Option<i64>,
+    /// INVITE to BYE or final refusal, ms.
+    pub end_ms: Option<i64>,
+    /// How it was met.
+    pub outcome: Option<&'static str>,
+    /// How it ended.
+    pub ended_as: &'static str,
+    /// The other leg, where the file holds both.
+    pub peer_call_id: Option<String>,
+    /// What the answer took.
+    pub codec: Option<String>,
+    /// How keys travel.
+    pub dtmf: Option<DtmfMethod>,
+    /// Every message.
+    pub ladder: Vec<Step>,
+    /// Every key.
+    pub digits: Vec<Digit>,
+    /// RTP.
+    pub streams: Vec<Stream>,
+    /// What the same call would have raised live; empty until the core is driven.
+    pub events: Vec<serde_json::Value>,
+}
+
+/// One message of a ladder.
+#[derive(Debug, Serialize)]
+pub struct Step {
+    /// Since the INVITE.
+    pub at_ms: i64,
+    /// In which frame it ended.
+    pub frame: u64,
+    /// Sender.
+    pub from: SocketAddr,
+    /// Receiver.
+    pub to: SocketAddr,
+    /// `udp` or `tcp`.
+    pub transport: &'static str,
+    /// Seen before, octet for octet, between the same two.
+    pub retransmission: bool,
+    /// In a few words.
+    pub summary: String,
+}
+
+/// One key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Digit {
+    /// Who pressed it; none where no signalling tells.
+    pub leg: Option<&'static str>,
+    /// Which.
+    pub digit: String,
+    /// Since the INVITE, or since the file's first frame.
+    pub at_ms: i64,
+    /// How long it was held.
+    pub duration_ms: u32,
+    /// How it came.
+    pub method: DtmfMethod,
+    /// Whether its end was seen.
+    pub complete: bool,
+}
+
+/// One SSRC and payload type from one address to another.
+#[derive(Debug, Serialize)]
+pub struct Stream {
+    /// Who sends it; none where no signalling tells.
+    pub leg: Option<&'static str>,
+    /// Sender.
+    pub from: SocketAddr,
+    /// Receiver.
+    pub to: SocketAddr,
+    /// Source.
+    pub ssrc: String,
+    /// Payload type.
+    pub pt: u8,
+    /// What that stands for; none where nothing tells.
+    pub codec: Option<String>,
+    /// Packets that arrived, doubles too.
+    pub packets: u64,
+    /// Octets of payload.
+    pub octets: u64,
+    /// Sequence number of the first.
+    pub first_seq: u16,
+    /// Of the last.
+    pub last_seq: u16,
+    /// Missing.
+    pub lost: u64,
+    /// Came twice.
+    pub duplicates: u64,
+    /// Came late.
+    pub reordered: u64,
+    /// RFC 3550 §6.4.1, ms.
+    pub jitter_ms: f64,
+    /// Of the payloads in sequence order, doubles once.
+    pub payload_sha256: String,
+    /// Of all payloads in the order of capture.
+    pub captured_sha256: String,
+    /// Of the audio, where the codec is one of ours.
+    pub audio_sha256: Option<String>,
+}
+
+/// What no signalling explains.
+#[derive(Debug, Default, Serialize)]
+pub struct Unassigned {
+    /// RTP.
+    pub streams: Vec<Stream>,
+    /// Keys.
+    pub digits: Vec<Digit>,
+}
+
+/// Names for dynamic payload types of RTP that no signalling explains.
+pub type Rtpmap = BTreeMap<u8, String>;
+
+/// Looks at a whole capture.
+pub fn observe(file: &[u8], rtpmap: &Rtpmap) -> Result<Report, pcap::Stopped> {
+    let reader = Reader::new(file)?;
+    let mut report = Report {
+        frames: 0,
+        stopped: None,
+        ignored: Vec::new(),
+        rtcp: 0,
+        sip: Sip::default(),
+        calls: Vec::new(),
+        unassigned: Unassigned::default(),
+    };
+    let mut calls = Calls::default();
+    let mut streams = Streams::default();
+    let mut segments = TcpStreams::default();
+    let mut call_ids = BTreeSet::new();
+    let mut first = None;
+    for frame in reader {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(pcap::Stopped { frame, offset, why }) => {
+                report.stopped = Some(Stopped { frame, offset, why });
+                break;
+            }
+        };
+        report.frames += 1;
+        first.get_or_insert(frame.at);
+        let packet = match pcap::packet(&frame) {
+            Ok(packet) => packet,
+            Err(why) => {
+                report.ignored.push(Ignored { frame: frame.number, why });
+                continue;
+            }
+        };
+        let mut messages = Vec::new();
+        let transport = match packet.transport {
+            Transport::Udp => {
+                if let Some(message) = sip(packet.payload) {
+                    messages.push((message, packet.payload.to_vec()));
+                } else {
+                    match streams.packet(frame.at, &packet) {
+                        streams::Sort::Rtp => {}
+                        streams::Sort::Rtcp => report.rtcp += 1,
+                        streams::Sort::Other(why) => report.ignored.push(Ignored { frame: frame.number, why }),
+                    }
+                }
+                "udp"
+            }
+            Transport::Tcp { sequence, syn } => {
+                for octets in segments.segment(&packet, sequence, syn) {
+                    if let Some(message) = sip(&octets) {
+                        messages.push((message, octets));
+                    }
+                }
+                "tcp"
+            }
+        };
+        for (message, octets) in messages {
+            report.sip.messages += 1;
+            *report.sip.transports.entry(transport).or_default() += 1;
+            match &message {
+                Message::Request(request) => *report.sip.requests.entry(request.method.to_string()).or_default() += 1,
+                Message::Response(response) => *report.sip.responses.entry(response.status).or_default() += 1,
+            }
+            let seen = calls::Seen { at: frame.at, frame: frame.number, from: packet.from, to: packet.to, transport };
+            call_ids.insert(call_id(&message).to_owned());
+            calls.message(seen, &message, octets);
+        }
+    }
+    report.sip.call_ids = call_ids.len();
+    let origin = first.unwrap_or_default();
+    let mut found = streams.finish(&calls, rtpmap, origin);
+    report.calls = calls.finish(&mut found);
+    report.sip.invite_dialogs = report.calls.len();
+    report.sip.answered = report.calls.iter().filter(|c| c.answer_ms.is_some()).count();
+    report.unassigned = found.rest();
+    Ok(report)
+}
+
+/// A datagram as a SIP message; not every datagram that could be one is.
+fn sip(octets: &[u8]) -> Option<Message> {
+    let line = octets.split(|o| *o == b'\r' || *o == b'\n').next()?;
+    let is_status = line.starts_with(b"SIP/2.0 ");
+    let is_request = line.ends_with(b" SIP/2.0");
+    (is_status || is_request).then(|| Message::parse(octets).ok()).flatten()
+}
+
+fn call_id(message: &Message) -> &str {
+    match message {
+        Message::Request(request) => request.call_id(),
+        Message::Response(response) => response.call_id(),
+    }
+}
+
+fn is_invite(message: &Message) -> bool {
+    let method = match message {
+        Message::Request(request) => request.cseq(),
+        Message::Response(response) => response.cseq(),
+    };
+    method.is_ok_and(|(_, method)| method == Method::INVITE)
+}
+
+#[cfg(test)]
+mod tests;
