@@ -7,31 +7,35 @@ use serde_json::{Value, json};
 use super::web::{Error, Web};
 
 /// Credentials that a sandbox of the contract takes.
-pub(crate) const CLIENT_ID: &str = "sim-client";
+pub const CLIENT_ID: &str = "sim-client";
 /// Its secret.
-pub(crate) const CLIENT_SECRET: &str = "sim-secret";
+pub const CLIENT_SECRET: &str = "sim-secret";
 /// Its first refresh token.
-pub(crate) const REFRESH_TOKEN: &str = "sim-refresh";
+pub const REFRESH_TOKEN: &str = "sim-refresh";
 
 /// A property that the mapping writes and a new account does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Property {
-    pub(crate) name: String,
+pub struct Property {
+    /// Its name.
+    pub name: String,
     /// HubSpot's type: `string`, `number`, `datetime`, `enumeration`.
-    pub(crate) kind: String,
-    pub(crate) unique: bool,
+    pub kind: String,
+    /// Whether no two records may share a value.
+    pub unique: bool,
 }
 
 /// A record as it stands in the CRM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) id: String,
-    pub(crate) fields: BTreeMap<String, Value>,
+pub struct Record {
+    /// HubSpot's id.
+    pub id: String,
+    /// What is set.
+    pub fields: BTreeMap<String, Value>,
 }
 
 /// A session with the CRM.
 #[derive(Clone, Debug)]
-pub(crate) struct HubSpot {
+pub struct HubSpot {
     web: Web,
     url: String,
     token: String,
@@ -39,7 +43,7 @@ pub(crate) struct HubSpot {
 
 impl HubSpot {
     /// Signs in.
-    pub(crate) async fn sign_in(web: Web, url: &str) -> Result<Self, Error> {
+    pub async fn sign_in(web: Web, url: &str) -> Result<Self, Error> {
         let url = url.trim_end_matches('/').to_owned();
         let form =
             [("grant_type", "refresh_token"), ("client_id", CLIENT_ID), ("client_secret", CLIENT_SECRET), ("refresh_token", REFRESH_TOKEN)];
@@ -49,7 +53,7 @@ impl HubSpot {
     }
 
     /// Makes the properties that are not there yet.
-    pub(crate) async fn make_properties(&self, properties: &[Property]) -> Result<(), Error> {
+    pub async fn make_properties(&self, properties: &[Property]) -> Result<(), Error> {
         for property in properties {
             let field = match property.kind.as_str() {
                 "number" => "number",
@@ -70,7 +74,7 @@ impl HubSpot {
     }
 
     /// All call records whose `key` property is `value`.
-    pub(crate) async fn records(&self, key: &str, value: &str, properties: &[String]) -> Result<Vec<Record>, Error> {
+    pub async fn records(&self, key: &str, value: &str, properties: &[String]) -> Result<Vec<Record>, Error> {
         let body = json!({"properties": properties, "limit": 100,
             "filterGroups": [{"filters": [{"propertyName": key, "operator": "EQ", "value": value}]}]});
         let answer = self.web.post(&format!("{}/crm/v3/objects/calls/search", self.url), Some(&self.token), &body).await?;

@@ -8,7 +8,7 @@ pub mod card;
 mod check;
 pub mod draw;
 mod gather;
-mod hubspot;
+pub mod hubspot;
 pub mod phone;
 mod progress;
 mod record;

@@ -1,0 +1,88 @@
+//! The CRM is down for a while, refuses a record, and the store is lost: every record stands once, with what it should hold.
+
+use serde_json::json;
+
+use super::{
+    harness::{Bench, Setup, free_port},
+    sipp::{Options, Sipp},
+};
+
+/// Plays so many plain calls to one platform.
+fn calls(bench: &Bench, platform_at: std::net::SocketAddr, count: u32) {
+    let taker = Sipp::start(
+        &bench.folder,
+        &Options { scenario: "platform_answer", to: None, at: platform_at, transport: "u1", calls: (count, count), calls_from: None },
+    );
+    let lines: String = (0..count).map(|n| format!("+49302312510{n};+493023125201;1;\n")).collect();
+    let caller = Sipp::start(
+        &bench.folder,
+        &Options {
+            scenario: "carrier_plain",
+            to: Some(bench.sip),
+            at: free_port(),
+            transport: "u1",
+            calls: (count, 5),
+            calls_from: Some(&lines),
+        },
+    );
+    caller.finish();
+    taker.finish();
+}
+
+#[test]
+fn it_answers_503_and_comes_back() {
+    let platform_at = free_port();
+    let mut setup = Setup::to(&format!("sip:platform@{platform_at};transport=udp"));
+    // From the test's own sign-in on, for ten seconds.
+    setup.faults = r#"[{"match": {"path": "upsert", "from_s": 0, "to_s": 10}, "action": {"status": 503}}]"#;
+    let bench = Bench::start("crm-503", &setup);
+    calls(&bench, platform_at, 5);
+    let records = bench.wait_for_records(5);
+    assert_eq!(records.len(), 5, "none is written twice");
+    let refused = bench.ledger().iter().filter(|l| l["kind"] == "request" && l["status"] == 503).count();
+    assert!(refused > 0, "the CRM was down while calls ended");
+    bench.wait_until_at_rest();
+}
+
+#[test]
+fn a_record_that_it_rejects_goes_to_review_with_its_reason() {
+    let platform_at = free_port();
+    let bench = Bench::start("crm-rejects", &Setup::to(&format!("sip:platform@{platform_at};transport=udp")));
+    calls(&bench, platform_at, 1);
+    let record = bench.wait_for_records(1).remove(0);
+    let call_id = &record["offhook_call_id"];
+    // A number field does not take a word.
+    let body = json!({"id": "msg-1", "type": "sentiment.scored", "call_id": call_id, "time": "2027-01-01T00:00:00Z", "data": {"sentiment_score": "splendid"}});
+    assert_eq!(bench.webhook("msg-1", &body), 200);
+    bench.wait("one record in review", || (bench.metric("offhook_review_depth") == Some(1.0)).then_some(()));
+    let (_, call) = bench.get(&format!("/v1/calls/{call_id}"));
+    assert!(call.contains("INVALID_LONG") || call.contains("not a valid number"), "the CRM's own words: {call}");
+}
+
+#[test]
+fn a_store_that_is_lost_is_made_anew_without_a_request() {
+    let platform_at = free_port();
+    let mut bench = Bench::start("store-lost", &Setup::to(&format!("sip:platform@{platform_at};transport=udp")));
+    calls(&bench, platform_at, 3);
+    bench.wait_for_records(3);
+    bench.wait_until_at_rest();
+    let calls = |bench: &Bench| bench.get("/v1/calls").1;
+    let (before, listed) = (bench.ledger().len(), calls(&bench));
+    bench.stop();
+    let stores: Vec<_> = std::fs::read_dir(bench.folder.join("data"))
+        .expect("the data folder")
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().contains(".db") || n.to_string_lossy().contains("sqlite")))
+        .collect();
+    assert!(!stores.is_empty(), "the store's files");
+    for file in stores {
+        std::fs::remove_file(file).expect("removed");
+    }
+    bench.start_gateway();
+    bench.wait("the calls as they were", || (calls(&bench) == listed).then_some(()));
+    // What it has to do it does within a second; a request would show.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let after = bench.ledger();
+    assert_eq!(after.len(), before, "{:#?}", &after[before.min(after.len())..]);
+}

@@ -1,0 +1,12 @@
+//! The product's promises, one a file, kept against peers that are not ours: SIPp, baresip, tshark, multimon-ng. `tests/run` installs them.
+#![allow(missing_docs)]
+
+mod harness;
+mod sipp;
+
+mod a_crm_that_is_down_loses_nothing;
+mod card_digits_stand_nowhere;
+mod each_rule_ends_its_call_once;
+mod fifty_calls_are_fifty_records;
+mod killed_in_mid_load;
+mod ordinary_phone;
