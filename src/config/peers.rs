@@ -14,30 +14,7 @@ use super::{
 };
 
 use crate::shell::net::{Listener, Transport};
-
-/// A codec of the telephone network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Codec {
-    /// G.711 µ-law.
-    Pcmu,
-    /// G.711 A-law.
-    Pcma,
-    /// G.722 at 64 kbit/s.
-    G722,
-}
-
-/// How digits travel on a leg.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dtmf {
-    /// What the peer offers: RFC 4733, else INFO.
-    Auto,
-    /// RTP telephone-event (RFC 4733).
-    Rfc4733,
-    /// SIP INFO.
-    Info,
-    /// Audible tones.
-    Inband,
-}
+pub use crate::{codec::Codec, route::Dtmf};
 
 /// What trunks and targets have in common.
 #[derive(Clone, Debug)]

@@ -289,3 +289,21 @@ pub struct LegStats {
     /// Missing from the sequence numbers that came.
     pub lost: u64,
 }
+
+impl Report {
+    /// Whose it is.
+    pub const fn call(&self) -> CallId {
+        match self {
+            Self::Opened { call, .. }
+            | Self::BindFailed { call, .. }
+            | Self::Digit { call, .. }
+            | Self::KeySequence { call, .. }
+            | Self::Secured { call, .. }
+            | Self::SinkFailed { call, .. }
+            | Self::Silence { call, .. }
+            | Self::NoMedia { call, .. }
+            | Self::MediaBack { call, .. }
+            | Self::Ended { call, .. } => *call,
+        }
+    }
+}

@@ -6,11 +6,15 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use crate::{
-    config::{Config, CrmKind, Target},
+    call::Local,
+    codec::Codec,
+    config::{Config, CrmKind, OnJournalFailure, Route, Target, Trunk},
     crm::hubspot::HubSpot,
+    gateway,
     pipeline::{self, Key},
+    route,
     shell::{
-        net::lookup,
+        net::{Listener, lookup},
         secrets::{Kept, Secret},
     },
 };
@@ -60,4 +64,60 @@ async fn address(target: &Target) -> Result<SocketAddr, Error> {
     let failed = |e| Error::Name(target.peer.name.clone(), target.host.clone(), e);
     let found = lookup(&target.host, target.port).await.map_err(failed)?;
     found.first().copied().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+}
+
+/// What the gateway goes by, on the listeners really bound.
+pub(super) fn gateway(config: &Config, targets: &[SocketAddr], listeners: &[Listener]) -> gateway::Config {
+    let id = |index: usize| u32::try_from(index).unwrap_or(0);
+    let place = |wanted: &Listener| config.sip.listen.iter().position(|l| l == wanted).map(id);
+    let trunk = |t: &Trunk| route::Trunk {
+        name: t.peer.name.clone(),
+        allow: t.allow.clone(),
+        listener: t.peer.bind.as_ref().and_then(place),
+        advertised: t.peer.advertised.or(config.sip.advertised),
+        codecs: t.peer.codecs.clone().unwrap_or_else(|| Codec::ALL.to_vec()),
+        dtmf: t.peer.dtmf,
+    };
+    let target = |(t, address): (&Target, &SocketAddr)| {
+        let fits = config.sip.listen.iter().position(|l| l.transport == t.transport).map(id);
+        route::Target {
+            name: t.peer.name.clone(),
+            uri: t.uri.clone(),
+            address: *address,
+            listener: t.peer.bind.as_ref().and_then(place).or(fits).unwrap_or(0),
+            advertised: t.peer.advertised.or(config.sip.advertised),
+            codecs: t.peer.codecs.clone(),
+            dtmf: t.peer.dtmf,
+            call_header: t.call_header.clone(),
+        }
+    };
+    let index = |name: &String| config.targets.iter().position(|t| t.peer.name == *name);
+    let route = |r: &Route| route::Route {
+        name: r.name.clone(),
+        trunk: r.trunk.clone(),
+        number: r.number.clone(),
+        targets: r.targets.iter().filter_map(index).collect(),
+        ring: r.ring,
+        record: r.record,
+        secure_keys: r.secure_keys.clone(),
+        secure_pass_audio: r.secure.pass_audio,
+        secure_longest: r.secure.longest,
+        silence: r.silence.map(|s| s.after),
+        silence_hang_up: r.silence.is_some_and(|s| s.hang_up),
+        no_media: r.no_media,
+    };
+    gateway::Config {
+        table: route::Table {
+            trunks: config.trunks.iter().map(trunk).collect(),
+            targets: config.targets.iter().zip(targets).map(target).collect(),
+            routes: config.routes.iter().map(route).collect(),
+        },
+        listeners: listeners.iter().map(|l| Local { transport: l.transport, address: l.address }).collect(),
+        ports: config.media.ports.clone(),
+        calls_max: config.sip.calls_max,
+        overload_status: config.sip.overload.status,
+        retry_after_s: config.sip.overload.retry_after_s,
+        events_max: super::EVENTS_LANE,
+        carry_without_journal: config.data.on_journal_failure == OnJournalFailure::Carry,
+    }
 }

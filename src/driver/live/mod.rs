@@ -51,6 +51,7 @@ pub struct Options {
     /// Sees every SIP message on the wire.
     pub tap: Option<Tap>,
     /// Faults planted on purpose; only in a build with `planted-faults`.
+    #[cfg(feature = "planted-faults")]
     pub mask_off: bool,
 }
 

@@ -1,22 +1,36 @@
 //! The gateway's loop: a thread with a runtime of its own, the SIP sockets on it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant as Moment},
+};
 
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Error, Options};
+use super::{Error, Options, compose};
 use crate::{
+    call::SecureAnswer,
     chance::Chance,
     config::Config,
-    event::{CallId, Event},
+    event::{CallId, Event, Outcome},
+    gateway::{Command, Gateway, JournalWord, Output},
     journal::{Entry, EntryKind},
+    media::{self, Report},
     shell::{
         clock::Clock,
         disk::{Lane, Notice},
-        http,
-        net::{Listener, Net},
-        telemetry::{Health, Metrics},
+        http::{self, Problem},
+        media_io::MediaIo,
+        net::{Input, Listener, Net},
+        telemetry::{Health, Heart, Metrics},
     },
+    sip::endpoint::Transmit,
+    time::Instant,
 };
 
 /// What the loop is told from outside.
@@ -27,6 +41,8 @@ pub(super) enum Order {
     Drain(Duration, oneshot::Sender<()>),
     /// End all calls now.
     EndCalls,
+    /// A target's name has another address.
+    Moved { target: usize, address: SocketAddr },
 }
 
 /// What the loop works with.
@@ -45,31 +61,37 @@ pub(super) struct Parts {
 pub(super) struct Signalling {
     pub(super) listeners: Vec<Listener>,
     pub(super) orders: mpsc::Sender<Order>,
+    thread: JoinHandle<()>,
 }
 
 impl Signalling {
+    /// Starts the thread; on return its sockets are open.
     pub(super) async fn start(
         parts: Parts,
         orders: mpsc::Sender<Order>,
-        mut ordered: mpsc::Receiver<Order>,
-        _noticed: mpsc::UnboundedReceiver<Notice>,
+        ordered: mpsc::Receiver<Order>,
+        noticed: mpsc::UnboundedReceiver<Notice>,
     ) -> Result<Self, Error> {
-        let Parts { config, options, clock, .. } = parts;
-        let net = Net::bind(&config.sip.listen, config.sip.tcp_idle, clock, options.tap).await?;
-        let listeners = net.listeners().to_vec();
-        tokio::spawn(async move {
-            let _net = net;
-            while let Some(order) = ordered.recv().await {
-                match order {
-                    Order::Secure { reply, .. } => {
-                        drop(reply.send(Err(http::Problem::new(404, "no such call", "GET /v1/calls lists live calls"))))
+        let refused = |what, e| Error::System(what, e);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| refused("a runtime", e))?;
+        let (ready, started) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("gateway".into())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    match Loop::open(parts, ordered, noticed).await {
+                        Ok(mut turning) => {
+                            if ready.send(Ok(turning.net.listeners().to_vec())).is_ok() {
+                                turning.run().await;
+                            }
+                        }
+                        Err(error) => drop(ready.send(Err(error))),
                     }
-                    Order::Drain(_, done) => drop(done.send(())),
-                    Order::EndCalls => {}
-                }
-            }
-        });
-        Ok(Self { listeners, orders })
+                });
+            })
+            .map_err(|e| refused("a thread for the gateway", e))?;
+        let listeners = started.await.map_err(|_| refused("the gateway's thread", io::Error::other("it ended")))??;
+        Ok(Self { listeners, orders, thread })
     }
 
     /// No new calls; returns when the last call has ended, at the latest a little after `limit`.
@@ -77,6 +99,289 @@ impl Signalling {
         let (done, ended) = oneshot::channel();
         if self.orders.send(Order::Drain(limit, done)).await.is_ok() {
             let _ = ended.await;
+        }
+        drop(self.orders);
+        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+    }
+}
+
+/// A drain under way.
+struct Draining {
+    /// Calls are ended then.
+    calls_until: Instant,
+    /// And then nothing is waited for any more.
+    until: Instant,
+    ended: bool,
+    done: Option<oneshot::Sender<()>>,
+}
+
+struct Loop {
+    gateway: Gateway,
+    net: Net,
+    media: MediaIo,
+    reports: mpsc::UnboundedReceiver<Report>,
+    ordered: mpsc::Receiver<Order>,
+    noticed: mpsc::UnboundedReceiver<Notice>,
+    synced: mpsc::UnboundedReceiver<()>,
+    on_synced: mpsc::UnboundedSender<()>,
+    replies: BTreeMap<u64, oneshot::Sender<http::Answer>>,
+    next_ask: u64,
+    draining: Option<Draining>,
+    clock: Clock,
+    lane: Lane,
+    metrics: Arc<Metrics>,
+    health: Health,
+    heart: Heart,
+    /// Events that the journal did not take, since the start.
+    lost: u64,
+}
+
+impl Loop {
+    async fn open(parts: Parts, ordered: mpsc::Receiver<Order>, noticed: mpsc::UnboundedReceiver<Notice>) -> Result<Self, Error> {
+        let Parts { config, targets, options, mut chance, clock, lane, metrics, health } = parts;
+        let net = Net::bind(&config.sip.listen, config.sip.tcp_idle, clock.clone(), options.tap).await?;
+        let (to_gateway, reports) = mpsc::unbounded_channel();
+        let report = move |report| drop(to_gateway.send(report));
+        let media_config = media::Config {
+            #[cfg(feature = "planted-faults")]
+            mask_off: options.mask_off,
+        };
+        let media = MediaIo::start(config.media.workers, &media_config, &clock, &mut chance, None, report)
+            .map_err(|e| Error::System("threads for media", e))?;
+        let gateway = Gateway::new(compose::gateway(&config, &targets, net.listeners()), chance.split());
+        let (on_synced, synced) = mpsc::unbounded_channel();
+        let heart = health.heart("gateway");
+        let (replies, next_ask, draining, lost) = (BTreeMap::new(), 0, None, 0);
+        Ok(Self {
+            gateway,
+            net,
+            media,
+            reports,
+            ordered,
+            noticed,
+            synced,
+            on_synced,
+            replies,
+            next_ask,
+            draining,
+            clock,
+            lane,
+            metrics,
+            health,
+            heart,
+            lost,
+        })
+    }
+
+    async fn run(&mut self) {
+        loop {
+            self.turn();
+            if self.drained() {
+                self.health.forget("gateway");
+                return;
+            }
+            let wake = self.gateway.next_timeout().map_or(Heart::PERIOD, |at| self.clock.until(at).min(Heart::PERIOD));
+            let wake = if self.draining.is_some() { wake.min(DRAIN_PERIOD) } else { wake };
+            let wake = tokio::time::Instant::from_std(Moment::now() + wake);
+            tokio::select! {
+                input = self.net.next() => self.input(input),
+                Some(report) = self.reports.recv() => self.gateway.handle_report(self.clock.now(), report),
+                Some(order) = self.ordered.recv() => self.order(order),
+                Some(notice) = self.noticed.recv() => self.notice(&notice),
+                Some(()) = self.synced.recv() => self.gateway.handle_journal(JournalWord::Done(1)),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            // What waits beside it goes into the same turn; the bound keeps timers on time.
+            for _ in 0..INPUTS_A_TURN {
+                let Some(input) = self.net.try_next() else { break };
+                self.input(input);
+            }
+            while let Ok(report) = self.reports.try_recv() {
+                self.gateway.handle_report(self.clock.now(), report);
+            }
+            let mut done = 0_usize;
+            while self.synced.try_recv().is_ok() {
+                done = done.saturating_add(1);
+            }
+            self.gateway.handle_journal(JournalWord::Done(done));
+        }
+    }
+
+    /// Runs what is due, does what is to be done, shows how things stand.
+    fn turn(&mut self) {
+        self.heart.beat();
+        let now = self.clock.now();
+        if self.gateway.next_timeout().is_some_and(|at| at <= now.mono) {
+            self.gateway.handle_timeout(now);
+        }
+        while let Some(output) = self.gateway.poll_output() {
+            self.perform(output);
+        }
+        self.show();
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.clock.now();
+        match input {
+            Input::Datagram { listener, remote, bytes } => self.gateway.handle_datagram(now, listener, remote, &bytes),
+            Input::Connected { connection, listener, remote, .. } => self.gateway.handle_connected(now, connection, remote, listener),
+            Input::Stream { connection, bytes } => self.gateway.handle_stream(now, connection, &bytes),
+            Input::Closed { connection, why } => {
+                tracing::debug!(connection, %why, "a SIP connection is closed");
+                self.gateway.handle_closed(now, connection);
+            }
+        }
+        // An answer that goes out now is a retransmission less.
+        while let Some(output) = self.gateway.poll_output() {
+            self.perform(output);
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        let now = self.clock.now();
+        match order {
+            Order::Secure { call, on, reason, reply } => {
+                self.next_ask = self.next_ask.wrapping_add(1);
+                self.replies.insert(self.next_ask, reply);
+                self.gateway.handle_command(now, Command::Secure { ask: self.next_ask, call, on, reason });
+            }
+            Order::Drain(limit, done) => {
+                let calls_until = now.mono + limit;
+                self.gateway.handle_command(now, Command::Drain);
+                self.draining = Some(Draining { calls_until, until: calls_until + BYES, ended: false, done: Some(done) });
+            }
+            Order::EndCalls => {
+                if let Some(draining) = &mut self.draining {
+                    draining.calls_until = now.mono;
+                    draining.until = now.mono + BYES;
+                }
+                self.gateway.handle_command(now, Command::EndCalls);
+            }
+            Order::Moved { target, address } => self.gateway.handle_command(now, Command::Moved { target, address }),
+        }
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        let word = match notice {
+            Notice::Durable(_) => return,
+            Notice::Opened => {
+                self.health.say("journal", Ok(()));
+                JournalWord::Opened
+            }
+            Notice::Closed(why) => {
+                self.health.say("journal", Err(why.clone()));
+                JournalWord::Closed
+            }
+        };
+        self.metrics.journal_open.set(usize::from(word == JournalWord::Opened));
+        self.gateway.handle_journal(word);
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Transmit(Transmit::Datagram { listener, to, bytes }) => self.net.datagram(listener, to, &bytes),
+            Output::Transmit(Transmit::Connect { connection, to, listener }) => self.net.connect(connection, to, listener),
+            Output::Transmit(Transmit::Stream { connection, bytes }) => self.net.stream(connection, bytes),
+            Output::Transmit(Transmit::Close { connection }) => self.net.close(connection),
+            Output::Media(command) => self.media.send(command),
+            Output::Event(event) => self.write_down(&event),
+            Output::Secured { ask, answer } => {
+                if let Some(reply) = self.replies.remove(&ask) {
+                    let _ = reply.send(secured(answer));
+                }
+            }
+        }
+    }
+
+    fn write_down(&mut self, event: &Event) {
+        let on_synced = self.on_synced.clone();
+        let result = self.lane.append(entry(event), move |_| {
+            let _ = on_synced.send(());
+        });
+        if let Err(refused) = result {
+            self.gateway.handle_journal(JournalWord::Done(1));
+            self.lost = self.lost.saturating_add(1);
+            tracing::error!(call = %event.call_id, sequence = event.sequence, kind = event.kind.name(), %refused, "an event is lost to write-back");
+        }
+    }
+
+    /// Whether the drain has come to its end.
+    fn drained(&mut self) -> bool {
+        let now = self.clock.now();
+        let Some(draining) = &mut self.draining else { return false };
+        let calls = self.gateway.live_calls();
+        if calls > 0 && now.mono >= draining.calls_until && !draining.ended {
+            draining.ended = true;
+            tracing::warn!(calls, "the drain's limit is reached: calls are ended");
+            self.gateway.handle_command(now, Command::EndCalls);
+            return false;
+        }
+        // A BYE that was just sent may want to be sent again.
+        let quiet = calls == 0 && (self.gateway.next_timeout().is_none() || now.mono >= draining.until);
+        let quiet = quiet || (calls == 0 && now.mono.since(draining.calls_until) >= BYES);
+        let early = calls == 0 && !draining.ended && now.mono < draining.calls_until;
+        if !(quiet || early) || self.lane.waiting() > 0 {
+            return false;
+        }
+        if let Some(done) = draining.done.take() {
+            let _ = done.send(());
+        }
+        true
+    }
+
+    /// Sets metrics from the gateway's own figures.
+    fn show(&self) {
+        let stats = self.gateway.stats();
+        let metrics = &self.metrics;
+        metrics.calls_active.set(stats.calls);
+        metrics.dialogs_active.set(stats.dialogs);
+        metrics.transactions_active.set(stats.transactions);
+        metrics.rtp_ports_in_use.set(stats.ports);
+        let ended = stats.ended.iter().map(|(outcome, n)| (word(*outcome), *n)).collect::<Vec<_>>();
+        metrics.set_calls(&ended);
+        metrics.set_refused(&stats.refused.iter().map(|(cause, n)| (*cause, *n)).collect::<Vec<_>>());
+        metrics.set_malformed(&[("unreadable", stats.malformed)]);
+        let counters = self.net.counters();
+        let load = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
+        metrics.set_lost(&[
+            ("received", load(&counters.received_lost)),
+            ("sent", load(&counters.sent_lost)),
+            ("peer_stuck", load(&counters.peers_stuck)),
+            ("connection", load(&counters.connections_refused)),
+            ("event", self.lost),
+        ]);
+    }
+}
+
+/// The contract's word.
+const fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Answered => "answered",
+        Outcome::Busy => "busy",
+        Outcome::NoAnswer => "no_answer",
+        Outcome::Rejected => "rejected",
+        Outcome::InvalidNumber => "invalid_number",
+        Outcome::Machine => "machine",
+        Outcome::Congestion => "congestion",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Failed => "failed",
+    }
+}
+
+/// What became of a secure phase, as the API tells it.
+fn secured(answer: SecureAnswer) -> http::Answer {
+    let list = |sinks: Vec<crate::call::Confirmed>| {
+        sinks.iter().map(|s| json!({"name": s.sink.name(), "confirmed": s.confirmed})).collect::<Vec<_>>()
+    };
+    match answer {
+        SecureAnswer::Confirmed { media_from_ms, sinks } => Ok(json!({"media_from_ms": media_from_ms, "sinks": list(sinks)})),
+        SecureAnswer::NoCall => {
+            Err(Problem::new(404, "no such call stands", "GET /v1/calls lists those that do; a phase needs an answered call"))
+        }
+        SecureAnswer::Already => Err(Problem::new(409, "it is so already", "look at the call's events for the phase that stands")),
+        SecureAnswer::NotConfirmed { sinks, why } => {
+            let hint = "do not let the caller key a card: the phase does not stand. Ask again; if it lasts, look at GET /healthz";
+            Err(Problem::new(503, why, hint).with("sinks", json!(list(sinks))))
         }
     }
 }
@@ -86,3 +391,10 @@ pub(super) fn entry(event: &Event) -> Entry {
     let body = event.to_cloudevent().to_string().into_bytes();
     Entry { kind: EntryKind::Event, time: event.time, id: event.id(), key: event.call_id.to_string(), body }
 }
+
+/// SIP inputs handled before timers and outputs have their turn: at 20 µs each, about 5 ms.
+const INPUTS_A_TURN: usize = 256;
+/// How often a draining loop looks whether it is done.
+const DRAIN_PERIOD: Duration = Duration::from_millis(50);
+/// How long BYEs may be repeated after the drain's limit.
+const BYES: Duration = Duration::from_secs(2);

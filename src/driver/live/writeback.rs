@@ -242,6 +242,7 @@ impl Loop {
             return;
         }
         self.shown = now.mono;
+        self.parts.metrics.journal_appends.set(self.parts.lane.appends());
         let Ok(counts) = self.parts.store.counts() else { return };
         let metrics = &self.parts.metrics;
         metrics.outbox_depth.set(counts.queued.saturating_add(counts.retrying).saturating_add(counts.in_flight));

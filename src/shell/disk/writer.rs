@@ -72,6 +72,11 @@ impl Lane {
         })
     }
 
+    /// Entries of all lanes acknowledged since the start.
+    pub fn appends(&self) -> u64 {
+        self.shared.appends.load(Ordering::Relaxed)
+    }
+
     /// Entries of this lane that are not on disk yet.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
