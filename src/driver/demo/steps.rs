@@ -14,8 +14,13 @@ use crate::driver::ladder::summary;
 pub(crate) fn ladder(caller: &Phone, others: &[(&str, Option<&Phone>)], tap: &[Seen]) -> (Vec<Participant>, Vec<Step>) {
     let phones: Vec<(&str, &Phone)> =
         std::iter::once(("caller", caller)).chain(others.iter().filter_map(|(name, phone)| phone.map(|p| (*name, p)))).collect();
+    // A target that nobody answers for has a column of its own all the same: that nothing passes there is what the call is about.
+    let column = |name: &str, phone: Option<&Phone>| match phone {
+        Some(phone) => (name.to_owned(), own_addresses(phone)),
+        None => (format!("{name} (down)"), BTreeSet::new()),
+    };
     let mut addresses: Vec<(String, BTreeSet<SocketAddr>)> =
-        phones.iter().map(|(name, phone)| ((*name).to_owned(), own_addresses(phone))).collect();
+        std::iter::once(column("caller", Some(caller))).chain(others.iter().map(|(name, phone)| column(name, *phone))).collect();
     let mine: BTreeSet<SocketAddr> = addresses.iter().flat_map(|(_, a)| a.iter().copied()).collect();
 
     let mut seen: Vec<Seen> = phones.iter().flat_map(|(_, phone)| phone.seen()).chain(tap.iter().cloned()).collect();

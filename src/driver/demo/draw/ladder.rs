@@ -43,7 +43,7 @@ pub(crate) fn draw(columns: &[Participant], steps: &[Step], paint: Paint) -> Vec
         }
         put(&mut row, if from < to { right - 1 } else { left + 1 }, if from < to { "►" } else { "◄" });
         let room = right - left - 3;
-        let words = if step.retransmission { format!("{} (again)", step.summary) } else { step.summary.clone() };
+        let words = if step.retransmission { format!("↻ {}", step.summary) } else { step.summary.clone() };
         let words = format!(" {} ", fit(&words, room.saturating_sub(2)));
         // Words stand in the sender's own gap where they fit there, so that they cross no other line.
         let home = if room > gap && words.chars().count() <= gap - 3 {
