@@ -47,10 +47,11 @@ impl Check {
         Self { name: name.into(), ok, detail: detail.into() }
     }
 
-    /// A check that holds when both are equal; says what was found where they are not.
-    pub fn equal<T: PartialEq + std::fmt::Debug>(name: impl Into<String>, found: &T, expected: &T) -> Self {
+    /// A check that holds when both say the same; says what was found where they do not.
+    pub fn equal(name: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        let (found, expected) = (found.into(), expected.into());
         let ok = found == expected;
-        let detail = if ok { format!("{found:?}") } else { format!("found {found:?}, expected {expected:?}") };
+        let detail = if ok { found } else { format!("found {found:?}, expected {expected:?}") };
         Self::new(name, ok, detail)
     }
 }

@@ -249,7 +249,7 @@ dtmf = "auto"
         rtp_to = rtp_from + RTP_PORTS - 1,
     );
     for cast in casts {
-        for target in &cast.targets {
+        for target in cast.targets.iter().chain(&cast.human_target) {
             text.push_str(&target_block(target));
         }
         let names: Vec<_> = cast.targets.iter().map(|t| format!("{:?}", t.name)).collect();

@@ -134,6 +134,8 @@ pub(crate) struct Cast {
     pub(crate) agents: Vec<Phone>,
     /// Whoever a call is handed to.
     pub(crate) human: Option<Phone>,
+    /// The same as the configuration names it: a call is handed to nobody else.
+    pub(crate) human_target: Option<Target>,
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -196,6 +198,7 @@ impl Scenario {
         let mut targets = Vec::new();
         let mut agents = Vec::new();
         let mut human = None;
+        let mut human_target = None;
         let mut alive = |agent: &Phone, tcp: bool, codec: Codec, dtmf: DtmfMethod| {
             targets.push(Target { name: agent.name().into(), uri: agent.uri(tcp), codecs: vec![codec], dtmf });
         };
@@ -209,7 +212,9 @@ impl Scenario {
                 let brio = start(format!("brio-{n}"), false, &[G722], false).await?;
                 alive(&brio, false, G722, DtmfMethod::Info);
                 agents.push(brio);
-                human = Some(start("anna".into(), false, &[Pcmu], true).await?);
+                let anna = start("anna".into(), false, &[Pcmu], true).await?;
+                human_target = Some(Target { name: "anna".into(), uri: anna.uri(false), codecs: vec![Pcmu], dtmf: DtmfMethod::Rfc4733 });
+                human = Some(anna);
             }
             Self::HungUp => {
                 // A platform that is down: nobody listens at its address any more.
@@ -235,7 +240,16 @@ impl Scenario {
             }
         }
         // Numbers of Berlin that are kept for films.
-        Ok(Cast { scenario: self, caller, from: format!("+49302312510{n}"), number: format!("+49302312520{n}"), targets, agents, human })
+        Ok(Cast {
+            scenario: self,
+            caller,
+            from: format!("+49302312510{n}"),
+            number: format!("+49302312520{n}"),
+            targets,
+            agents,
+            human,
+            human_target,
+        })
     }
 }
 
