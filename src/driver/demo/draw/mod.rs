@@ -256,7 +256,7 @@ mod tests {
                 sample_rate: 8000,
                 masked: vec![Masked { from_ms: 9000, to_ms: 14_120, reason: "payment".into() }],
             }),
-            checks: vec![Check::new("one CRM record", true, "calls 4711"), Check::equal("outcome", &"failed", &"answered")],
+            checks: vec![Check::new("one CRM record", true, "calls 4711"), Check::equal("outcome", "failed", "answered")],
         };
         let tone: Vec<i16> =
             (0..8000 * 18_i32).map(|n| if n % 24_000 < 16_000 { i16::try_from(n % 9000).unwrap_or(0) } else { 0 }).collect();

@@ -51,7 +51,7 @@ pub(super) async fn play(cast: &mut Cast, stage: &Stage) -> Result<Played, Error
                 ended.reason.unwrap_or_else(|| "no Reason in the BYE".into()),
             ),
             Check::new("it noticed by itself", !ended.by_me, format!("BYE {after} ms after the kill")),
-            Check::equal("a key by INFO reached the platform as RFC 4733", &keys.as_str(), &"5"),
+            Check::equal("a key by INFO reached the platform as RFC 4733", keys, "5"),
             heard_untouched("the platform heard the caller until then, payloads untouched", agent, &question, 8),
         ],
     })
