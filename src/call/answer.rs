@@ -60,7 +60,7 @@ impl Call {
         }
         if self.route.record {
             self.recording = true;
-            out.push(media::Command::Record { call, file: call.to_string() });
+            out.push(media::Command::Record { call, file: call.to_string(), invited: self.invited.mono });
         }
     }
 

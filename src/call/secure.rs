@@ -143,7 +143,7 @@ impl Call {
         }
         let reason = standing.as_ref().map_or(reason, |s| s.reason.clone());
         let until = world.now.mono + CONFIRM;
-        world.out.media.push(media::Command::Secure { call: self.id, ask: self.next_ask, on });
+        world.out.media.push(media::Command::Secure { call: self.id, ask: self.next_ask, on, reason: Some(reason.clone()) });
         self.phase = Phase::Switching(Switch { ask: self.next_ask, on, by, reason, asker, sinks, until, standing });
         Ok(())
     }
@@ -165,10 +165,11 @@ impl Call {
 
     pub(super) fn sink_failed(&mut self, world: &mut World<'_>, ask: Option<u32>, sink: Sink, why: &str) {
         tracing::error!(call = %self.id, sink = sink.name(), why, "a sink of the secure phase has failed");
-        if sink == Sink::Recorder {
-            self.recording = false;
-        }
-        if matches!(&self.phase, Phase::Switching(switch) if ask.is_none_or(|a| a == switch.ask)) {
+        // Without an ask it is a packet that was not taken, or a file that was closed: such a recorder confirms all the same.
+        if matches!(&self.phase, Phase::Switching(switch) if ask == Some(switch.ask)) {
+            if sink == Sink::Recorder {
+                self.close_recording(world);
+            }
             self.not_switched(world, why);
         }
     }
@@ -213,13 +214,19 @@ impl Call {
         }
     }
 
+    /// A recorder that does not answer gets nothing more, and is not asked again.
+    fn close_recording(&mut self, world: &mut World<'_>) {
+        self.recording = false;
+        world.out.media.push(media::Command::Unrecord { call: self.id });
+    }
+
     pub(super) fn phase_timeout(&mut self, world: &mut World<'_>) {
         let now = world.now.mono;
         match &self.phase {
             Phase::Switching(switch) if switch.until <= now => {
                 let late = switch.sinks.iter().filter(|(_, at)| at.is_none()).map(|(s, _)| s.name()).collect::<Vec<_>>().join(", ");
                 if late.contains(Sink::Recorder.name()) {
-                    self.recording = false;
+                    self.close_recording(world);
                 }
                 self.not_switched(world, &format!("no word from the {late} within {} ms", CONFIRM.as_millis()));
             }

@@ -243,7 +243,7 @@ impl Media {
 
     fn end(&mut self, now: Instant, slot: u32, wire: &mut impl Wire) {
         let Some(call) = self.slots.get_mut(index(slot)).and_then(Option::take) else { return };
-        if call.recording && !wire.tap(Tap::End { call: call.id, slot, at: now }) {
+        if call.recording && !wire.tap(Tap::End { call: call.id, slot, dropped: call.untaken, at: now }) {
             self.report(Report::SinkFailed { call: call.id, ask: None, sink: Sink::Recorder, why: QUEUE_FULL.into() });
         }
         if let Some(wake) = call.wake {
@@ -312,6 +312,7 @@ impl Command {
             | Self::Keys { call, .. }
             | Self::Watch { call, .. }
             | Self::Record { call, .. }
+            | Self::Unrecord { call }
             | Self::PassAudio { call, .. }
             | Self::End { call } => *call,
         }
@@ -357,7 +358,7 @@ impl Call {
                     self.leg_mut(to).out.press(now, digit, duration_ms);
                 }
             }
-            Command::Secure { ask, on, .. } => self.secure(now, ask, on, outputs, wire),
+            Command::Secure { ask, on, reason, .. } => self.secure(now, ask, on, reason, outputs, wire),
             Command::Keys { start, end, .. } => {
                 self.start = Matcher::new(start);
                 self.end = Matcher::new(end);
@@ -367,23 +368,29 @@ impl Call {
                 self.leg_mut(leg).watch =
                     Watch { silence: span(silence_ms).map(Silence::new), no_media: span(no_media_ms), last: Some(now), missing: false };
             }
-            Command::Record { file, .. } => {
-                if wire.tap(Tap::Start { call: self.id, slot: self.slot, file, at: now }) {
+            Command::Record { file, invited, .. } => {
+                let wide = [&self.caller, &self.callee].into_iter().any(|l| l.stream.as_ref().is_some_and(|s| s.codec == Codec::G722));
+                if wire.tap(Tap::Start { call: self.id, slot: self.slot, file, invited, wide, at: now }) {
                     self.recording = true;
                     // A recording that begins in a phase begins shut.
-                    if self.secure && !wire.tap(Tap::Secure { call: self.id, slot: self.slot, ask: 0, on: true, at: now }) {
+                    if self.secure && !wire.tap(Tap::Secure { call: self.id, slot: self.slot, ask: 0, on: true, reason: None, at: now }) {
                         self.recording = false;
                     }
                 } else {
                     self.sink_failed(None, outputs);
                 }
             }
+            Command::Unrecord { .. } => {
+                // Its end may be taken or not: nobody waits for it.
+                let _ = wire.tap(Tap::End { call: self.id, slot: self.slot, dropped: self.untaken, at: now });
+                self.recording = false;
+            }
             Command::PassAudio { on, .. } => self.pass = on,
             Command::Open { .. } | Command::Close { .. } | Command::End { .. } => {}
         }
     }
 
-    fn secure(&mut self, now: Instant, ask: u32, on: bool, outputs: &mut Outputs, wire: &mut impl Wire) {
+    fn secure(&mut self, now: Instant, ask: u32, on: bool, reason: Option<String>, outputs: &mut Outputs, wire: &mut impl Wire) {
         if on && !self.secure {
             // What was held back was keyed before the phase and began no sequence.
             for (digit, pressed) in self.start.release() {
@@ -395,7 +402,7 @@ impl Call {
         }
         self.secure = on;
         outputs.push_back(Output::Report(Report::Secured { call: self.id, ask, sink: Sink::Media, on, at: now }));
-        if self.recording && !wire.tap(Tap::Secure { call: self.id, slot: self.slot, ask, on, at: now }) {
+        if self.recording && !wire.tap(Tap::Secure { call: self.id, slot: self.slot, ask, on, reason, at: now }) {
             self.sink_failed(Some(ask), outputs);
         }
     }

@@ -77,6 +77,8 @@ pub enum Command {
         ask: u32,
         /// Whether it is shut.
         on: bool,
+        /// Why, for the recording's sidecar.
+        reason: Option<String>,
     },
     /// Sequences of the caller's keys that shut and open the gate; empty for none.
     Keys {
@@ -104,6 +106,13 @@ pub enum Command {
         call: CallId,
         /// Name of the recording.
         file: String,
+        /// When the call's INVITE came: times in the sidecar count from it.
+        invited: Instant,
+    },
+    /// The recorder is not to be trusted any more: nothing goes to it from now on.
+    Unrecord {
+        /// Whose.
+        call: CallId,
     },
     /// Whether the platform hears the caller during a secure phase. Default is that it does not.
     PassAudio {

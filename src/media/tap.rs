@@ -20,6 +20,10 @@ pub enum Tap {
         slot: u32,
         /// Name of the recording.
         file: String,
+        /// When the call's INVITE came.
+        invited: Instant,
+        /// Whether a leg speaks wide band.
+        wide: bool,
         /// When.
         at: Instant,
     },
@@ -35,6 +39,8 @@ pub enum Tap {
         ask: u32,
         /// Shut or open.
         on: bool,
+        /// Why.
+        reason: Option<String>,
         /// When.
         at: Instant,
     },
@@ -44,6 +50,8 @@ pub enum Tap {
         call: CallId,
         /// Under which its frames came.
         slot: u32,
+        /// Frames that the queue did not take.
+        dropped: u64,
         /// When.
         at: Instant,
     },

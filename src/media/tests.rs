@@ -239,9 +239,9 @@ fn keys_by_info_go_out_as_events_and_wait_for_each_other() {
 #[test]
 fn in_a_secure_phase_nothing_of_the_caller_gets_past_and_the_recorder_gets_nothing() {
     let mut bench = Bench::alike();
-    bench.command(0, Command::Record { call: id(), file: "x".into() });
+    bench.command(0, Command::Record { call: id(), file: "x".into(), invited: Instant::ORIGIN });
     bench.packet(0, CALLER, 0, 1, 0, &[9; 160]);
-    bench.command(10, Command::Secure { call: id(), ask: 3, on: true });
+    bench.command(10, Command::Secure { call: id(), ask: 3, on: true, reason: None });
     assert!(bench.reports().contains(&Report::Secured { call: id(), ask: 3, sink: Sink::Media, on: true, at: at(10) }));
     let frames = bench.lab.frames();
     bench.packet(20, CALLER, 0, 2, 160, &[9; 160]);
@@ -256,7 +256,7 @@ fn in_a_secure_phase_nothing_of_the_caller_gets_past_and_the_recorder_gets_nothi
     assert!(out[1..].iter().all(|(_, payload)| payload.iter().all(|o| *o == 0xff)), "only silence goes to the platform");
     assert_eq!(bench.lab.out(CALLER)[0].1, [7; 160], "the caller hears the platform all the same");
 
-    bench.command(1000, Command::Secure { call: id(), ask: 4, on: false });
+    bench.command(1000, Command::Secure { call: id(), ask: 4, on: false, reason: None });
     bench.packet(1020, CALLER, 0, 60, 9600, &[9; 160]);
     assert_eq!(bench.lab.out(CALLEE).last().expect("a packet").1, [9; 160]);
     assert_eq!(bench.lab.frames(), frames + 1);
@@ -269,7 +269,7 @@ fn in_a_secure_phase_nothing_of_the_caller_gets_past_and_the_recorder_gets_nothi
 fn a_key_sequence_shuts_the_gate_before_anything_else_is_looked_at() {
     let mut bench = Bench::alike();
     let keys = |text: &str| Digit::parse_all(text).expect("keys");
-    bench.command(0, Command::Record { call: id(), file: "x".into() });
+    bench.command(0, Command::Record { call: id(), file: "x".into(), invited: Instant::ORIGIN });
     bench.command(0, Command::Keys { call: id(), start: keys("*7"), end: keys("*8") });
     for (n, key) in "3*7411*8".chars().enumerate() {
         let n = u16::try_from(n).expect("small");
@@ -335,9 +335,9 @@ fn silence_and_missing_packets_are_told_once() {
 #[test]
 fn a_stuck_recorder_is_told_of_and_does_not_confirm() {
     let mut bench = Bench::alike();
-    bench.command(0, Command::Record { call: id(), file: "x".into() });
+    bench.command(0, Command::Record { call: id(), file: "x".into(), invited: Instant::ORIGIN });
     bench.lab.recorder_stuck = true;
-    bench.command(10, Command::Secure { call: id(), ask: 9, on: true });
+    bench.command(10, Command::Secure { call: id(), ask: 9, on: true, reason: None });
     let reports = bench.reports();
     assert!(reports.iter().any(|r| matches!(r, Report::SinkFailed { ask: Some(9), sink: Sink::Recorder, .. })), "{reports:?}");
 }

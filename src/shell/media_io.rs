@@ -300,7 +300,7 @@ mod tests {
         }
         io.send(Command::Open { call: CallId(uuid::Uuid::nil()), leg: Leg::Caller, local: ours[0] });
         assert!(matches!(reports.recv_timeout(PATIENCE), Ok(Report::BindFailed { .. })), "the port is taken");
-        io.send(Command::Record { call, file: "x".into() });
+        io.send(Command::Record { call, file: "x".into(), invited: crate::time::Instant::ORIGIN });
         io.send(Command::Bridge { call, on: true });
         assert!(matches!(taps.recv_timeout(PATIENCE), Ok(Tap::Start { .. })));
 

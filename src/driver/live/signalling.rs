@@ -27,6 +27,7 @@ use crate::{
         http::{self, Problem},
         media_io::MediaIo,
         net::{Input, Listener, Net},
+        recorder::Recorder,
         telemetry::{Health, Heart, Metrics},
     },
     sip::endpoint::Transmit,
@@ -118,7 +119,9 @@ struct Draining {
 struct Loop {
     gateway: Gateway,
     net: Net,
+    // Before the recorder, which ends when nobody can tap any more.
     media: MediaIo,
+    _recorder: Recorder,
     reports: mpsc::UnboundedReceiver<Report>,
     ordered: mpsc::Receiver<Order>,
     noticed: mpsc::UnboundedReceiver<Notice>,
@@ -146,7 +149,9 @@ impl Loop {
             #[cfg(feature = "planted-faults")]
             mask_off: options.mask_off,
         };
-        let media = MediaIo::start(config.media.workers, &media_config, &clock, &mut chance, None, report)
+        let recorder = Recorder::start(config.data.directory.join("recordings"), clock.clone(), report.clone())
+            .map_err(|e| Error::System("a thread for recordings", e))?;
+        let media = MediaIo::start(config.media.workers, &media_config, &clock, &mut chance, recorder.queue(), report)
             .map_err(|e| Error::System("threads for media", e))?;
         let gateway = Gateway::new(compose::gateway(&config, &targets, net.listeners()), chance.split());
         let (on_synced, synced) = mpsc::unbounded_channel();
@@ -156,6 +161,7 @@ impl Loop {
             gateway,
             net,
             media,
+            _recorder: recorder,
             reports,
             ordered,
             noticed,
