@@ -113,7 +113,7 @@ pub struct Stats {
     pub calls: usize,
     /// Dialogs that stand.
     pub dialogs: usize,
-    /// SIP transactions.
+    /// SIP transactions that still have something to come.
     pub transactions: usize,
     /// RTP ports taken.
     pub ports: usize,
@@ -271,7 +271,7 @@ impl Gateway {
         Stats {
             calls: self.live_calls(),
             dialogs: self.calls.values().map(Call::dialogs).sum(),
-            transactions: self.endpoint.transactions(),
+            transactions: self.endpoint.transactions_active(),
             ports: self.ports.in_use(),
             ended: self.ended.clone(),
             refused: self.refused.clone(),

@@ -119,7 +119,7 @@ impl Timeline {
         if !lane.codecs.contains(&codec) {
             lane.codecs.push(codec);
         }
-        let (position, skipped, samples, count) = {
+        let (position, skipped, overtaken, samples, count) = {
             let source = lane.source(ssrc, timestamp, arrived, codec, rate_of_file);
             let position = source.place(timestamp, arrived, rate);
             let mut decoded = [0; FRAME_SAMPLES_MAX];
@@ -137,13 +137,18 @@ impl Timeline {
             };
             let end = position.saturating_add(i64::try_from(count).unwrap_or(0));
             let skipped = u64::try_from(position.saturating_sub(source.filled)).unwrap_or(0);
+            let overtaken = end <= source.filled;
             source.filled = source.filled.max(end);
-            (position, skipped, samples, count)
+            (position, skipped, overtaken, samples, count)
         };
         // A gap shorter than a pause is packets that never came; a longer one is a sender that was silent.
         let length = u64::try_from(count).unwrap_or(0).max(1);
         if skipped < u64::from(rate_of_file.hz()) * PAUSE_MS / 1000 {
             lane.frames.lost = lane.frames.lost.saturating_add(skipped / length);
+        }
+        if overtaken {
+            // Counted as lost when a later one came before it.
+            lane.frames.lost = lane.frames.lost.saturating_sub(1);
         }
         let written = self.written;
         let lane = self.lane(leg);

@@ -49,8 +49,17 @@ fn finish(mut timeline: Timeline, end_ms: u64) -> (Wave, Manifest) {
 /// 20 ms of a square wave at 1 kHz, or of silence.
 fn payload(codec: Codec, loud: bool) -> Vec<u8> {
     let rate = codec.sample_rate().hz();
-    let samples: Vec<i16> =
-        (0..rate / 50).map(|n| if !loud { 0 } else if n % (rate / 1000) < rate / 2000 { 12_000 } else { -12_000 }).collect();
+    let samples: Vec<i16> = (0..rate / 50)
+        .map(|n| {
+            if !loud {
+                0
+            } else if n % (rate / 1000) < rate / 2000 {
+                12_000
+            } else {
+                -12_000
+            }
+        })
+        .collect();
     let mut octets = vec![0; 160];
     Encoder::new(codec).encode(&samples, &mut octets);
     octets

@@ -322,6 +322,12 @@ impl Endpoint {
         self.clients.len() + self.servers.len()
     }
 
+    /// Transactions that still have something to come: an answer, or the ACK to one.
+    pub fn transactions_active(&self) -> usize {
+        let states = self.clients.values().map(|c| c.state).chain(self.servers.values().map(|s| s.state));
+        states.filter(|s| s.is_active()).count()
+    }
+
     /// A datagram came.
     pub fn handle_datagram(&mut self, now: Instant, listener: ListenerId, remote: SocketAddr, octets: &[u8]) {
         // Keep-alives of NAT bindings: CRLF, or a few octets of nothing (RFC 5626 §4.4, common practice).

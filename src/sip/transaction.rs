@@ -103,6 +103,26 @@ impl Resend {
 }
 
 impl State {
+    /// Whether something is still to come; the others only absorb what the network repeats.
+    pub const fn is_active(self) -> bool {
+        match self {
+            Self::Calling { .. }
+            | Self::Ringing
+            | Self::Trying { .. }
+            | Self::Proceeding
+            | Self::Completed { .. }
+            | Self::Accepted { .. }
+            | Self::Pending => true,
+            Self::Refused { .. }
+            | Self::Taken { .. }
+            | Self::Answered { .. }
+            | Self::Confirmed { .. }
+            | Self::Acknowledged { .. }
+            | Self::Done { .. }
+            | Self::Terminated => false,
+        }
+    }
+
     /// A client transaction whose request was just sent.
     pub fn client(now: Instant, invite: bool, reliable: bool) -> Self {
         let resend = (!reliable).then(|| Resend::first(now));

@@ -137,6 +137,10 @@ struct Loop {
     heart: Heart,
     /// Events that the journal did not take, since the start.
     lost: u64,
+    /// When metrics were last set.
+    shown: Instant,
+    /// Something may have changed since.
+    stale: bool,
 }
 
 impl Loop {
@@ -176,6 +180,8 @@ impl Loop {
             health,
             heart,
             lost,
+            shown: Instant::ORIGIN,
+            stale: false,
         })
     }
 
@@ -187,6 +193,7 @@ impl Loop {
                 return;
             }
             let wake = self.gateway.next_timeout().map_or(Heart::PERIOD, |at| self.clock.until(at).min(Heart::PERIOD));
+            let wake = if self.stale { wake.min(SHOW_PERIOD) } else { wake };
             let wake = if self.draining.is_some() { wake.min(DRAIN_PERIOD) } else { wake };
             let wake = tokio::time::Instant::from_std(Moment::now() + wake);
             tokio::select! {
@@ -336,7 +343,13 @@ impl Loop {
     }
 
     /// Sets metrics from the gateway's own figures.
-    fn show(&self) {
+    fn show(&mut self) {
+        let now = self.clock.mono();
+        self.stale = now.since(self.shown) < SHOW_PERIOD;
+        if self.stale {
+            return;
+        }
+        self.shown = now;
         let stats = self.gateway.stats();
         let metrics = &self.metrics;
         metrics.calls_active.set(stats.calls);
@@ -400,6 +413,8 @@ pub(super) fn entry(event: &Event) -> Entry {
 
 /// SIP inputs handled before timers and outputs have their turn: at 20 µs each, about 5 ms.
 const INPUTS_A_TURN: usize = 256;
+/// How often metrics are set: not more often than somebody could look.
+const SHOW_PERIOD: Duration = Duration::from_millis(100);
 /// How often a draining loop looks whether it is done.
 const DRAIN_PERIOD: Duration = Duration::from_millis(50);
 /// How long BYEs may be repeated after the drain's limit.
