@@ -2,6 +2,8 @@
 //!
 //! Read as text: whatever follows `#[cfg(test)]` in a file is left out, since a test may stand above the room it tests.
 
+#![allow(clippy::expect_used)] // a test that cannot read the tree has failed
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -24,8 +24,8 @@ impl Ports {
 
     /// A port that nobody uses.
     pub fn take(&mut self, now: Instant) -> Option<u16> {
-        while let Some((_, port)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
-            self.free.push_back(port);
+        while self.resting.front().is_some_and(|(until, _)| *until <= now) {
+            self.free.extend(self.resting.pop_front().map(|(_, port)| port));
         }
         let port = self.free.pop_front()?;
         self.used.insert(port);

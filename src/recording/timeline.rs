@@ -220,8 +220,10 @@ impl Timeline {
 
     /// What the sidecar says so far.
     pub fn manifest(&self) -> Manifest {
-        let codecs = |leg: Leg| self.lanes[side(leg)].codecs.iter().map(ToString::to_string).collect();
-        let frames = |leg: Leg| self.lanes[side(leg)].frames;
+        let [caller, callee] = &self.lanes;
+        let lane = |leg: Leg| if leg == Leg::Caller { caller } else { callee };
+        let codecs = |leg: Leg| lane(leg).codecs.iter().map(ToString::to_string).collect();
+        let frames = |leg: Leg| lane(leg).frames;
         let late = frames(Leg::Caller).late.saturating_add(frames(Leg::Callee).late);
         let moments = self.written.saturating_add(u64::try_from(self.pending.len()).unwrap_or(0));
         Manifest {
@@ -255,7 +257,11 @@ impl Timeline {
     }
 
     fn lane(&mut self, leg: Leg) -> &mut Lane {
-        &mut self.lanes[side(leg)]
+        let [caller, callee] = &mut self.lanes;
+        match leg {
+            Leg::Caller => caller,
+            Leg::Callee => callee,
+        }
     }
 
     /// Puts samples of a leg where they belong, except what is written already or masked.
@@ -270,8 +276,8 @@ impl Timeline {
             if self.pending.len() <= ahead {
                 self.pending.resize(ahead + 1, [0; 2]);
             }
-            if let Some(moment) = self.pending.get_mut(ahead) {
-                moment[side(leg)] = *sample;
+            if let Some([left, right]) = self.pending.get_mut(ahead) {
+                *(if leg == Leg::Caller { left } else { right }) = *sample;
             }
         }
     }
@@ -348,6 +354,7 @@ impl Lane {
         // The latest stands last; at most SOURCES_MAX small values move.
         self.sources.push(source);
         let last = self.sources.len() - 1;
+        #[expect(clippy::indexing_slicing)] // it was pushed in the line above
         &mut self.sources[last]
     }
 }
@@ -367,13 +374,6 @@ impl Source {
             (self.timestamp, self.position) = (timestamp, position);
         }
         position
-    }
-}
-
-const fn side(leg: Leg) -> usize {
-    match leg {
-        Leg::Caller => 0,
-        Leg::Callee => 1,
     }
 }
 

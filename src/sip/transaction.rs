@@ -52,6 +52,7 @@ pub enum Do {
 
 /// The state of a transaction, with its deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // what its times are for stands on each variant
 pub enum State {
     /// INVITE client, nothing heard: Timer A resends over UDP, Timer B gives up (§17.1.1.2).
     Calling { resend: Option<Resend>, until: Instant },

@@ -1,10 +1,11 @@
 //! The configuration as the rooms want it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use super::Error;
+use super::{Error, signalling::Order};
 use crate::{
     call::Local,
     codec::Codec,
@@ -49,6 +50,34 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
         outcome_wait: config.writeback.outcome_wait,
         attempts_max: config.writeback.attempts_max,
     })
+}
+
+/// Looks the names of targets up again from time to time, and says where they have gone. Ends with the gateway.
+pub(super) async fn follow_names(config: Config, mut known: Vec<SocketAddr>, orders: mpsc::Sender<Order>) {
+    let named = |t: &&Target| t.host.parse::<std::net::IpAddr>().is_err();
+    if !config.targets.iter().any(|t| named(&t)) {
+        return;
+    }
+    loop {
+        tokio::time::sleep(NAMES_PERIOD).await;
+        for (index, (target, known)) in config.targets.iter().zip(&mut known).enumerate().filter(|(_, (t, _))| named(t)) {
+            // A resolver that fails changes nothing: the old address is the best that is known.
+            match lookup(&target.host, target.port).await {
+                Ok(found) if !found.contains(known) => {
+                    let Some(address) = found.first().copied() else { continue };
+                    tracing::info!(target = %target.peer.name, from = %known, to = %address, "a target's name has another address");
+                    *known = address;
+                    if orders.send(Order::Moved { target: index, address }).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(target = %target.peer.name, host = %target.host, %error, "a target's name cannot be looked up")
+                }
+            }
+        }
+    }
 }
 
 /// Where each target is, in the configuration's order.
@@ -121,3 +150,6 @@ pub(super) fn gateway(config: &Config, targets: &[SocketAddr], listeners: &[List
         carry_without_journal: config.data.on_journal_failure == OnJournalFailure::Carry,
     }
 }
+
+/// How often names are looked up: as long as addresses of services that move are commonly kept.
+const NAMES_PERIOD: Duration = Duration::from_secs(60);

@@ -99,6 +99,7 @@ pub struct Live {
     signalling: signalling::Signalling,
     writeback: writeback::WriteBack,
     journal: Journal,
+    names: tokio::task::JoinHandle<()>,
     drain: Duration,
     // Dropped last: the API answers to the end, and the lock goes when everything is written.
     server: http::Server,
@@ -187,7 +188,7 @@ impl Live {
         let signalling = signalling::Signalling::start(
             signalling::Parts {
                 config: config.clone(),
-                targets,
+                targets: targets.clone(),
                 options,
                 chance: chance.split(),
                 clock: clock.clone(),
@@ -200,6 +201,7 @@ impl Live {
             noticed,
         )
         .await?;
+        let names = tokio::spawn(compose::follow_names(config.clone(), targets, orders.clone()));
         tokio::spawn(api::serve(asked, told, orders, store_path));
         let live = Self {
             sip: signalling.listeners.clone(),
@@ -209,6 +211,7 @@ impl Live {
             signalling,
             writeback,
             journal,
+            names,
             drain: config.sip.drain,
             server,
             _lock: lock,
@@ -244,7 +247,8 @@ impl Live {
 
     /// As [`Self::stop`], with another limit.
     pub async fn stop_within(self, drain: Duration) {
-        let Self { signalling, writeback, journal, clock, server, _lock, .. } = self;
+        let Self { signalling, writeback, journal, names, clock, server, _lock, .. } = self;
+        names.abort();
         signalling.drain(drain).await;
         let stopped = tokio::task::spawn_blocking(move || {
             writeback.stop(clock.mono() + WRITEBACK_GRACE);
