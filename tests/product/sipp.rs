@@ -54,10 +54,10 @@ impl Sipp {
         command.args(["-sf".as_ref(), scenario.as_os_str()]);
         command.args(["-i", &ip, "-mi", &ip, "-p", &options.at.port().to_string(), "-t", options.transport, "-nostdin"]);
         command.args(["-m", &options.calls.0.to_string(), "-r", &options.calls.1.to_string()]);
-        command.args(["-trace_err", "-trace_logs", "-timeout", "90", "-timeout_error", "-max_socket", "5000"]);
+        command.args(["-trace_err", "-trace_logs", "-trace_msg", "-timeout", "90", "-timeout_error", "-max_socket", "5000"]);
         // RTP of its own beside the other SIPps on this machine.
         let media = 30_000 + (options.at.port() % 1000) * 20;
-        command.args(["-mp", &media.to_string(), "-min_rtp_port", &media.to_string()]);
+        command.args(["-mp", &media.to_string()]);
         if let Some(lines) = options.calls_from {
             fs::write(folder.join("calls.csv"), format!("SEQUENTIAL\n{lines}")).expect("calls");
             command.args(["-inf", "calls.csv"]);
@@ -93,8 +93,10 @@ impl Sipp {
     }
 
     fn trouble(&self) -> String {
-        let errors = self.logs("errors");
-        errors.chars().take(3000).collect()
+        let errors: String = self.logs("errors").chars().take(3000).collect();
+        let screen = fs::read_to_string(self.folder.join("screen.txt")).unwrap_or_default();
+        let lines: Vec<_> = screen.lines().filter(|line| !line.trim().is_empty()).collect();
+        format!("{errors}\n{}", lines[lines.len().saturating_sub(4)..].join("\n"))
     }
 }
 
