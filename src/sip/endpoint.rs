@@ -235,6 +235,8 @@ struct Server {
     source: Source,
     state: State,
     last: Option<Bytes>,
+    /// Our tag, once a response bore one.
+    tag: Option<String>,
     awaits_ack: Option<AckKey>,
 }
 
@@ -438,7 +440,9 @@ impl Endpoint {
     fn handle_cancel(&mut self, now: Instant, key: String, request: Request, source: Source) {
         let invite = self.keys.get(&server_key(&request, &Method::INVITE)).copied();
         let server = self.add_server(key, request.clone(), source);
-        let tag = self.chance.token();
+        // The same tag as in the answers to the INVITE, or a peer takes it for another dialog's.
+        let known = invite.and_then(|invite| self.servers.get(&invite)?.tag.clone());
+        let tag = known.unwrap_or_else(|| self.chance.token());
         let status = if invite.is_some() { 200 } else { 481 };
         let response = request.response(status, None, Some(&tag));
         self.respond(now, server, response);
@@ -453,7 +457,7 @@ impl Endpoint {
         let server = ServerId(self.take_id());
         let state = State::server(request.method == Method::INVITE);
         self.keys.insert(key.clone(), server);
-        self.servers.insert(server, Server { key, request, source, state, last: None, awaits_ack: None });
+        self.servers.insert(server, Server { key, request, source, state, last: None, tag: None, awaits_ack: None });
         server
     }
 
@@ -707,6 +711,8 @@ impl Endpoint {
         }
         let bytes = response.to_bytes();
         found.last = Some(bytes.clone());
+        let tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned));
+        found.tag = found.tag.take().or(tag);
         if found.request.method == Method::INVITE && (200..300).contains(&response.status) {
             let tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default();
             let key = (response.call_id().to_owned(), response.cseq().map_or(0, |(n, _)| n), tag);

@@ -9,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The next RTP port of a SIPp, below those that the system hands out and above the gateways'.
+static MEDIA: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(10_000);
+
 /// A SIPp process in a folder of its own.
 pub struct Sipp {
     child: Child,
@@ -56,7 +59,7 @@ impl Sipp {
         command.args(["-m", &options.calls.0.to_string(), "-r", &options.calls.1.to_string()]);
         command.args(["-trace_err", "-trace_logs", "-trace_msg", "-timeout", "90", "-timeout_error", "-max_socket", "5000"]);
         // RTP of its own beside the other SIPps on this machine.
-        let media = 30_000 + (options.at.port() % 1000) * 20;
+        let media = MEDIA.fetch_add(40, std::sync::atomic::Ordering::Relaxed) + u16::try_from(std::process::id() % 50).expect("small") * 20;
         command.args(["-mp", &media.to_string()]);
         if let Some(lines) = options.calls_from {
             fs::write(folder.join("calls.csv"), format!("SEQUENTIAL\n{lines}")).expect("calls");
