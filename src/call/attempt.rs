@@ -211,6 +211,7 @@ impl Call {
         if let Some(client) = attempt.client.filter(|_| !attempt.taken) {
             self.clients.insert(client, Purpose::Unwanted);
             self.unwanted.insert(client, attempt.leg.destination());
+            self.cancelled.insert(client);
             world.endpoint.cancel(world.now.mono, client);
         }
         if attempt.taken {

@@ -18,7 +18,10 @@ mod request;
 mod secure;
 mod transfer;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use crate::{
     chance::Chance,
@@ -130,6 +133,8 @@ pub struct Call {
     /// The last final status and reason that a target gave.
     refusal: Option<(u16, String)>,
     clients: BTreeMap<ClientId, Purpose>,
+    /// Cancelled INVITEs whose final answer is still to come: it may be a 2xx that crossed.
+    cancelled: BTreeSet<ClientId>,
     /// Where those INVITEs went that nobody waits for any more.
     unwanted: BTreeMap<ClientId, Destination>,
     probes: BTreeMap<Side, (ClientId, Instant)>,
@@ -211,6 +216,7 @@ impl Call {
             answered: None,
             refusal: None,
             clients: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
             unwanted: BTreeMap::new(),
             probes: BTreeMap::new(),
             transfer: None,
@@ -249,8 +255,8 @@ impl Call {
     }
 
     /// Whether it may be forgotten.
-    pub const fn is_gone(&self) -> bool {
-        matches!(self.state, State::Over) && self.media_ended
+    pub fn is_gone(&self) -> bool {
+        matches!(self.state, State::Over) && self.media_ended && self.cancelled.is_empty()
     }
 
     /// Whether it has not ended yet.
@@ -303,6 +309,9 @@ impl Call {
     /// An answer to a request of this call.
     pub fn handle_response(&mut self, world: &mut World<'_>, client: ClientId, response: &Response) {
         let purpose = self.clients.get(&client).copied();
+        if response.status >= 200 {
+            self.cancelled.remove(&client);
+        }
         if response.status >= 200 && purpose != Some(Purpose::Invite) && purpose != Some(Purpose::Unwanted) {
             self.clients.remove(&client);
         }
@@ -322,6 +331,7 @@ impl Call {
 
     /// A request of this call gets no answer.
     pub fn handle_gone(&mut self, world: &mut World<'_>, client: ClientId, why: Why) {
+        self.cancelled.remove(&client);
         match self.clients.remove(&client) {
             Some(Purpose::Invite) => {
                 let status = if why == Why::Timeout { 408 } else { 502 };
