@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::webhook::Payload;
 use crate::{
     crm::record_key,
-    event::{CallId, EndedAs, Event, Kind, PerSide, Terminal},
+    event::{CallId, EndedAs, Event, Kind, Leg, PerSide, Terminal},
     time::Wall,
 };
 
@@ -98,7 +98,8 @@ impl Record {
                 self.codec = Some(codec.clone());
                 self.sip_call_ids.extend(sip_call_id.clone());
             }
-            Kind::Dtmf { digits: Some(digits), .. } => {
+            // What the platform keys (or echoes) is no input of the caller's.
+            Kind::Dtmf { leg: Leg::Caller, digits: Some(digits), .. } => {
                 let place = self.digits.partition_point(|(sequence, _)| *sequence < event.sequence);
                 self.digits.insert(place, (event.sequence, digits.clone()));
             }
