@@ -54,7 +54,7 @@ pub enum Output {
 /// How the machine is set up.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// A planted fault: the gate stays open although it is said to be shut.
+    /// A planted fault: the gate of media and recorder stays open although it is said to be shut.
     #[cfg(feature = "planted-faults")]
     pub mask_off: bool,
 }
@@ -79,6 +79,8 @@ struct Call {
     callee: LegMedia,
     bridged: bool,
     secure: bool,
+    /// Whether the gate really hides.
+    masks: bool,
     /// The platform hears the caller in a secure phase all the same.
     pass: bool,
     start: Matcher<event::Pressed>,
@@ -176,9 +178,8 @@ impl Media {
     /// A packet came to a port. It is edited in place and sent on, or not.
     pub fn handle_packet(&mut self, now: Instant, port: Port, from: SocketAddr, packet: &mut [u8], wire: &mut impl Wire) {
         let (slot, leg) = leg_of(port);
-        let masks = self.masks();
         let Some(call) = self.slots.get_mut(index(slot)).and_then(Option::as_mut) else { return };
-        if call.packet(now, leg, from, packet, &mut Exit { outputs: &mut self.outputs, wire, masks }) {
+        if call.packet(now, leg, from, packet, &mut Exit { outputs: &mut self.outputs, wire }) {
             self.rearm(slot);
         }
     }
@@ -220,6 +221,7 @@ impl Media {
             callee: LegMedia::new(&mut self.chance),
             bridged: false,
             secure: false,
+            masks: self.masks(),
             pass: false,
             start: Matcher::new(Vec::new()),
             end: Matcher::new(Vec::new()),
@@ -325,8 +327,6 @@ type Outputs = VecDeque<Output>;
 struct Exit<'a, W> {
     outputs: &'a mut Outputs,
     wire: &'a mut W,
-    /// Whether the gate really hides.
-    masks: bool,
 }
 
 impl Call {
@@ -402,7 +402,10 @@ impl Call {
         }
         self.secure = on;
         outputs.push_back(Output::Report(Report::Secured { call: self.id, ask, sink: Sink::Media, on, at: now }));
-        if self.recording && !wire.tap(Tap::Secure { call: self.id, slot: self.slot, ask, on, reason, at: now }) {
+        if self.recording && !self.masks {
+            // The planted fault's other half: the recorder is never told, and said to have confirmed.
+            outputs.push_back(Output::Report(Report::Secured { call: self.id, ask, sink: Sink::Recorder, on, at: now }));
+        } else if self.recording && !wire.tap(Tap::Secure { call: self.id, slot: self.slot, ask, on, reason, at: now }) {
             self.sink_failed(Some(ask), outputs);
         }
     }
@@ -446,9 +449,9 @@ impl Call {
     }
 
     fn sound<W: Wire>(&mut self, now: Instant, side: Leg, header: &Header, codec: Codec, packet: &mut [u8], exit: &mut Exit<'_, W>) {
-        let Exit { outputs, wire, masks } = exit;
+        let Exit { outputs, wire } = exit;
         let (id, slot) = (self.id, self.slot);
-        let shut = self.secure && *masks;
+        let shut = self.secure && self.masks;
         let (bridged, recording) = (self.bridged, self.recording);
         let hidden = shut && side == Leg::Caller && !self.pass;
         let (leg, other) = match side {
@@ -538,7 +541,7 @@ impl Call {
 
     /// A key that belongs to no sequence: told of, and sent to the other leg where that takes telephone-event.
     fn pass_on(&mut self, now: Instant, side: Leg, digit: Digit, pressed: event::Pressed, outputs: &mut Outputs) {
-        let hidden = self.secure && side == Leg::Caller;
+        let hidden = self.secure && self.masks && side == Leg::Caller;
         outputs.push_back(Output::Report(Report::Digit {
             call: self.id,
             leg: side,

@@ -166,7 +166,10 @@ impl Table {
             (IpAddr::V6(a), IpAddr::V6(b)) => Some((a.to_bits() ^ b.to_bits()).leading_zeros()),
             _ => None,
         };
-        match nets.filter_map(|(t, net)| Some((common(net)?, t, net))).max_by_key(|(bits, _, net)| (*bits, std::cmp::Reverse(net.prefix_len()))) {
+        match nets
+            .filter_map(|(t, net)| Some((common(net)?, t, net)))
+            .max_by_key(|(bits, _, net)| (*bits, std::cmp::Reverse(net.prefix_len())))
+        {
             Some((_, trunk, net)) => {
                 format!("nearest is trunk \"{}\" with {net}: add the address to its `allow` if it is that carrier's", trunk.name)
             }
