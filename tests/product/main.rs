@@ -5,6 +5,7 @@
 mod harness;
 mod sipp;
 
+mod a_crash_on_virtual_time;
 mod a_crm_that_is_down_loses_nothing;
 mod card_digits_stand_nowhere;
 mod each_rule_ends_its_call_once;
