@@ -5,6 +5,7 @@
 //! | [`clock`] | the operating system's clocks: one monotonic origin, wall stamps that never run back |
 //! | [`net`] | SIP over UDP and TCP: bytes in, bytes out |
 //! | [`media_io`] | RTP sockets and the threads that carry media |
+//! | [`picture`] | fonts of the machine: SVG to PNG |
 //! | [`recorder`] | the thread that writes recordings |
 //! | [`disk`] | the journal's segments: write, sync, read behind the watermark |
 //! | [`store`] | what the pipeline folded: SQLite and its twin in memory |
@@ -22,6 +23,7 @@ pub mod files;
 pub mod http;
 pub mod media_io;
 pub mod net;
+pub mod picture;
 pub mod recorder;
 pub mod sandbox;
 pub mod secrets;

@@ -20,7 +20,10 @@ use super::{
     shown, steps,
     world::World,
 };
-use crate::event::{DtmfMethod, PerSide};
+use crate::{
+    event::{DtmfMethod, PerSide},
+    recording::{self, Manifest, wav},
+};
 
 /// How long the pipeline may take for what is left to do once the last call is over.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -185,12 +188,22 @@ fn recording_of(folder: &Path, call_id: &str) -> Option<(Recording, Wave)> {
     let recording = Recording {
         file: shown(&file),
         manifest: shown(&manifest),
-        image: None,
+        image: picture(&file),
         starts_at_ms: number(&sidecar, "starts_at_ms").unwrap_or(0),
         sample_rate: wave.sample_rate,
         masked,
     };
     Some((recording, wave))
+}
+
+/// Draws a recording beside it.
+fn picture(file: &Path) -> Option<String> {
+    let wave = wav::Wave::parse(&std::fs::read(file).ok()?).ok()?;
+    let manifest = Manifest::from_json(&std::fs::read(file.with_extension("json")).ok()?).ok()?;
+    let png = crate::shell::picture::png(&recording::picture::svg(&wave, &manifest)).ok()?;
+    let image = file.with_extension("png");
+    std::fs::write(&image, png).ok()?;
+    Some(shown(&image))
 }
 
 /// The ledger's mutations: each a change of one record.
