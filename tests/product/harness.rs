@@ -56,6 +56,8 @@ pub struct Bench {
     pub sip: SocketAddr,
     /// Its HTTP address.
     pub http: SocketAddr,
+    /// First of its 400 RTP ports.
+    pub rtp: u16,
     gateway: Option<Child>,
     _sandbox: sandbox::Sandbox,
     runtime: tokio::runtime::Runtime,
@@ -100,8 +102,11 @@ impl Bench {
             fs::set_permissions(folder.join(file), fs::Permissions::from_mode(0o600)).expect("a secret");
         }
         fs::write(folder.join("mapping.toml"), MAPPING).expect("a mapping");
-        fs::write(folder.join("offhook.toml"), configuration(&folder, sip, http, &sandbox.url(), setup)).expect("a configuration");
-        let mut bench = Self { folder, sip, http, gateway: None, _sandbox: sandbox, runtime };
+        let rtp = 20_000
+            + u16::try_from(std::process::id() % 7).expect("small") * 1000
+            + PORTS.fetch_add(400, std::sync::atomic::Ordering::Relaxed) % 3000;
+        fs::write(folder.join("offhook.toml"), configuration(&folder, sip, http, rtp, &sandbox.url(), setup)).expect("a configuration");
+        let mut bench = Self { folder, sip, http, rtp, gateway: None, _sandbox: sandbox, runtime };
         bench.start_gateway();
         bench
     }
@@ -229,7 +234,7 @@ impl Bench {
     }
 }
 
-fn configuration(folder: &Path, sip: SocketAddr, http: SocketAddr, crm: &str, setup: &Setup) -> String {
+fn configuration(folder: &Path, sip: SocketAddr, http: SocketAddr, rtp: u16, crm: &str, setup: &Setup) -> String {
     let at = folder.display();
     let rtp = 20_000
         + u16::try_from(std::process::id() % 7).expect("small") * 1000

@@ -81,11 +81,11 @@ fn baresip(folder: &Path, gateway: SocketAddr, number: &str) -> Running {
     Running(child)
 }
 
-/// A capture of the loopback; none where this user may not take one.
-fn capture(file: &Path) -> Option<Running> {
+/// A capture of what passes through one gateway; none where this user may not take one.
+fn capture(file: &Path, filter: &str) -> Option<Running> {
     let log = File::create(file.with_extension("log")).expect("a file");
     let child = Command::new("tshark")
-        .args(["-q", "-i", "lo", "-F", "pcap", "-f", "udp", "-w"])
+        .args(["-q", "-i", "lo", "-F", "pcap", "-f", filter, "-w"])
         .arg(file)
         .stdout(Stdio::null())
         .stderr(log)
@@ -109,7 +109,9 @@ fn an_ordinary_phone_calls_and_nothing_that_passes_is_malformed() {
     let platform_at = free_port();
     let bench = Bench::start("phone", &Setup::to(&format!("sip:platform@{platform_at};transport=udp")));
     let file = bench.folder.join("call.pcap");
-    let running = capture(&file);
+    let filter =
+        format!("udp portrange {}-{} or udp port {} or udp port {}", bench.rtp, bench.rtp + 399, bench.sip.port(), platform_at.port());
+    let running = capture(&file, &filter);
     let _taker = Sipp::start(
         &bench.folder,
         &Options { scenario: "platform_hangs_up", to: None, at: platform_at, transport: "u1", calls: (1, 1), calls_from: None },
