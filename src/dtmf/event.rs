@@ -52,8 +52,8 @@ pub struct Pressed {
 #[derive(Clone, Debug, Default)]
 pub struct Receiver {
     now: Option<Held>,
-    /// Time stamp of the last event that is over, so that its repeated ends are known (RFC 4733 §2.5.1.4 sends three).
-    over: Option<u32>,
+    /// Time stamp and key of the last event that is over, so that its repeated ends are known (RFC 4733 §2.5.1.4 sends three).
+    over: Option<(u32, Digit)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,10 +63,14 @@ struct Held {
     at: Instant,
     last: Instant,
     ticks: u16,
+    /// Ticks of the segments before this one.
+    before: u32,
 }
 
 /// A key of which nothing was heard for so long has been let go: packets come every 20 to 50 ms while it is held (RFC 4733 §2.5.2.2 leaves the wait to us).
 pub const LOST_AFTER: Duration = Duration::from_millis(250);
+/// How far apart the time stamps of two segments of one long key are: the duration field is full, or nearly (RFC 4733 §2.5.1.3).
+const SEGMENT_TICKS: std::ops::RangeInclusive<u32> = 64_000..=65_536;
 /// Ticks a millisecond of telephone-event at 8000 Hz.
 const TICKS_PER_MS: u32 = 8;
 
@@ -75,22 +79,36 @@ impl Receiver {
     /// that ends with this packet.
     pub fn handle(&mut self, now: Instant, timestamp: u32, payload: Payload) -> [Option<Pressed>; 2] {
         let Some(digit) = Digit::from_code(payload.event) else { return [None, None] };
-        if self.over.is_some_and(|over| timestamp == over || older(timestamp, over)) {
+        if self.over.is_some_and(|(over, before)| older(timestamp, over) || timestamp == over && digit == before) {
             return [None, None];
         }
         let mut lost = None;
         match &mut self.now {
-            Some(held) if held.timestamp == timestamp => {
+            // Some send every key under one time stamp; another key under the same is another event all the same.
+            Some(held) if held.timestamp == timestamp && held.digit == digit => {
                 held.last = now;
                 held.ticks = held.ticks.max(payload.duration);
+            }
+            Some(held) if held.digit == digit && SEGMENT_TICKS.contains(&timestamp.wrapping_sub(held.timestamp)) => {
+                held.before = held.before.saturating_add(timestamp.wrapping_sub(held.timestamp));
+                held.timestamp = timestamp;
+                held.ticks = payload.duration;
+                held.last = now;
             }
             Some(held) if older(timestamp, held.timestamp) => return [None, None],
             _ => {
                 lost = self.finish(false);
-                self.now = Some(Held { timestamp, digit, at: now, last: now, ticks: payload.duration });
+                self.now = Some(Held { timestamp, digit, at: now, last: now, ticks: payload.duration, before: 0 });
             }
         }
         [lost, if payload.end { self.finish(true) } else { None }]
+    }
+
+    /// Another source speaks from here on, under times of its own; a key that is down is let go.
+    pub fn anew(&mut self) -> Option<Pressed> {
+        let held = self.finish(false);
+        self.over = None;
+        held
     }
 
     /// A key of which nothing more came.
@@ -110,8 +128,9 @@ impl Receiver {
 
     fn finish(&mut self, complete: bool) -> Option<Pressed> {
         let held = self.now.take()?;
-        self.over = Some(held.timestamp);
-        Some(Pressed { digit: held.digit, at: held.at, duration_ms: u32::from(held.ticks) / TICKS_PER_MS, complete })
+        self.over = Some((held.timestamp, held.digit));
+        let ticks = held.before.saturating_add(u32::from(held.ticks));
+        Some(Pressed { digit: held.digit, at: held.at, duration_ms: ticks / TICKS_PER_MS, complete })
     }
 }
 
@@ -165,6 +184,70 @@ mod tests {
         assert_eq!(receiver.handle_timeout(at(449)), None);
         assert!(receiver.handle_timeout(at(450)).is_some());
         assert_eq!(receiver.handle_timeout(at(900)), None);
+    }
+
+    #[test]
+    fn a_key_held_for_ten_seconds_is_one_key() {
+        let mut receiver = Receiver::default();
+        let mut heard = Vec::new();
+        for n in 1..=500_u32 {
+            // The field is full after 409 packets: from there on a second segment under a later time stamp.
+            let (timestamp, ticks) = if n <= 409 { (1000, n * 160) } else { (1000 + 65_440, (n - 409) * 160) };
+            let payload = packet(7, n == 500, u16::try_from(ticks).expect("fits"));
+            heard.extend(receiver.handle(at(u64::from(n) * 20), timestamp, payload).into_iter().flatten());
+        }
+        assert!(matches!(*heard, [Pressed { duration_ms: 10_000, complete: true, .. }]), "{heard:?}");
+    }
+
+    #[test]
+    fn another_source_or_a_reused_time_stamp_hides_no_key() {
+        let mut receiver = Receiver::default();
+        receiver.handle(at(0), 9000, packet(1, true, 800));
+        assert!(receiver.handle(at(200), 9000, packet(2, true, 800))[1].is_some(), "another key under the same time stamp");
+        assert_eq!(receiver.handle(at(400), 100, packet(3, true, 800)), [None, None], "late");
+        assert_eq!(receiver.anew(), None);
+        assert!(receiver.handle(at(400), 100, packet(3, true, 800))[1].is_some());
+        receiver.handle(at(500), 2000, packet(4, false, 160));
+        assert!(receiver.anew().is_some_and(|p| !p.complete), "what was down is let go");
+    }
+
+    /// Keys back to back through loss, doubling and swaps of neighbours: each of which a packet arrived is told once, in order, and none else.
+    #[test]
+    fn keys_are_exact_under_loss_doubles_and_swaps() {
+        let mut chance = crate::chance::Chance::from_seed(11);
+        for burst in [1, 4] {
+            let (mut sent, mut heard) = (Vec::new(), Vec::new());
+            let mut receiver = Receiver::default();
+            let (mut clock, mut losing) = (0_u64, 0);
+            for _ in 0..2000 {
+                let event = u8::try_from(chance.below(16)).expect("a key");
+                let timestamp = u32::try_from(clock * 8).expect("small");
+                let mut packets: Vec<_> = (1..=5).map(|n| packet(event, false, n * 160)).chain([packet(event, true, 800); 3]).collect();
+                packets.retain(|_| {
+                    if losing == 0 && chance.percent(20 / burst) {
+                        losing = burst;
+                    }
+                    losing = u64::saturating_sub(losing, 1);
+                    losing == 0
+                });
+                if chance.percent(20) && packets.len() > 1 {
+                    packets.swap(0, 1);
+                }
+                if chance.percent(20) {
+                    packets.extend(packets.last().copied());
+                }
+                sent.extend((!packets.is_empty()).then_some(event));
+                for one in packets {
+                    clock += 20;
+                    heard.extend(receiver.handle_timeout(at(clock)));
+                    heard.extend(receiver.handle(at(clock), timestamp, one).into_iter().flatten());
+                }
+                clock += 60;
+            }
+            heard.extend(receiver.handle_timeout(at(clock + 1000)));
+            let heard: Vec<u8> = heard.iter().map(|p| p.digit.code()).collect();
+            assert_eq!(heard, sent, "bursts of {burst}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(super) struct LegMedia {
     pub(super) source: Option<SocketAddr>,
     pub(super) sequence: Sequence,
     pub(super) events: event::Receiver,
+    /// Source of the last packet.
+    pub(super) ssrc: Option<u32>,
     pub(super) decoder: Option<Decoder>,
     pub(super) out: Outbound,
     pub(super) watch: Watch,
@@ -56,6 +58,7 @@ impl LegMedia {
             source: None,
             sequence: Sequence::default(),
             events: event::Receiver::default(),
+            ssrc: None,
             decoder: None,
             out: Outbound::new(chance),
             watch: Watch::default(),

@@ -13,10 +13,10 @@ use super::{
 use crate::{
     chance::Chance,
     codec::{Codec, FRAME_OCTETS_MAX, FRAME_SAMPLES_MAX, Resampler, SampleRate},
-    detect::{self, Silence},
+    detect::Silence,
     dtmf::{Digit, Matcher, event},
     event::{CallId, DtmfMethod, Leg},
-    rtp::{self, Header},
+    rtp::{self, Header, sequence::Place},
     time::Instant,
 };
 
@@ -419,22 +419,35 @@ impl Call {
         let id = self.id;
         let leg = self.leg_mut(side);
         let sorted = match Header::parse(packet) {
-            Ok(header) if leg.admit(now, from) => leg.sort(&header).map(|sort| (header, sort)),
-            _ => None,
+            // Its kind first: nobody is learnt as the source by what was never agreed on.
+            Ok(header) => leg.sort(&header).filter(|_| leg.admit(now, from)).map(|sort| (header, sort)),
+            Err(_) => None,
         };
         let Some((header, sort)) = sorted else {
             leg.refused += 1;
             return false;
         };
         leg.received += 1;
-        leg.sequence.handle(header.ssrc, header.sequence);
+        let place = leg.sequence.handle(header.ssrc, header.sequence);
+        let let_go = if leg.ssrc.replace(header.ssrc) == Some(header.ssrc) { None } else { leg.events.anew() };
         leg.watch.last = Some(now);
         let back = std::mem::take(&mut leg.watch.missing);
         if back {
             exit.outputs.push_back(Output::Report(Report::MediaBack { call: id, leg: side, at: now }));
         }
+        if let Some(pressed) = let_go {
+            self.pressed(now, side, pressed, exit.outputs);
+        }
+        let out = &mut self.leg_mut(side.other()).out;
+        if place == Place::First {
+            out.anew();
+        }
         match sort {
             Sort::Event => {
+                if place != Place::Late {
+                    out.skip(&header);
+                }
+                let leg = self.leg_mut(side);
                 let Some(payload) = packet.get(header.payload.clone()).and_then(event::Payload::parse) else { return back };
                 for pressed in leg.events.handle(now, header.timestamp, payload).into_iter().flatten() {
                     self.pressed(now, side, pressed, exit.outputs);
@@ -442,13 +455,21 @@ impl Call {
                 true
             }
             Sort::Sound(codec) => {
-                self.sound(now, side, &header, codec, packet, exit);
-                back
+                self.sound(now, side, (&header, place), codec, packet, exit);
+                back || let_go.is_some()
             }
         }
     }
 
-    fn sound<W: Wire>(&mut self, now: Instant, side: Leg, header: &Header, codec: Codec, packet: &mut [u8], exit: &mut Exit<'_, W>) {
+    fn sound<W: Wire>(
+        &mut self,
+        now: Instant,
+        side: Leg,
+        (header, place): (&Header, Place),
+        codec: Codec,
+        packet: &mut [u8],
+        exit: &mut Exit<'_, W>,
+    ) {
         let Exit { outputs, wire } = exit;
         let (id, slot) = (self.id, self.slot);
         let shut = self.secure && self.masks;
@@ -474,7 +495,7 @@ impl Call {
             count = leg.decoder(codec).decode(payload, &mut samples);
         }
         if let Some(silence) = &mut leg.watch.silence
-            && let Some(since) = silence.handle(now, detect::is_sound(samples.get(..count).unwrap_or_default()))
+            && let Some(since) = silence.handle(now, samples.get(..count).unwrap_or_default())
         {
             outputs.push_back(Output::Report(Report::Silence { call: id, leg: side, from: since, to: now }));
         }
@@ -484,14 +505,24 @@ impl Call {
         let Some((to, stream)) = other.destination().map(|(to, stream)| (to, (stream.codec, stream.pt))) else { return };
         let (target, payload_type) = stream;
         let port = port_of(slot, side.other());
-        let numbers = other.out.renumber(now, header);
-        if relayed {
-            if hidden && let Some(payload) = packet.get_mut(header.payload.clone()) {
-                codec.fill_silence(payload);
+        if other.out.is_keying() {
+            if place != Place::Late {
+                other.out.skip(header);
             }
+            return;
+        }
+        let Some(numbers) = other.out.renumber(now, header) else { return };
+        if relayed && !hidden {
             let keep = packet.first().copied().unwrap_or(0);
             rtp::write(packet, keep, numbers.marker, payload_type, numbers.sequence, numbers.timestamp, numbers.ssrc);
             wire.send(port, to, packet);
+        } else if relayed {
+            // A packet of our own: header extensions and padding of the caller's are not looked into, so they do not pass either.
+            let mut made = [0; rtp::HEADER_OCTETS + FRAME_OCTETS_MAX];
+            rtp::write(&mut made, 0, numbers.marker, payload_type, numbers.sequence, numbers.timestamp, numbers.ssrc);
+            let end = rtp::HEADER_OCTETS + header.payload.len().min(FRAME_OCTETS_MAX);
+            codec.fill_silence(made.get_mut(rtp::HEADER_OCTETS..end).unwrap_or_default());
+            wire.send(port, to, made.get(..end).unwrap_or_default());
         } else {
             if hidden {
                 samples.fill(0);

@@ -32,6 +32,8 @@ pub(super) struct Outbound {
 #[derive(Clone, Copy, Debug)]
 struct Shift {
     source: u32,
+    /// Packets of the source before this number belong to no number of ours: they would take that of another.
+    since: u16,
     sequence: u16,
     timestamp: u32,
 }
@@ -100,15 +102,32 @@ impl Outbound {
         self.timestamp.wrapping_add(u32::try_from(passed & u128::from(u32::MAX)).unwrap_or(0))
     }
 
-    /// The numbers under which a packet of a source goes on: a gap or a late packet stays what it was.
-    pub(super) fn renumber(&mut self, now: Instant, header: &rtp::Header) -> Numbers {
+    /// A packet of the source that is not sent on, such as one of a key: those after it move up, so that nobody takes it for lost.
+    pub(super) fn skip(&mut self, header: &rtp::Header) {
+        if let Some(shift) = self.shift.as_mut().filter(|s| s.source == header.ssrc && !before(header.sequence, s.since)) {
+            shift.sequence = shift.sequence.wrapping_sub(1);
+            shift.since = header.sequence.wrapping_add(1);
+        }
+    }
+
+    /// Whether a key is being sent just now; sound has to wait for its end.
+    pub(super) fn is_keying(&self) -> bool {
+        self.keys.front().is_some_and(|key| key.timestamp.is_some() && key.ends < ENDS)
+    }
+
+    /// The numbers under which a packet of a source goes on: a gap or a late packet stays what it was. None where it is too late for any.
+    pub(super) fn renumber(&mut self, now: Instant, header: &rtp::Header) -> Option<Numbers> {
         let known = self.shift.filter(|s| s.source == header.ssrc);
         let first = known.is_none();
         let shift = known.unwrap_or_else(|| Shift {
             source: header.ssrc,
+            since: header.sequence,
             sequence: self.next.wrapping_sub(header.sequence),
             timestamp: self.timestamp_at(now).wrapping_sub(header.timestamp),
         });
+        if before(header.sequence, shift.since) {
+            return None;
+        }
         self.shift = Some(shift);
         let sequence = header.sequence.wrapping_add(shift.sequence);
         let timestamp = header.timestamp.wrapping_add(shift.timestamp);
@@ -119,7 +138,7 @@ impl Outbound {
             self.timestamp = timestamp;
             self.at = Some(now);
         }
-        Numbers { marker: header.marker || first, sequence, timestamp, ssrc: self.ssrc }
+        Some(Numbers { marker: header.marker || first, sequence, timestamp, ssrc: self.ssrc })
     }
 
     /// A key to be sent when those before it are through.
@@ -182,6 +201,11 @@ impl Outbound {
             }
         }
     }
+}
+
+/// Whether sequence number `a` lies before `b`, around the wrap.
+const fn before(a: u16, b: u16) -> bool {
+    a.wrapping_sub(b) >= 0x8000
 }
 
 /// Under which a packet goes on.

@@ -208,7 +208,10 @@ impl<R: Fn(Report)> Thread<R> {
                 Err(_) => {}
             }
         }
-        self.again.push_back(port);
+        // Once, however often it is told of meanwhile: a flood on one port takes no turn of another's.
+        if !self.again.contains(&port) {
+            self.again.push_back(port);
+        }
     }
 
     fn perform(&mut self) {
