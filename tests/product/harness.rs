@@ -135,6 +135,7 @@ impl Bench {
     }
 
     /// Ends it as a service manager does.
+    #[expect(clippy::zombie_processes)] // it is waited for until it has ended, or the test fails
     pub fn stop(&mut self) {
         let mut gateway = self.gateway.take().expect("a gateway");
         let pid = gateway.id().to_string();
@@ -236,9 +237,6 @@ impl Bench {
 
 fn configuration(folder: &Path, sip: SocketAddr, http: SocketAddr, rtp: u16, crm: &str, setup: &Setup) -> String {
     let at = folder.display();
-    let rtp = 20_000
-        + u16::try_from(std::process::id() % 7).expect("small") * 1000
-        + PORTS.fetch_add(400, std::sync::atomic::Ordering::Relaxed) % 3000;
     let mut text = format!(
         r#"
 [sip]

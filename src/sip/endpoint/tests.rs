@@ -163,10 +163,7 @@ fn a_refusal_is_acknowledged_within_the_transaction() {
     pair.ends[1].respond(pair.now, server, answer(&request, 486));
     assert!(matches!(pair.next(0), Some(Event::Response { response, .. }) if response.status == 486));
     assert!(pair.next(1).is_none());
-    assert_eq!(
-        pair.sent,
-        ["INVITE sip:b@192.0.2.1", "SIP/2.0 486 Busy Here", "ACK sip:b@192.0.2.1"].map(|s| s.replace("SIP/2.0 ", "SIP/2.0 "))
-    );
+    assert_eq!(pair.sent, ["INVITE sip:b@192.0.2.1", "SIP/2.0 486 Busy Here", "ACK sip:b@192.0.2.1"]);
 }
 
 #[test]
