@@ -5,7 +5,7 @@ use nom::{
     IResult, Parser,
     bytes::complete::{tag, take_till1, take_while1},
     character::complete::{char, digit1, space1, u16 as number16},
-    combinator::{all_consuming, opt},
+    combinator::{all_consuming, opt, verify},
     multi::separated_list1,
     sequence::{preceded, terminated},
 };
@@ -35,7 +35,7 @@ pub enum Error {
 }
 
 fn word(input: &str) -> IResult<&str, &str> {
-    take_till1(|c: char| c == ' ' || c == '\t').parse(input)
+    take_till1(char::is_whitespace).parse(input)
 }
 
 /// `o=<username> <sess-id> <sess-version> <nettype> <addrtype> <unicast-address>`, RFC 8866 §5.2.
@@ -50,7 +50,7 @@ fn origin(input: &str) -> IResult<&str, Origin> {
 /// `IN IP4 <address>`, with the TTL of a multicast address cut off, RFC 8866 §5.7.
 fn host(input: &str) -> IResult<&str, String> {
     let (input, _) = (tag("IN"), space1, word, space1).parse(input)?;
-    let (input, address) = take_till1(|c: char| c == ' ' || c == '/').parse(input)?;
+    let (input, address) = take_till1(|c: char| c.is_whitespace() || c == '/').parse(input)?;
     let (input, _) = opt(preceded(char('/'), word)).parse(input)?;
     Ok((input, address.into()))
 }
@@ -67,7 +67,7 @@ fn media(input: &str) -> IResult<&str, Media> {
 
 /// `<attribute>[:<value>]`, RFC 8866 §5.13.
 fn attribute(input: &str) -> IResult<&str, Attribute> {
-    let (input, name) = take_while1(|c: char| c != ':').parse(input)?;
+    let (input, name) = verify(take_while1(|c: char| c != ':'), |name: &str| !name.trim().is_empty()).parse(input)?;
     let (rest, value) = match input.strip_prefix(':') {
         Some(value) => ("", Some(value.to_owned())),
         None => (input, None),
@@ -101,6 +101,9 @@ impl Session {
                 continue;
             }
             let malformed = |expected| Error::Line { line, expected };
+            if content.chars().any(|c| c.is_control() && c != '\t') {
+                return Err(malformed("no control characters (RFC 8866 §9, non-ws-string)"));
+            }
             let (kind, value) = content.split_once('=').ok_or(malformed("<type>=<value> (RFC 8866 §5)"))?;
             match kind {
                 "o" => {
