@@ -21,8 +21,10 @@ pub(super) struct LegMedia {
     pub(super) source: Option<SocketAddr>,
     pub(super) sequence: Sequence,
     pub(super) events: event::Receiver,
-    /// Source of the last packet.
-    pub(super) ssrc: Option<u32>,
+    /// Source of the last key.
+    pub(super) key_ssrc: Option<u32>,
+    /// Source of the last sound.
+    pub(super) sound_ssrc: Option<u32>,
     pub(super) decoder: Option<Decoder>,
     pub(super) out: Outbound,
     pub(super) watch: Watch,
@@ -58,7 +60,8 @@ impl LegMedia {
             source: None,
             sequence: Sequence::default(),
             events: event::Receiver::default(),
-            ssrc: None,
+            key_ssrc: None,
+            sound_ssrc: None,
             decoder: None,
             out: Outbound::new(chance),
             watch: Watch::default(),

@@ -428,8 +428,22 @@ impl Call {
             return false;
         };
         leg.received += 1;
-        let place = leg.sequence.handle(header.ssrc, header.sequence);
-        let let_go = if leg.ssrc.replace(header.ssrc) == Some(header.ssrc) { None } else { leg.events.anew() };
+        // Some send keys as a source of their own beside the sound: it has its own numbers and times, and interrupts nothing.
+        let (mut place, mut let_go) = (Place::Late, None);
+        match sort {
+            Sort::Event => {
+                if leg.key_ssrc.replace(header.ssrc) != Some(header.ssrc) {
+                    let_go = leg.events.anew();
+                }
+                if leg.sound_ssrc.is_none_or(|s| s == header.ssrc) {
+                    place = leg.sequence.handle(header.ssrc, header.sequence);
+                }
+            }
+            Sort::Sound(_) => {
+                leg.sound_ssrc = Some(header.ssrc);
+                place = leg.sequence.handle(header.ssrc, header.sequence);
+            }
+        }
         leg.watch.last = Some(now);
         let back = std::mem::take(&mut leg.watch.missing);
         if back {

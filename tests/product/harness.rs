@@ -268,7 +268,7 @@ schema = "generic"
 secret_file = "{at}/webhook-secret"
 {}
 "#,
-        rtp + 399,
+        rtp + if std::env::var_os("OFFHOOK_TEST_CALLS").is_some() { 4999 } else { 399 },
         hubspot::CLIENT_ID,
         setup.more
     );
