@@ -12,3 +12,4 @@ mod each_rule_ends_its_call_once;
 mod fifty_calls_are_fifty_records;
 mod killed_in_mid_load;
 mod ordinary_phone;
+mod the_demo_agrees_with_tshark;
