@@ -6,26 +6,43 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
-use super::{signalling::Order, writeback::Told};
+use super::{
+    signalling::Order,
+    writeback::{Told, Waiting},
+};
 use crate::{
     event::CallId,
     pipeline::{Record, Store, StoreError, store::Write},
     shell::{
         http::{Answer, Ask, Problem},
         store::Sqlite,
+        telemetry::Metrics,
     },
 };
 
 /// Serves until the HTTP server is gone.
-pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, pipeline: std_mpsc::Sender<Told>, gateway: mpsc::Sender<Order>, store: PathBuf) {
+pub(super) async fn serve(
+    mut asks: mpsc::Receiver<Ask>,
+    pipeline: std_mpsc::Sender<Told>,
+    gateway: mpsc::Sender<Order>,
+    store: PathBuf,
+    metrics: Arc<Metrics>,
+) {
+    let places = Arc::new(Semaphore::new(WEBHOOKS_MAX));
     let reader = Reader { path: store, open: Arc::default() };
     while let Some(ask) = asks.recv().await {
         match ask {
             Ask::Webhook { source, headers, body, reply } => {
+                let Ok(_place) = places.clone().try_acquire_owned() else {
+                    metrics.webhook("refused");
+                    let hint = "send it again in a second, and not more at a time";
+                    let _ = reply.send(Err(Problem::new(429, format!("{WEBHOOKS_MAX} webhooks wait to be written already"), hint)));
+                    continue;
+                };
                 // When the thread is gone, the reply is dropped and the server says so.
-                let _ = pipeline.send(Told::Webhook { source, headers, body, reply });
+                let _ = pipeline.send(Told::Webhook { source, headers, body, reply: Waiting { reply, _place } });
             }
             Ask::Secure { call, on, reason, reply } => {
                 if let Err(error) = gateway.try_send(Order::Secure { call, on, reason, reply })
@@ -110,6 +127,8 @@ fn write(write: &Write) -> Value {
     })
 }
 
+/// Webhooks that may wait for the disk at a time; each may hold a megabyte.
+const WEBHOOKS_MAX: usize = 256;
 /// Fields of a record that a list shows.
 const LISTED: [&str; 12] = [
     "call_id",

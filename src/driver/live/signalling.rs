@@ -20,7 +20,7 @@ use crate::{
     event::{CallId, Event, Outcome},
     gateway::{Command, Gateway, JournalWord, Output},
     journal::{Entry, EntryKind},
-    media::{self, Report},
+    media::{self, Report, Sink},
     shell::{
         clock::Clock,
         disk::{Lane, Notice},
@@ -198,7 +198,7 @@ impl Loop {
             let wake = tokio::time::Instant::from_std(Moment::now() + wake);
             tokio::select! {
                 input = self.net.next() => self.input(input),
-                Some(report) = self.reports.recv() => self.gateway.handle_report(self.clock.now(), report),
+                Some(report) = self.reports.recv() => self.report(report),
                 Some(order) = self.ordered.recv() => self.order(order),
                 Some(notice) = self.noticed.recv() => self.notice(&notice),
                 Some(()) = self.synced.recv() => self.gateway.handle_journal(JournalWord::Done(1)),
@@ -210,7 +210,7 @@ impl Loop {
                 self.input(input);
             }
             while let Ok(report) = self.reports.try_recv() {
-                self.gateway.handle_report(self.clock.now(), report);
+                self.report(report);
             }
             let mut done = 0_usize;
             while self.synced.try_recv().is_ok() {
@@ -248,6 +248,16 @@ impl Loop {
         while let Some(output) = self.gateway.poll_output() {
             self.perform(output);
         }
+    }
+
+    fn report(&mut self, report: Report) {
+        match &report {
+            Report::SinkFailed { call, sink: Sink::Recorder, why, .. } => self.health.say(RECORDER, Err(format!("call {call}: {why}"))),
+            // It works again, or for others.
+            Report::Secured { sink: Sink::Recorder, .. } => self.health.say(RECORDER, Ok(())),
+            _ => {}
+        }
+        self.gateway.handle_report(self.clock.now(), report);
     }
 
     fn order(&mut self, order: Order) {
@@ -296,7 +306,12 @@ impl Loop {
             Output::Transmit(Transmit::Connect { connection, to, listener }) => self.net.connect(connection, to, listener),
             Output::Transmit(Transmit::Stream { connection, bytes }) => self.net.stream(connection, bytes),
             Output::Transmit(Transmit::Close { connection }) => self.net.close(connection),
-            Output::Media(command) => self.media.send(command),
+            Output::Media(command) => {
+                if let media::Command::Unrecord { call } = &command {
+                    self.health.say(RECORDER, Err(format!("call {call}: it did not confirm a secure phase; the recording is closed")));
+                }
+                self.media.send(command);
+            }
             Output::Event(event) => self.write_down(&event),
             Output::Secured { ask, answer } => {
                 if let Some(reply) = self.replies.remove(&ask) {
@@ -411,6 +426,8 @@ pub(super) fn entry(event: &Event) -> Entry {
     Entry { kind: EntryKind::Event, time: event.time, id: event.id(), key: event.call_id.to_string(), body }
 }
 
+/// The recorder's name in `/healthz`.
+const RECORDER: &str = "recorder";
 /// SIP inputs handled before timers and outputs have their turn: at 20 µs each, about 5 ms.
 const INPUTS_A_TURN: usize = 256;
 /// How often metrics are set: not more often than somebody could look.

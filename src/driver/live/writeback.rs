@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, oneshot},
+};
 
 use crate::{
     crm::{HttpAnswer, HttpRequest},
@@ -32,13 +35,19 @@ pub(super) enum Told {
     /// The journal takes entries again.
     JournalOpened,
     /// A webhook came.
-    Webhook { source: String, headers: Vec<(String, String)>, body: Bytes, reply: oneshot::Sender<http::Answer> },
+    Webhook { source: String, headers: Vec<(String, String)>, body: Bytes, reply: Waiting },
     /// An entry is on disk, or not.
     Synced(u64, Result<(), String>),
     /// A CRM answered, or did not.
     Answered(u64, Result<HttpAnswer, NoAnswer>),
     /// End once nothing is under way, or at that time.
     Stop(Instant),
+}
+
+/// Who waits for the answer to a webhook, and the place that it takes until then.
+pub(super) struct Waiting {
+    pub(super) reply: oneshot::Sender<http::Answer>,
+    pub(super) _place: OwnedSemaphorePermit,
 }
 
 /// What the thread works with.
@@ -87,7 +96,7 @@ struct Loop {
     parts: Parts,
     heart: Heart,
     back: mpsc::Sender<Told>,
-    replies: BTreeMap<u64, oneshot::Sender<http::Answer>>,
+    replies: BTreeMap<u64, Waiting>,
     next_reply: u64,
     stop: Option<Instant>,
     /// When gauges were last set.
@@ -181,7 +190,7 @@ impl Loop {
                             None => Ok(json!({"ok": true})),
                             Some((detail, hint)) => Err(Problem::new(status, detail, hint)),
                         };
-                        let _ = waiting.send(answer);
+                        let _ = waiting.reply.send(answer);
                     }
                 }
                 Output::KeepToken { crm, token } => {
