@@ -279,7 +279,7 @@ impl Call {
     pub(super) fn failover(&mut self, world: &mut World<'_>, why: &str) {
         let Some(mut leg) = self.callee.take() else { return };
         tracing::warn!(call = %self.id, why, "the platform's leg is gone in mid-call; the next target is tried");
-        self.end_phase_by_rule(world);
+        // A secure phase stands on: the caller may be reading a card while the platform changes behind it.
         self.bye(world, &mut leg, None);
         world.out.media.push(media::Command::Bridge { call: self.id, on: false });
         self.close_callee(world, &leg);

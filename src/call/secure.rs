@@ -237,7 +237,12 @@ impl Call {
         }
     }
 
-    /// A phase that still stands at the end of the call, or of the platform's leg in mid-call.
+    /// The platform hands the caller on and its phase with it: a person's phone could not end it, and would hear nothing.
+    pub(super) fn end_phase_for_transfer(&mut self, world: &mut World<'_>) {
+        let _ = self.switch(world, false, SecureBy::Rule, String::new(), Asker::Nobody);
+    }
+
+    /// A phase that still stands at the end of the call.
     pub(super) fn end_phase_by_rule(&mut self, world: &mut World<'_>) {
         if let Phase::On(standing) = &self.phase {
             let (reason, from) = (standing.reason.clone(), standing.from);

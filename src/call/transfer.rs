@@ -42,7 +42,7 @@ impl Call {
         answer(world, server, request, 202, None);
         self.transfer = Some(Transfer { to: uri.without_headers().to_string(), context });
         self.notify(world, "SIP/2.0 100 Trying\r\n", "active;expires=60");
-        self.end_phase_by_rule(world);
+        self.end_phase_for_transfer(world);
         world.out.media.push(media::Command::Bridge { call: self.id, on: false });
         world.out.media.push(media::Command::Close { call: self.id, leg: Side::Callee });
         if let Some(callee) = &mut self.callee {

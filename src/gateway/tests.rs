@@ -481,6 +481,36 @@ fn a_recorder_that_hangs_gets_no_phase_acknowledged_and_nothing_more_to_record()
 }
 
 #[test]
+fn the_callers_keys_switch_a_phase_that_outlives_the_platform_and_ends_with_a_transfer() {
+    let mut w = World::new(config());
+    let (_, asked) = w.answered();
+    let (call, at) = (w.call(), w.now().mono);
+    w.gateway.handle_report(w.now(), Report::KeySequence { call, on: true, at });
+    w.settle();
+    assert!(matches!(w.events.last().map(|e| &e.kind), Some(Kind::SecureStarted { by: crate::event::SecureBy::Keys, .. })));
+    let refer_to = format!("Refer-To: <sip:anna@{HUMAN}>\r\n");
+    w.send(PLATFORM, &from_platform(&asked, "REFER", 1, &refer_to, ""));
+    let opened = w.media.iter().rev().find_map(|c| if let media::Command::Secure { on, .. } = c { Some(*on) } else { None });
+    assert_eq!(opened, Some(false), "the human hears the caller");
+    assert!(matches!(w.events.last().map(|e| &e.kind), Some(Kind::SecureEnded { by: crate::event::SecureBy::Rule, .. })));
+
+    let mut w = World::new(config());
+    w.answered();
+    w.gateway.handle_command(w.now(), Command::Secure { ask: 1, call: w.call(), on: true, reason: "payment".into() });
+    w.settle();
+    let (call, now) = (w.call(), w.now());
+    w.gateway.handle_report(now, Report::NoMedia { call, leg: Side::Callee, since: now.mono });
+    w.settle();
+    w.pass(4000);
+    let second = w.request(SECOND, &Method::INVITE);
+    w.answer(SECOND, &second, 200, Some(&sdp(SECOND, "0")));
+    assert!(!w.names().contains(&"call.secure.ended"), "the caller may be reading a card");
+    w.gateway.handle_command(w.now(), Command::Secure { ask: 2, call, on: false, reason: String::new() });
+    w.settle();
+    assert_eq!(w.names().last(), Some(&"call.secure.ended"));
+}
+
+#[test]
 fn keys_are_runs_and_what_a_phase_hides_is_counted() {
     let mut w = World::new(config());
     let (ok, _) = w.answered();
