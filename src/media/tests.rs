@@ -300,6 +300,22 @@ fn a_hidden_packet_carries_silence_and_nothing_else() {
 }
 
 #[test]
+fn keys_under_a_source_of_their_own_in_turn_with_sound_are_told_once() {
+    let mut bench = Bench::alike();
+    for n in 0..30_u16 {
+        bench.packet(u64::from(n) * 20, CALLER, 0, n, u32::from(n) * 160, &[1; 160]);
+        let payload = event::Payload { event: 4, end: n % 10 >= 7, volume: 10, duration: (n % 10 + 1) * 160 };
+        let mut packet = vec![0; rtp::HEADER_OCTETS];
+        rtp::write(&mut packet, 0, false, 101, n, 50_000 + u32::from(n / 10) * 4000, 78);
+        packet.extend(payload.emit());
+        bench.media.handle_packet(at(u64::from(n) * 20 + 5), CALLER, address(4000), &mut packet, &mut bench.lab);
+    }
+    bench.run_to(5000);
+    assert_eq!(Bench::digits(&bench.reports()), [Some('4'); 3]);
+    assert_eq!(bench.lab.keys(CALLEE), "444");
+}
+
+#[test]
 fn nobody_is_learnt_by_a_payload_that_was_never_agreed_on() {
     let mut bench = Bench::alike();
     bench.packet_from(0, CALLER, address(62_000), 18, 1, 0, &[3; 160]);
