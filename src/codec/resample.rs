@@ -6,6 +6,11 @@ use super::FRAME_SAMPLES_MAX;
 
 /// Taps of the filter: odd, and four times a number less one, so that every second tap but the middle is zero.
 const TAPS: usize = 63;
+/// Taps as they are kept: filled up with a zero, so that they are summed in whole groups.
+const TAPS_FILLED: usize = TAPS + 1;
+/// Products that are summed side by side: as many as a vector register holds, or two hold. A sum in one line would be ten times slower.
+const GROUP: usize = 8;
+const _: () = assert!(TAPS_FILLED.is_multiple_of(GROUP));
 /// Samples that a block leaves to the next.
 const PAST: usize = TAPS - 1;
 /// Shape of the Kaiser window: about 75 dB of stop band.
@@ -14,7 +19,7 @@ const BETA: f32 = 7.4;
 /// Doubles or halves the sample rate of a stream, block by block.
 pub struct Resampler {
     up: bool,
-    taps: [f32; TAPS],
+    taps: [f32; TAPS_FILLED],
     past: [f32; PAST],
 }
 
@@ -39,7 +44,7 @@ impl Resampler {
     pub fn run(&mut self, samples: &[i16], out: &mut [i16]) -> usize {
         let samples = samples.get(..samples.len().min(FRAME_SAMPLES_MAX)).unwrap_or_default();
         // The past and this block in one piece, at the higher rate where it goes up, with zeros between.
-        let mut line = [0.0_f32; PAST + 2 * FRAME_SAMPLES_MAX];
+        let mut line = [0.0_f32; PAST + 2 * FRAME_SAMPLES_MAX + 1];
         for (to, from) in line.iter_mut().zip(self.past) {
             *to = from;
         }
@@ -51,8 +56,14 @@ impl Resampler {
         let gain = if self.up { 2.0 } else { 1.0 };
         let mut written = 0;
         for (to, at) in out.iter_mut().zip((0..length).step_by(if self.up { 1 } else { 2 })) {
-            let window = line.get(at..at + TAPS).unwrap_or_default();
-            let sum: f32 = window.iter().zip(&self.taps).map(|(a, b)| a * b).sum();
+            let window = line.get(at..at + TAPS_FILLED).unwrap_or_default();
+            let mut sums = [0.0_f32; GROUP];
+            for (samples, taps) in window.chunks_exact(GROUP).zip(self.taps.chunks_exact(GROUP)) {
+                for ((sum, sample), tap) in sums.iter_mut().zip(samples).zip(taps) {
+                    *sum += sample * tap;
+                }
+            }
+            let sum: f32 = sums.iter().sum();
             #[expect(clippy::cast_possible_truncation)] // clamped
             let sample = (sum * gain).round().clamp(-32_768.0, 32_767.0) as i16;
             *to = sample;
@@ -66,11 +77,11 @@ impl Resampler {
 }
 
 #[expect(clippy::cast_precision_loss)] // small numbers
-fn taps() -> [f32; TAPS] {
+fn taps() -> [f32; TAPS_FILLED] {
     let middle = (TAPS / 2) as f32;
-    let mut taps = [0.0; TAPS];
+    let mut taps = [0.0; TAPS_FILLED];
     let mut sum = 0.0;
-    for (n, tap) in taps.iter_mut().enumerate() {
+    for (n, tap) in taps.iter_mut().take(TAPS).enumerate() {
         let x = n as f32 - middle;
         let sinc = if x == 0.0 { 0.5 } else { (PI * x / 2.0).sin() / (PI * x) };
         let r = x / middle;
