@@ -252,6 +252,7 @@ impl Loop {
         }
         self.shown = now.mono;
         self.parts.metrics.journal_appends.set(self.parts.lane.appends());
+        self.parts.metrics.set_journal_sync(&self.parts.lane.sync_times());
         let Ok(counts) = self.parts.store.counts() else { return };
         let metrics = &self.parts.metrics;
         metrics.outbox_depth.set(counts.queued.saturating_add(counts.retrying).saturating_add(counts.in_flight));

@@ -3,6 +3,7 @@
 //! What a callback was told is synced is on disk. A failed sync is never tried again as if it had worked (the kernel may have dropped the
 //! pages): the journal closes, everybody is told, and it opens again on a new segment once that can be written.
 
+mod sync_times;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,8 @@ use std::{
     },
     thread::JoinHandle,
 };
+
+use sync_times::SyncTimes;
 
 use crate::{
     journal::{End, Position, scan},
@@ -114,6 +117,7 @@ pub struct Journal {
 /// What the writer publishes.
 #[derive(Debug, Default)]
 struct Shared {
+    sync_times: Mutex<SyncTimes>,
     watermark: Mutex<Position>,
     closed: Mutex<Option<String>>,
     appends: AtomicU64,

@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Error, Notice, Shared, failed, path};
@@ -75,6 +75,11 @@ impl Lane {
     /// Entries of all lanes acknowledged since the start.
     pub fn appends(&self) -> u64 {
         self.shared.appends.load(Ordering::Relaxed)
+    }
+
+    /// How long syncs took lately: the median, the 99th percentile and the longest.
+    pub fn sync_times(&self) -> [(&'static str, Duration); 3] {
+        self.shared.sync_times.lock().unwrap_or_else(std::sync::PoisonError::into_inner).quantiles()
     }
 
     /// Entries of this lane that are not on disk yet.
@@ -213,7 +218,10 @@ impl Writer {
         if self.shared.fail_sync.load(Ordering::Relaxed) {
             return Err(io::Error::other("the disk fails on purpose"));
         }
-        self.segment.file.sync_data()
+        let from = Instant::now();
+        self.segment.file.sync_data()?;
+        self.shared.sync_times.lock().unwrap_or_else(std::sync::PoisonError::into_inner).record(from.elapsed());
+        Ok(())
     }
 
     fn refuse(&mut self, why: &str) {

@@ -32,6 +32,11 @@ struct Cause {
     cause: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Quantile {
+    quantile: &'static str,
+}
+
 /// Counts by outcome, absolute since the start.
 pub type Outcomes<'a> = &'a [(&'static str, u64)];
 
@@ -68,6 +73,7 @@ pub struct Metrics {
     malformed: Family<Cause, Counter>,
     lost: Family<Cause, Counter>,
     delivery_lag: Histogram,
+    journal_sync: Family<Quantile, Gauge<f64, AtomicU64>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -148,6 +154,12 @@ impl Metrics {
         registry.register("sip_lost", "SIP datagrams and connections given up, by cause", lost.clone());
         let delivery_lag = Histogram::new(DELIVERY_LAG_BUCKETS);
         registry.register("delivery_lag_seconds", "From call.ended to the CRM's acknowledgement", delivery_lag.clone());
+        let journal_sync = Family::default();
+        registry.register(
+            "journal_sync_seconds",
+            "How long fdatasync of the journal took in the last minutes, by quantile",
+            journal_sync.clone(),
+        );
         let metrics = Self {
             registry,
             calls_active,
@@ -168,6 +180,7 @@ impl Metrics {
             malformed,
             lost,
             delivery_lag,
+            journal_sync,
         };
         // A series that is there from the start can be alerted on; one that appears with its first count cannot.
         metrics.set_calls(&OUTCOMES.map(|o| (o, 0)));
@@ -223,6 +236,13 @@ impl Metrics {
     /// A call's record was acknowledged so long after its end.
     pub fn delivered(&self, lag: std::time::Duration) {
         self.delivery_lag.observe(lag.as_secs_f64());
+    }
+
+    /// How long the journal's syncs took lately, by quantile.
+    pub fn set_journal_sync(&self, quantiles: &[(&'static str, std::time::Duration)]) {
+        for &(quantile, took) in quantiles {
+            self.journal_sync.get_or_create(&Quantile { quantile }).set(took.as_secs_f64());
+        }
     }
 
     /// In the OpenMetrics text format.

@@ -1,0 +1,71 @@
+//! How long the disk takes: what every webhook's answer and every CRM write waits for.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+
+/// Times of the last one to two windows.
+pub(super) struct SyncTimes {
+    recent: Histogram<u64>,
+    before: Histogram<u64>,
+    since: Instant,
+}
+
+impl Default for SyncTimes {
+    fn default() -> Self {
+        Self { recent: empty(), before: empty(), since: Instant::now() }
+    }
+}
+
+impl fmt::Debug for SyncTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SyncTimes({} syncs)", self.recent.len())
+    }
+}
+
+impl SyncTimes {
+    pub(super) fn record(&mut self, took: Duration) {
+        if self.since.elapsed() >= WINDOW {
+            self.since = Instant::now();
+            std::mem::swap(&mut self.recent, &mut self.before);
+            self.recent.reset();
+        }
+        // What is longer than the range counts as its end.
+        self.recent.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST_US).max(1));
+    }
+
+    pub(super) fn quantiles(&self) -> [(&'static str, Duration); 3] {
+        let mut both = self.before.clone();
+        // Both have one range, so that nothing can fall outside.
+        let _ = both.add(&self.recent);
+        [("0.5", 0.5), ("0.99", 0.99), ("1", 1.0)].map(|(name, q)| (name, Duration::from_micros(both.value_at_quantile(q))))
+    }
+}
+
+#[allow(clippy::expect_used, reason = "both arguments are constants within the type's bounds, and the unit test makes one")]
+fn empty() -> Histogram<u64> {
+    Histogram::new_with_max(LONGEST_US, 2).expect("a range and a precision that the type takes")
+}
+
+/// A sync of more than a minute is a disk that has failed.
+const LONGEST_US: u64 = 60_000_000;
+/// An alert on the 99th percentile should forget a stall after a few minutes.
+const WINDOW: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_shows_in_the_longest_and_not_in_the_median() {
+        let mut times = SyncTimes::default();
+        (0..99).for_each(|_| times.record(Duration::from_millis(1)));
+        times.record(Duration::from_secs(2));
+        let [(_, p50), (_, p99), (_, worst)] = times.quantiles();
+        assert_eq!((p50.as_millis(), p99.as_millis()), (1, 1));
+        assert!((1_980..=2_020).contains(&worst.as_millis()), "{worst:?}");
+    }
+}
