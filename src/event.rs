@@ -359,7 +359,15 @@ impl Event {
 
     /// Reads what [`Self::to_cloudevent`] wrote.
     pub fn from_cloudevent(json: &[u8]) -> Result<Self, Error> {
-        let envelope: Envelope = serde_json::from_slice(json)?;
+        Self::from_envelope(serde_json::from_slice(json)?)
+    }
+
+    /// Reads what [`Self::to_cloudevent`] made.
+    pub fn from_value(json: Value) -> Result<Self, Error> {
+        Self::from_envelope(serde_json::from_value(json)?)
+    }
+
+    fn from_envelope(envelope: Envelope) -> Result<Self, Error> {
         let at_ms = envelope.data.get("at_ms").and_then(Value::as_i64).unwrap_or(0);
         let kind = serde_json::from_value(json!({"type": envelope.name, "data": envelope.data}))?;
         Ok(Self { call_id: envelope.subject, sequence: envelope.sequence, time: envelope.time, at_ms, kind })

@@ -73,18 +73,34 @@ impl Record {
 
     /// Folds an event in; false where it was there already.
     pub fn apply(&mut self, event: &Event) -> bool {
+        let latest = self.last_sequence();
         if !self.seen.insert(event.sequence) {
             return false;
         }
         let place = self.events.partition_point(|e| sequence(e) < u64::from(event.sequence));
         self.events.insert(place, event.to_cloudevent());
+        if event.sequence > latest {
+            self.follow(event);
+        } else {
+            // It came late: what is derived is derived anew, as if all had come in their order.
+            let told = std::mem::take(&mut self.told);
+            let (seen, events) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.events));
+            *self = Self { told, outcome_missing: self.outcome_missing, seen, ..Self::new(self.call_id) };
+            for event in events.iter().filter_map(|e| Event::from_value(e.clone()).ok()) {
+                self.follow(&event);
+            }
+            self.events = events;
+        }
+        true
+    }
+
+    /// What the next event in the order of their sequence changes.
+    fn follow(&mut self, event: &Event) {
         let ms = |ms: i64| Wall::from_micros(ms.saturating_mul(1000));
         let start = Wall::from_micros(event.time.as_micros().saturating_sub(ms(event.at_ms).as_micros()));
-        self.started_at = Some(self.started_at.map_or(start, |at| at.min(start)));
+        self.started_at.get_or_insert(start);
         match &event.kind {
             Kind::Started { from, to, trunk, route, sip_call_ids } => {
-                // Its own stamp is the truest.
-                self.started_at = Some(start);
                 self.from = Some(from.clone());
                 self.to = Some(to.clone());
                 self.trunk = Some(trunk.clone());
@@ -99,10 +115,7 @@ impl Record {
                 self.sip_call_ids.extend(sip_call_id.clone());
             }
             // What the platform keys (or echoes) is no input of the caller's.
-            Kind::Dtmf { leg: Leg::Caller, digits: Some(digits), .. } => {
-                let place = self.digits.partition_point(|(sequence, _)| *sequence < event.sequence);
-                self.digits.insert(place, (event.sequence, digits.clone()));
-            }
+            Kind::Dtmf { leg: Leg::Caller, digits: Some(digits), .. } => self.digits.push((event.sequence, digits.clone())),
             Kind::Transferred { to, context, .. } => {
                 self.transferred_to = Some(to.clone());
                 self.transfer_context = context.clone();
@@ -113,15 +126,17 @@ impl Record {
             }
             Kind::Dtmf { .. } | Kind::SecureStarted { .. } | Kind::SecureEnded { .. } | Kind::Silence { .. } => {}
         }
-        true
     }
 
-    /// Folds a webhook in: of each field, what was stamped last counts, so that their order does not matter.
+    /// Folds a webhook in: of each field, what was stamped last counts, and of two with one stamp the greater as text, so that their order
+    /// does not matter.
     pub fn tell(&mut self, payload: &Payload) {
         for (name, value) in &payload.data {
             let told = self.told.iter_mut().find(|(n, ..)| n == name);
             match told {
-                Some((_, at, kept)) if *at <= payload.time => (*at, *kept) = (payload.time, value.clone()),
+                Some((_, at, kept)) if (*at, kept.to_string()) < (payload.time, value.to_string()) => {
+                    (*at, *kept) = (payload.time, value.clone())
+                }
                 Some(_) => {}
                 None => self.told.push((name.clone(), payload.time, value.clone())),
             }
@@ -222,3 +237,95 @@ fn sequence(event: &Value) -> u64 {
 pub const NO_DISPOSITION: &str = "NO_DISPOSITION";
 /// The same where a fault ended the call.
 pub const FAILED_NO_DISPOSITION: &str = "FAILED — NO DISPOSITION";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::{DtmfMethod, EndedBy, Outcome, SipCallIds};
+
+    fn call() -> CallId {
+        "01960000-0000-7000-8000-000000000001".parse().expect("a call id")
+    }
+
+    /// A call that two targets took one after the other, that was keyed into twice and handed over, and what was told of it.
+    fn story() -> (Vec<Event>, Vec<Payload>) {
+        let answered = |target: &str| Kind::Answered {
+            target: target.into(),
+            codec: PerSide { trunk: "PCMU".into(), platform: "G722".into() },
+            dtmf: PerSide::default(),
+            ring_ms: 10,
+            sip_call_id: Some(format!("at {target}")),
+        };
+        let keyed = |digits: &str| Kind::Dtmf {
+            leg: Leg::Caller,
+            digits: Some(digits.into()),
+            count: None,
+            method: DtmfMethod::Info,
+            from_ms: 0,
+            to_ms: 1,
+        };
+        let terminal = Terminal {
+            outcome: Outcome::Answered,
+            ended_as: EndedAs::Transferred,
+            ended_by: EndedBy::Caller,
+            reason: None,
+            sip_status: None,
+            ring_ms: Some(10),
+            talk_ms: 99,
+            secure_ms: 0,
+            omitted: 0,
+        };
+        let kinds = [
+            Kind::Started {
+                from: "a".into(),
+                to: "b".into(),
+                trunk: "t".into(),
+                route: "r".into(),
+                sip_call_ids: SipCallIds { caller: "c".into(), callee: None },
+            },
+            answered("first"),
+            keyed("12"),
+            answered("second"),
+            keyed("34"),
+            Kind::Transferred { to: "x".into(), by: Leg::Callee, context: Some("k".into()) },
+            Kind::Transferred { to: "y".into(), by: Leg::Callee, context: None },
+            Kind::Ended(terminal),
+        ];
+        // The stamps do not fit the milliseconds to the microsecond, as live ones do not.
+        let event = |(sequence, kind): (u32, Kind)| Event {
+            call_id: call(),
+            sequence,
+            time: Wall::from_micros(1_700_000_000_000_000 + i64::from(sequence) * 1_000_777),
+            at_ms: i64::from(sequence) * 1000,
+            kind,
+        };
+        let webhook = |id: &str, ms: i64, disposition: &str| Payload {
+            id: id.into(),
+            kind: "call.ended".into(),
+            call_id: call().to_string(),
+            time: Wall::from_millis(ms),
+            data: Map::from_iter([("disposition_code".to_owned(), json!(disposition))]),
+        };
+        // As the journal gives them back: to the millisecond.
+        let journaled = |event: Event| Event::from_value(event.to_cloudevent()).expect("what we wrote");
+        let events = (1..).zip(kinds).map(event).map(journaled).collect();
+        (events, vec![webhook("1", 5, "PAID"), webhook("2", 7, "PROMISED"), webhook("3", 7, "REFUSED")])
+    }
+
+    proptest! {
+        #[test]
+        fn neither_order_nor_repetition_changes_a_record(order in proptest::collection::vec(0_usize..11, 0..20), rest in Just((0..11).collect::<Vec<_>>()).prop_shuffle()) {
+            let (events, webhooks) = story();
+            let tell = |record: &mut Record, which: usize| match events.get(which) {
+                Some(event) => { record.apply(event); }
+                None => record.tell(&webhooks[which - events.len()]),
+            };
+            let (mut plain, mut mixed) = (Record::new(call()), Record::new(call()));
+            (0..11).for_each(|which| tell(&mut plain, which));
+            order.into_iter().chain(rest).for_each(|which| tell(&mut mixed, which));
+            prop_assert_eq!(mixed, plain);
+        }
+    }
+}
