@@ -26,16 +26,12 @@ impl Call {
             return self.refuse(world, 488, EndedBy::Gateway, why);
         }
         let before = self.callee.replace(attempt.leg);
-        self.agree(world, Side::Callee);
-        self.agree(world, Side::Caller);
-        world.out.media.push(media::Command::Bridge { call: self.id, on: true });
-        let no_media_ms = u32::try_from(self.route.no_media.as_millis()).unwrap_or(u32::MAX);
-        world.out.media.push(media::Command::Watch { call: self.id, leg: Side::Callee, silence_ms: 0, no_media_ms });
+        self.join(world);
         let first = self.state == State::Trying;
         if first {
             self.state = State::Up;
             self.answered = Some(world.now.mono);
-            self.begin_media(world, no_media_ms);
+            self.begin_media(world);
         }
         if let Some(transfer) = self.transfer.take() {
             return self.transferred_to(world, &transfer, before);
@@ -45,7 +41,21 @@ impl Call {
         }
     }
 
-    fn begin_media(&mut self, world: &mut World<'_>, no_media_ms: u32) {
+    /// Lets sound and keys through between the caller and whoever is on the platform's side now.
+    pub(super) fn join(&self, world: &mut World<'_>) {
+        self.agree(world, Side::Callee);
+        self.agree(world, Side::Caller);
+        world.out.media.push(media::Command::Bridge { call: self.id, on: true });
+        let watch = media::Command::Watch { call: self.id, leg: Side::Callee, silence_ms: 0, no_media_ms: self.no_media_ms() };
+        world.out.media.push(watch);
+    }
+
+    fn no_media_ms(&self) -> u32 {
+        u32::try_from(self.route.no_media.as_millis()).unwrap_or(u32::MAX)
+    }
+
+    fn begin_media(&mut self, world: &mut World<'_>) {
+        let no_media_ms = self.no_media_ms();
         let silence_ms = self.route.silence.map_or(0, |s| u32::try_from(s.as_millis()).unwrap_or(u32::MAX));
         let call = self.id;
         let out = &mut world.out.media;

@@ -242,7 +242,10 @@ impl Call {
             Side::Caller => Some(&mut self.caller),
             Side::Callee => self.attempt.as_mut().map(|a| &mut a.leg),
         };
-        let Some(leg) = leg else { return };
+        let Some(leg) = leg else {
+            // The platform's own port, after a transfer that failed.
+            return self.leg_lost(world, side, &format!("its RTP port could not be bound again: {why}"));
+        };
         if leg.rebind(world) {
             world.out.media.push(media::Command::Open { call: self.id, leg: side, local: leg.local });
         } else {

@@ -60,7 +60,9 @@ impl Call {
     fn peer_hung_up(&mut self, world: &mut World<'_>, side: Side) {
         // A platform that asked for a transfer may hang up before the other end answers (RFC 5589 §6.1): its part is done.
         if side == Side::Callee && self.transfer.is_some() {
-            self.callee = None;
+            if let Some(platform) = self.callee.take() {
+                world.ports.give(world.now.mono, platform.local.port());
+            }
             return;
         }
         if self.state == State::Up || side == Side::Caller {

@@ -111,6 +111,9 @@ impl Call {
         let asker = Asker::Info(server, Box::new(request.clone()));
         if self.state != State::Up {
             answer(world, server, request, 481, None);
+        } else if matches!(self.phase, Phase::Switching(_)) {
+            // Nobody is told that a phase stands, or has ended, before every sink has confirmed it to whoever asked first.
+            answer(world, server, request, 503, Some("the secure phase is just being switched; ask again in a second"));
         } else if self.switch(world, on, SecureBy::Info, reason, asker).is_err() {
             // What is asked for is so already: that is what the platform wants to hear.
             answer(world, server, request, 200, None);

@@ -44,12 +44,8 @@ impl Call {
         self.notify(world, "SIP/2.0 100 Trying\r\n", "active;expires=60");
         self.end_phase_for_transfer(world);
         world.out.media.push(media::Command::Bridge { call: self.id, on: false });
+        // The platform's port stays its own: where nobody takes the transfer, the caller is handed back.
         world.out.media.push(media::Command::Close { call: self.id, leg: Side::Callee });
-        if let Some(callee) = &mut self.callee {
-            world.ports.give(world.now.mono, callee.local.port());
-            // Not given twice: somebody else may have it by the call's end.
-            callee.local.set_port(0);
-        }
         if !self.try_target(world, index) {
             self.transfer_failed(world);
         }
@@ -72,6 +68,7 @@ impl Call {
         self.emit(world, Kind::Transferred { to: transfer.to.clone(), by: Side::Callee, context });
         // The platform's leg, unless it has hung up already.
         if let Some(platform) = before {
+            world.ports.give(world.now.mono, platform.local.port());
             let human = self.callee.replace(platform);
             self.notify(world, "SIP/2.0 200 OK\r\n", "terminated;reason=noresource");
             let platform = std::mem::replace(&mut self.callee, human);
@@ -81,12 +78,17 @@ impl Call {
         }
     }
 
-    /// Nobody took the transfer: the platform is told, and the caller's call ends, since a blind transfer has no way back.
+    /// Nobody took the transfer: the platform is told and has the caller again (RFC 5589 §6.2), unless it has hung up.
     pub(super) fn transfer_failed(&mut self, world: &mut World<'_>) {
         let Some(transfer) = self.transfer.take() else { return };
         let (status, why) = self.refusal.clone().unwrap_or((503, String::new()));
         self.notify(world, &format!("SIP/2.0 {status} {}\r\n", crate::sip::message::reason_phrase(status)), "terminated;reason=noresource");
-        self.fail(world, status, &format!("the transfer to {} failed: {why}", transfer.to));
+        let Some(callee) = &self.callee else {
+            return self.fail(world, status, &format!("the transfer to {} failed and the platform has hung up: {why}", transfer.to));
+        };
+        tracing::info!(call = %self.id, to = transfer.to, %why, "a transfer failed; the platform has the caller again");
+        world.out.media.push(media::Command::Open { call: self.id, leg: Side::Callee, local: callee.local });
+        self.join(world);
     }
 
     /// The call ends while a transfer is under way.

@@ -447,6 +447,62 @@ fn a_caller_is_handed_to_a_human_with_the_context() {
 }
 
 #[test]
+fn a_transfer_that_nobody_takes_hands_the_caller_back() {
+    let mut w = World::new(config());
+    let (ok, asked) = w.answered();
+    let opened = |w: &World| {
+        w.media
+            .iter()
+            .filter_map(|c| if let media::Command::Open { leg: Side::Callee, local, .. } = c { Some(*local) } else { None })
+            .collect::<Vec<_>>()
+    };
+    w.send(PLATFORM, &from_platform(&asked, "REFER", 1, &format!("Refer-To: <sip:anna@{HUMAN}>\r\n"), ""));
+    w.response(PLATFORM, 202);
+    w.request(PLATFORM, &Method::NOTIFY);
+    let human = w.request(HUMAN, &Method::INVITE);
+    w.answer(HUMAN, &human, 486, None);
+    w.request(HUMAN, &Method::ACK);
+    let told = w.request(PLATFORM, &Method::NOTIFY);
+    assert_eq!(told.body, "SIP/2.0 486 Busy Here\r\n");
+    assert!(told.header("Subscription-State").expect("a state").starts_with("terminated"));
+    w.quiet();
+    let ports = opened(&w);
+    assert_eq!((ports.len(), ports.first()), (3, ports.last()), "the platform has the port that its SDP knows");
+    assert!(w.media.iter().rev().any(|c| matches!(c, media::Command::Bridge { on: true, .. })));
+    assert_eq!(w.gateway.stats().ports, 2);
+    // The platform may try again, and hang up in the end.
+    w.send(PLATFORM, &from_platform(&asked, "REFER", 2, &format!("Refer-To: <sip:anna@{HUMAN}>\r\n"), ""));
+    w.response(PLATFORM, 202);
+    w.request(PLATFORM, &Method::NOTIFY);
+    w.request(HUMAN, &Method::INVITE);
+    w.pass(20_000);
+    w.wire.retain(|(to, _)| to.to_string() == CARRIER);
+    w.send(CARRIER, &in_dialog(&ok, "BYE", 2, "", ""));
+    w.response(CARRIER, 200);
+    w.request(PLATFORM, &Method::BYE);
+    assert_eq!(w.names(), ["call.started", "call.answered", "call.ended"]);
+    assert_eq!((w.terminal().ended_as, w.gateway.stats().ports), (EndedAs::Completed, 0));
+}
+
+#[test]
+fn a_transfer_that_nobody_takes_ends_the_call_where_the_platform_has_hung_up() {
+    let mut w = World::new(config());
+    let (_, asked) = w.answered();
+    w.send(PLATFORM, &from_platform(&asked, "REFER", 1, &format!("Refer-To: <sip:anna@{HUMAN}>\r\n"), ""));
+    w.response(PLATFORM, 202);
+    w.request(PLATFORM, &Method::NOTIFY);
+    let human = w.request(HUMAN, &Method::INVITE);
+    w.send(PLATFORM, &from_platform(&asked, "BYE", 2, "", ""));
+    w.response(PLATFORM, 200);
+    w.answer(HUMAN, &human, 486, None);
+    w.request(HUMAN, &Method::ACK);
+    let bye = w.request(CARRIER, &Method::BYE);
+    assert!(bye.header("Reason").expect("a reason").contains("the platform has hung up"));
+    w.quiet();
+    assert_eq!((w.names().last(), w.gateway.stats().ports), (Some(&"call.failed"), 0));
+}
+
+#[test]
 fn a_phase_is_acknowledged_when_every_sink_has_confirmed() {
     let mut w = World::new(config());
     let (_, asked) = w.answered();
@@ -470,12 +526,15 @@ fn a_recorder_that_hangs_gets_no_phase_acknowledged_and_nothing_more_to_record()
     w.sinks = vec![Sink::Media];
     w.send(PLATFORM, &from_platform(&asked, "INFO", 1, "X-Offhook-Secure: start;reason=payment\r\n", ""));
     w.quiet();
+    // Who asks meanwhile is not told that it stands.
+    w.send(PLATFORM, &from_platform(&asked, "INFO", 9, "X-Offhook-Secure: start;reason=payment\r\n", ""));
+    w.response(PLATFORM, 503);
     w.pass(1500);
     w.response(PLATFORM, 503);
     assert!(matches!(w.media.last(), Some(media::Command::Unrecord { .. })));
     assert!(!w.names().contains(&"call.secure.started"));
     // Without the recorder, the next ask stands.
-    w.send(PLATFORM, &from_platform(&asked, "INFO", 2, "X-Offhook-Secure: start;reason=payment\r\n", ""));
+    w.send(PLATFORM, &from_platform(&asked, "INFO", 10, "X-Offhook-Secure: start;reason=payment\r\n", ""));
     w.response(PLATFORM, 200);
     assert_eq!(w.names().last(), Some(&"call.secure.started"));
 }
