@@ -20,9 +20,10 @@ pub struct Args {
     /// Configuration to run with; `offhook check` looks at it first.
     #[arg(long, short, value_name = "FILE", default_value = "offhook.toml", env = "OFFHOOK_CONFIG")]
     pub config: PathBuf,
-    /// Run with a fault planted, to prove that tests find it: `mask-off` records and relays what a secure phase hides.
+    /// Run with a fault planted, to prove that tests find it: `mask-off` records and relays what a secure phase hides,
+    /// `recorder-hangs` lets the recorder stop at its first mark of a phase.
     #[cfg(feature = "planted-faults")]
-    #[arg(long, value_name = "FAULT", value_parser = ["mask-off"])]
+    #[arg(long, value_name = "FAULT", value_parser = ["mask-off", "recorder-hangs"])]
     pub plant: Option<String>,
 }
 
@@ -49,7 +50,9 @@ pub fn run(args: Args) -> ExitCode {
         }
     };
     #[cfg(feature = "planted-faults")]
-    let options = Options { mask_off: args.plant.as_deref() == Some("mask-off"), ..Options::default() };
+    let planted = |fault: &str| args.plant.as_deref() == Some(fault);
+    #[cfg(feature = "planted-faults")]
+    let options = Options { mask_off: planted("mask-off"), recorder_hangs: planted("recorder-hangs"), ..Options::default() };
     #[cfg(not(feature = "planted-faults"))]
     let options = Options::default();
     match runtime.block_on(serve(config, options)) {

@@ -10,7 +10,6 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -28,7 +27,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Recorder {
     queue: Option<SyncSender<Tap>>,
-    thread: Option<JoinHandle<()>>,
+    /// Says that the thread has ended.
+    end: Receiver<()>,
+    #[cfg(feature = "planted-faults")]
+    hangs: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Recorder {
@@ -37,9 +39,33 @@ impl Recorder {
         fs::create_dir_all(&directory)?;
         fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         let (queue, taps) = sync_channel(TAPS_MAX);
-        let thread = Thread { directory, clock, reports, open: BTreeMap::new() };
-        let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || thread.run(&taps))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        #[cfg(feature = "planted-faults")]
+        let hangs = std::sync::Arc::default();
+        let thread = Thread {
+            directory,
+            clock,
+            reports,
+            open: BTreeMap::new(),
+            #[cfg(feature = "planted-faults")]
+            hangs: std::sync::Arc::clone(&hangs),
+        };
+        let (ended, end) = sync_channel(1);
+        std::thread::Builder::new().name("recorder".into()).spawn(move || {
+            thread.run(&taps);
+            let _ = ended.send(());
+        })?;
+        Ok(Self {
+            queue: Some(queue),
+            end,
+            #[cfg(feature = "planted-faults")]
+            hangs,
+        })
+    }
+
+    /// A planted fault: it stops for good at its next mark of a secure phase, as on a disk that never answers.
+    #[cfg(feature = "planted-faults")]
+    pub fn hang(&self) {
+        self.hangs.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// What media taps into.
@@ -50,10 +76,10 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // Media's own ends of the queue have to be gone by now, or this waits for them.
+        // Media's own ends of the queue have to be gone by now, or this waits for them in vain.
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if self.end.recv_timeout(END) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the recorder does not end: what it had open may lack its last second; see the disk of [data] directory");
         }
     }
 }
@@ -72,6 +98,8 @@ struct Thread<R> {
     clock: Clock,
     reports: R,
     open: BTreeMap<u32, Open>,
+    #[cfg(feature = "planted-faults")]
+    hangs: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl<R: Fn(Report)> Thread<R> {
@@ -112,6 +140,10 @@ impl<R: Fn(Report)> Thread<R> {
                 }
             }
             Tap::Secure { call, slot, ask, on, reason, at } => {
+                #[cfg(feature = "planted-faults")]
+                while self.hangs.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::thread::sleep(IDLE);
+                }
                 if let Some(open) = self.open.get_mut(&slot) {
                     open.timeline.secure(on, at, reason.as_deref());
                     self.write(slot);
@@ -191,6 +223,9 @@ const TAPS_MAX: usize = 8192;
 const IDLE: Duration = Duration::from_secs(1);
 /// Read at once while hashing.
 const HASH_BYTES: usize = 64 * 1024;
+
+/// A recorder that takes longer to end hangs; the rest of the program does not wait for it.
+const END: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -39,12 +39,14 @@ pub struct Setup {
     pub more: String,
     /// More of each route.
     pub route_more: &'static str,
+    /// A fault planted in the gateway.
+    pub plant: Option<&'static str>,
 }
 
 impl Setup {
     /// Everything to one platform.
     pub fn to(platform: &str) -> Self {
-        Self { routes: vec![("*", vec![platform.to_owned()])], faults: "[]", more: String::new(), route_more: "" }
+        Self { routes: vec![("*", vec![platform.to_owned()])], faults: "[]", more: String::new(), route_more: "", plant: None }
     }
 }
 
@@ -59,6 +61,7 @@ pub struct Bench {
     /// First of its 400 RTP ports.
     pub rtp: u16,
     gateway: Option<Child>,
+    plant: Option<&'static str>,
     _sandbox: sandbox::Sandbox,
     runtime: tokio::runtime::Runtime,
 }
@@ -106,7 +109,7 @@ impl Bench {
             + u16::try_from(std::process::id() % 7).expect("small") * 1000
             + PORTS.fetch_add(400, std::sync::atomic::Ordering::Relaxed) % 3000;
         fs::write(folder.join("offhook.toml"), configuration(&folder, sip, http, rtp, &sandbox.url(), setup)).expect("a configuration");
-        let mut bench = Self { folder, sip, http, rtp, gateway: None, _sandbox: sandbox, runtime };
+        let mut bench = Self { folder, sip, http, rtp, gateway: None, plant: setup.plant, _sandbox: sandbox, runtime };
         bench.start_gateway();
         bench
     }
@@ -118,6 +121,7 @@ impl Bench {
             .arg("serve")
             .arg("--config")
             .arg(self.folder.join("offhook.toml"))
+            .args(self.plant.into_iter().flat_map(|fault| ["--plant", fault]))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
@@ -135,11 +139,21 @@ impl Bench {
     }
 
     /// Ends it as a service manager does.
-    #[expect(clippy::zombie_processes)] // it is waited for until it has ended, or the test fails
     pub fn stop(&mut self) {
-        let mut gateway = self.gateway.take().expect("a gateway");
-        let pid = gateway.id().to_string();
+        self.terminate();
+        self.wait_for_end();
+    }
+
+    /// Tells it to stop, and does not wait.
+    pub fn terminate(&self) {
+        let pid = self.gateway.as_ref().expect("a gateway").id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    }
+
+    /// Waits for its end, which must be a good one.
+    #[expect(clippy::zombie_processes)] // it is waited for until it has ended, or the test fails
+    pub fn wait_for_end(&mut self) {
+        let mut gateway = self.gateway.take().expect("a gateway");
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             if let Some(status) = gateway.try_wait().expect("its state") {
@@ -161,6 +175,27 @@ impl Bench {
     /// A GET of the gateway: status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
         request(self.http, &format!("GET {path} HTTP/1.1\r\nHost: offhook\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// A POST of JSON: status and body.
+    pub fn post(&self, path: &str, body: &Value) -> (u16, String) {
+        let body = body.to_string();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: offhook\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}",
+            body.len()
+        );
+        request(self.http, &format!("{head}\r\n\r\n{body}"))
+    }
+
+    /// The id of the one call that is up.
+    pub fn call_that_is_up(&self) -> String {
+        self.wait("a call that was answered", || {
+            let (_, calls) = self.get("/v1/calls");
+            let calls: Value = serde_json::from_str(&calls).ok()?;
+            let calls = calls["calls"].as_array()?.clone();
+            let id = calls.first()?["call_id"].as_str()?.to_owned();
+            self.get(&format!("/v1/calls/{id}")).1.contains("call.answered").then_some(id)
+        })
     }
 
     /// A gauge or counter without labels.

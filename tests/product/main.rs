@@ -7,9 +7,11 @@ mod sipp;
 
 mod a_crash_on_virtual_time;
 mod a_crm_that_is_down_loses_nothing;
+mod a_drain_lets_calls_finish;
 mod card_digits_stand_nowhere;
 mod each_rule_ends_its_call_once;
 mod fifty_calls_are_fifty_records;
 mod killed_in_mid_load;
 mod ordinary_phone;
 mod the_demo_agrees_with_tshark;
+mod the_secure_phase_needs_every_sink;

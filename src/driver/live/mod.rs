@@ -50,9 +50,12 @@ use crate::{
 pub struct Options {
     /// Sees every SIP message on the wire.
     pub tap: Option<Tap>,
-    /// Faults planted on purpose; only in a build with `planted-faults`.
+    /// A planted fault: a secure phase hides nothing.
     #[cfg(feature = "planted-faults")]
     pub mask_off: bool,
+    /// A planted fault: the recorder stops at its first mark of a phase.
+    #[cfg(feature = "planted-faults")]
+    pub recorder_hangs: bool,
 }
 
 /// Why a gateway does not start.

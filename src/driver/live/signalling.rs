@@ -155,6 +155,10 @@ impl Loop {
         };
         let recorder = Recorder::start(config.data.directory.join("recordings"), clock.clone(), report.clone())
             .map_err(|e| Error::System("a thread for recordings", e))?;
+        #[cfg(feature = "planted-faults")]
+        if options.recorder_hangs {
+            recorder.hang();
+        }
         let media = MediaIo::start(config.media.workers, &media_config, &clock, &mut chance, recorder.queue(), report)
             .map_err(|e| Error::System("threads for media", e))?;
         let gateway = Gateway::new(compose::gateway(&config, &targets, net.listeners()), chance.split());
