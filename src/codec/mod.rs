@@ -3,14 +3,10 @@
 //! A codec's state is a value ([`Encoder`], [`Decoder`]); slices go in and out, nothing is allocated per frame.
 
 mod g711;
+mod g722;
 mod resample;
 
 use std::{fmt, str::FromStr};
-
-use audio_codec::{
-    Decoder as _, Encoder as _,
-    g722::{G722Decoder, G722Encoder},
-};
 
 pub use resample::Resampler;
 
@@ -132,7 +128,7 @@ impl FromStr for Codec {
 pub struct Encoder {
     codec: Codec,
     /// Only G.722 remembers what it coded before.
-    g722: Option<Box<G722Encoder>>,
+    g722: g722::Encoder,
 }
 
 impl fmt::Debug for Encoder {
@@ -144,7 +140,7 @@ impl fmt::Debug for Encoder {
 impl Encoder {
     /// From reset.
     pub fn new(codec: Codec) -> Self {
-        Self { codec, g722: (codec == Codec::G722).then(|| Box::new(G722Encoder::new())) }
+        Self { codec, g722: g722::Encoder::new() }
     }
 
     /// Which codec.
@@ -154,14 +150,13 @@ impl Encoder {
 
     /// Codes samples at the codec's own rate; the number of octets written, which is what fits into `out` of what `samples` make.
     pub fn encode(&mut self, samples: &[i16], out: &mut [u8]) -> usize {
-        match (self.codec, &mut self.g722) {
-            (Codec::Pcmu, _) => map(samples, out, g711::ulaw_encode),
-            (Codec::Pcma, _) => map(samples, out, g711::alaw_encode),
-            (Codec::G722, Some(state)) => {
-                let fits = samples.len().min(out.len() * 2) & !1;
-                state.encode_into(samples.get(..fits).unwrap_or_default(), out).unwrap_or(0)
+        match self.codec {
+            Codec::Pcmu => map(samples, out, |sample| g711::ulaw_encode(*sample)),
+            Codec::Pcma => map(samples, out, |sample| g711::alaw_encode(*sample)),
+            Codec::G722 => {
+                let (pairs, _) = samples.as_chunks();
+                map(pairs, out, |&[first, second]| self.g722.pair(first, second))
             }
-            (Codec::G722, None) => 0,
         }
     }
 }
@@ -169,7 +164,7 @@ impl Encoder {
 /// Octets in, samples out.
 pub struct Decoder {
     codec: Codec,
-    g722: Option<Box<G722Decoder>>,
+    g722: g722::Decoder,
 }
 
 impl fmt::Debug for Decoder {
@@ -181,7 +176,7 @@ impl fmt::Debug for Decoder {
 impl Decoder {
     /// From reset.
     pub fn new(codec: Codec) -> Self {
-        Self { codec, g722: (codec == Codec::G722).then(|| Box::new(G722Decoder::new())) }
+        Self { codec, g722: g722::Decoder::new() }
     }
 
     /// Which codec.
@@ -191,22 +186,21 @@ impl Decoder {
 
     /// Decodes a payload to samples at the codec's own rate; the number of samples written, which is what fits into `out`.
     pub fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> usize {
-        match (self.codec, &mut self.g722) {
-            (Codec::Pcmu, _) => map(payload, out, g711::ulaw_decode),
-            (Codec::Pcma, _) => map(payload, out, g711::alaw_decode),
-            (Codec::G722, Some(state)) => {
-                let fits = payload.len().min(out.len() / 2);
-                state.decode_into(payload.get(..fits).unwrap_or_default(), out).unwrap_or(0)
+        match self.codec {
+            Codec::Pcmu => map(payload, out, |octet| g711::ulaw_decode(*octet)),
+            Codec::Pcma => map(payload, out, |octet| g711::alaw_decode(*octet)),
+            Codec::G722 => {
+                let (pairs, _) = out.as_chunks_mut();
+                2 * map(payload, pairs, |octet| self.g722.octet(*octet))
             }
-            (Codec::G722, None) => 0,
         }
     }
 }
 
-fn map<A: Copy, B>(from: &[A], to: &mut [B], each: impl Fn(A) -> B) -> usize {
+fn map<A, B>(from: &[A], to: &mut [B], mut each: impl FnMut(&A) -> B) -> usize {
     let mut written = 0;
     for (out, value) in to.iter_mut().zip(from) {
-        *out = each(*value);
+        *out = each(value);
         written += 1;
     }
     written
