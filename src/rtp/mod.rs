@@ -1,9 +1,11 @@
 //! RTP packets (RFC 3550 §5.1): a checked view, edited in place, and what a stream's sequence numbers tell.
 
+pub mod packet;
 pub mod sequence;
 
 use std::ops::Range;
 
+pub use packet::Packet;
 pub use sequence::Sequence;
 
 /// Octets of the fixed header.

@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     chance::Chance,
     codec::{Codec, Encoder},
+    rtp::Packet,
 };
 
 /// What the other side has to be sent, as negotiated.
@@ -238,12 +239,8 @@ impl Mouth {
     }
 
     async fn send(&mut self, socket: &UdpSocket, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8]) {
-        let mut packet = Vec::with_capacity(12 + payload.len());
-        packet.extend([0x80, payload_type | if marker { 0x80 } else { 0 }]);
-        packet.extend(self.sequence.to_be_bytes());
-        packet.extend(timestamp.to_be_bytes());
-        packet.extend(self.ssrc.to_be_bytes());
-        packet.extend(payload);
+        let payload = Bytes::copy_from_slice(payload);
+        let packet = Packet { marker, payload_type, sequence: self.sequence, timestamp, ssrc: self.ssrc, payload }.to_bytes();
         self.sequence = self.sequence.wrapping_add(1);
         let _ = socket.send_to(&packet, self.stream.remote).await;
     }
@@ -302,18 +299,9 @@ const TONE_LEVEL: f32 = 6500.0;
 /// Volume field of a telephone-event, in -dBm0.
 const EVENT_VOLUME: u8 = 10;
 
-/// Reads an RTP packet without extension, as gateways send them; anything else is not heard.
-fn hear(packet: &[u8]) -> Option<Heard> {
-    let sources = usize::from(packet.first()? & 0x0f) * 4;
-    (packet.first()? >> 6 == 2).then_some(())?;
-    Some(Heard {
-        at: Instant::now(),
-        payload_type: packet.get(1)? & 0x7f,
-        sequence: u16::from_be_bytes(packet.get(2..4)?.try_into().ok()?),
-        timestamp: u32::from_be_bytes(packet.get(4..8)?.try_into().ok()?),
-        ssrc: u32::from_be_bytes(packet.get(8..12)?.try_into().ok()?),
-        payload: Bytes::copy_from_slice(packet.get(12 + sources..)?),
-    })
+fn hear(octets: &[u8]) -> Option<Heard> {
+    let Packet { payload_type, sequence, timestamp, ssrc, payload, .. } = Packet::parse(octets).ok()?;
+    Some(Heard { at: Instant::now(), payload_type, sequence, timestamp, ssrc, payload })
 }
 
 /// Event code of a key (RFC 4733 §3.2).
