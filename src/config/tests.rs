@@ -178,3 +178,24 @@ fn an_empty_file_is_told_what_it_lacks() {
         ]
     );
 }
+
+/// The blocks of a page that are whole configurations.
+fn configurations(page: &str) -> impl Iterator<Item = &str> {
+    page.split("```toml\n").skip(1).filter_map(|after| after.split("```").next())
+}
+
+#[test]
+fn every_configuration_that_the_pages_show_is_without_a_fault() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("an entry").path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|e| e == "md")).chain([root.join("README.md")]);
+    let mut found = 0;
+    for path in pages {
+        let page = std::fs::read_to_string(&path).expect("a page");
+        for text in configurations(&page) {
+            assert_eq!(faults(text), [""; 0], "{}:\n{text}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found >= 3, "{found}");
+}

@@ -56,8 +56,6 @@ pub struct Crm {
     pub refresh_token: Secret,
     /// The mapping.
     pub mapping: Mapping,
-    /// Refuse to start with a mapping version that nobody signed.
-    pub require_signed: bool,
 }
 
 /// `[[webhook]]`
@@ -87,11 +85,18 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
         let client_secret = required_secret(&mut t, "client_secret_file", directory);
         let refresh_token = required_secret(&mut t, "refresh_token_file", directory);
         let mapping = t.required("mapping", "\"mapping.toml\"").and_then(|(text, span)| mapping(&t, &directory.join(text), &span));
-        let require_signed = t.flag("require_signed", false);
+        if t.flag("require_signed", false) {
+            let span = t.span.clone();
+            t.fault(
+                &span,
+                "`require_signed` is true, and this version cannot sign a mapping",
+                "take it out, or write require_signed = false",
+            );
+        }
         t.finish();
         // Without one there was a fault, and nobody sees this configuration.
         let Some(mapping) = mapping else { continue };
-        crms.push(Crm { name, kind, base_url, token_url, client_id, client_secret, refresh_token, mapping, require_signed });
+        crms.push(Crm { name, kind, base_url, token_url, client_id, client_secret, refresh_token, mapping });
     }
     crms
 }
