@@ -82,6 +82,50 @@ fn a_carrier_behind_nat() {
     rule("carrier_behind_nat", "platform_answer", "answered", "completed");
 }
 
+#[test]
+fn options_in_and_out_of_a_dialog_and_keys_by_info() {
+    let platform_at = free_port();
+    let bench = Bench::start("info", &Setup::to(&format!("sip:platform@{platform_at};transport=udp")));
+    play(&bench, "carrier_asks_and_keys_by_info", "platform_listens", platform_at, bench.sip, "answered", "completed");
+    let record = bench.wait_for_records(1).remove(0);
+    assert_eq!(record["offhook_digits"], "42");
+}
+
+/// The platform asks for a transfer to a human whose phone plays `human`; the record of the call.
+fn transfer(human: &str, ended_as: &str) -> std::collections::BTreeMap<String, String> {
+    let (platform_at, human_at) = (free_port(), free_port());
+    let to = |at: SocketAddr| vec![format!("sip:{at};transport=udp")];
+    let setup = Setup { routes: vec![("*", to(platform_at)), ("+499", to(human_at))], ..Setup::to("") };
+    let bench = Bench::start(human, &setup);
+    let at = |scenario, at, calls_from| Options { scenario, to: None, at, transport: "u1", calls: (1, 1), calls_from };
+    let refer_to = format!("{human_at}\n");
+    let phones = [
+        Sipp::start(&bench.folder, &at(human, human_at, None)),
+        Sipp::start(&bench.folder, &at("platform_refers", platform_at, Some(&refer_to))),
+    ];
+    let line = "+493023125101;+493023125201;1;\n";
+    let caller =
+        Options { scenario: "carrier_talks", to: Some(bench.sip), at: free_port(), transport: "u1", calls: (1, 1), calls_from: Some(line) };
+    Sipp::start(&bench.folder, &caller).finish();
+    phones.into_iter().for_each(|phone| drop(phone.finish()));
+    let record = bench.wait_for_records(1).remove(0);
+    assert_eq!(record["offhook_ended_as"], ended_as, "{record:?}");
+    bench.wait_until_at_rest();
+    record
+}
+
+#[test]
+fn a_transfer_that_a_human_takes() {
+    let record = transfer("platform_answer", "transferred");
+    assert!(record["offhook_transferred_to"].contains("anna"), "{record:?}");
+}
+
+#[test]
+fn a_transfer_that_nobody_takes() {
+    let record = transfer("platform_is_busy", "completed");
+    assert_eq!(record.get("offhook_transferred_to"), None);
+}
+
 /// A tenth of the datagrams lost, both ways, by a seed of its own.
 #[test]
 fn a_tenth_of_the_datagrams_lost() {

@@ -67,6 +67,8 @@ impl Sipp {
         }
         match options.to {
             Some(to) => command.arg(to.to_string()),
+            // What a platform hears it says again, keys too; not the one that only listens.
+            None if options.scenario == "platform_listens" => &mut command,
             None => command.arg("-rtp_echo"),
         };
         let child = command.spawn().expect("sipp is installed: tests/run does it (Debian package sip-tester)");
