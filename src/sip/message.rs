@@ -300,6 +300,34 @@ impl fmt::Display for NameAddr {
     }
 }
 
+/// Whether a separator has nothing behind it, or a comma nothing before it: `a;;b`, `a,`, `,a`.
+fn has_empty_part(value: &str) -> bool {
+    let (mut quoted, mut escaped, mut angle) = (false, false, false);
+    // As if a comma stood before the value.
+    let mut open = true;
+    for c in value.chars() {
+        if escaped {
+            escaped = false;
+            continue;
+        }
+        let outside = !quoted && !angle;
+        match c {
+            '\\' if quoted => escaped = true,
+            '"' if !angle => quoted = !quoted,
+            '<' if !quoted => angle = true,
+            '>' if !quoted => angle = false,
+            ';' | ',' if outside && open => return true,
+            ';' | ',' if outside => {
+                open = true;
+                continue;
+            }
+            _ => {}
+        }
+        open &= c.is_whitespace();
+    }
+    open
+}
+
 fn find_unquoted(text: &str, wanted: char) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     text.char_indices().find_map(|(at, c)| {
@@ -494,6 +522,11 @@ impl Request {
         for name in ["From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length"] {
             if self.headers.all(name).count() > 1 {
                 return Err(Error::bad(format!("more than one {name} (RFC 3261 §7.3.1)")));
+            }
+        }
+        for name in ["Via", "From", "To", "Contact"] {
+            if self.headers.all(name).any(has_empty_part) {
+                return Err(Error::bad(format!("an empty value or parameter in {name} (RFC 3261 §25.1)")));
             }
         }
         self.via()?;

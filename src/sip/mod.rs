@@ -11,3 +11,6 @@ pub use dialog::Dialog;
 pub use endpoint::Endpoint;
 pub use message::{Message, Method, NameAddr, Request, Response};
 pub use uri::Uri;
+
+#[cfg(test)]
+mod torture;
