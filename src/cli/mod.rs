@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod inspect;
 pub mod journal;
 pub mod replay;
 pub mod sandbox;
@@ -32,6 +33,8 @@ enum Command {
     Serve(serve::Args),
     /// Name every fault of a configuration and of the machine, with what to do.
     Check(check::Args),
+    /// Tell what the gateway makes of a SIP message.
+    Inspect(inspect::Args),
     /// Look into the journal: verify, cat, export.
     Journal(journal::Args),
     /// Tell what a capture file holds.
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Journal(args) => journal::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Sandbox(args) => sandbox::run(args),

@@ -1,7 +1,8 @@
-//! Who turns the crank: the live gateway, a capture's own time, a seeded world.
+//! Who turns the crank: the live gateway, a capture's own time, one message in hand.
 
 #[cfg(feature = "shell")]
 pub mod demo;
+pub mod inspect;
 pub mod ladder;
 #[cfg(feature = "shell")]
 pub mod live;

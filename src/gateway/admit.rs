@@ -1,6 +1,9 @@
 //! Requests outside of any dialog: whom we take a call from, and what everybody else is answered.
 
-use super::Gateway;
+use super::{
+    Gateway,
+    screen::{Screened, screen},
+};
 use crate::{
     call::{Call, Outbox, Refusal},
     event::CallId,
@@ -16,31 +19,20 @@ pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REFER, 
 
 impl Gateway {
     pub(super) fn handle_new(&mut self, now: Now, server: ServerId, request: Request, source: Source) {
-        if !request.uri.is_sip() {
-            // RFC 3261 §8.2.2.1.
-            return self.answer(now, server, &request, 416, None);
-        }
-        // §16.3 for proxies; a gateway that passes calls on loops as well as they do.
-        if request.max_forwards().ok().flatten() == Some(0) && request.method != Method::OPTIONS {
-            return self.answer(now, server, &request, 483, None);
-        }
-        let required = request.headers.values("Require").collect::<Vec<_>>().join(", ");
-        if !required.is_empty() {
-            // §8.2.2.3: no extension is ours.
-            let tag = self.chance.token();
-            let mut response = request.response(420, None, Some(&tag));
-            response.headers.push("Unsupported", required);
-            return self.endpoint.respond(now.mono, server, response);
-        }
-        match &request.method {
-            m if *m == Method::INVITE => self.invited(now, server, request, source),
-            m if *m == Method::OPTIONS => self.answer(now, server, &request, if self.draining { 503 } else { 200 }, None),
-            // In a dialog only, and there is none.
-            m if [Method::BYE, Method::INFO, Method::NOTIFY, Method::REFER, Method::UPDATE, Method::PRACK].contains(m) => {
-                self.answer(now, server, &request, 481, None);
+        if let Some(Screened { status, why }) = screen(&request) {
+            if status == 420 {
+                let required = request.headers.values("Require").collect::<Vec<_>>().join(", ");
+                let tag = self.chance.token();
+                let mut response = request.response(420, None, Some(&tag));
+                response.headers.push("Unsupported", required);
+                return self.endpoint.respond(now.mono, server, response);
             }
-            m if is_known(m) => self.answer(now, server, &request, 405, None),
-            _ => self.answer(now, server, &request, 501, None),
+            return self.answer(now, server, &request, status, Some(why));
+        }
+        if request.method == Method::INVITE {
+            self.invited(now, server, request, source);
+        } else {
+            self.answer(now, server, &request, if self.draining { 503 } else { 200 }, None);
         }
     }
 
@@ -105,9 +97,4 @@ impl Gateway {
         self.settle(call, true, out);
         Ok(id)
     }
-}
-
-/// Methods that exist, though not for us (RFC 3261 §21.4.6 and §21.5.2 tell these apart).
-fn is_known(method: &Method) -> bool {
-    ["REGISTER", "SUBSCRIBE", "PUBLISH", "MESSAGE", "ACK", "CANCEL"].contains(&method.to_string().as_str())
 }

@@ -7,6 +7,7 @@
 //! ```
 
 mod admit;
+pub mod screen;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,7 @@ use crate::{
     media::{self, Report},
     route::Table,
     sip::{
-        Method, Request,
+        Request,
         endpoint::{self, ClientId, ConnectionId, Endpoint, ListenerId, ServerId, Source, Transmit},
     },
     time::{Instant, Now},
@@ -346,8 +347,8 @@ impl Gateway {
     fn answer(&mut self, now: Now, server: ServerId, request: &Request, status: u16, why: Option<&str>) {
         let tag = self.chance.token();
         let mut response = request.response(status, None, Some(&tag));
-        if matches!(status, 405 | 501) || request.method == Method::OPTIONS {
-            response.headers.push("Allow", admit::ALLOW);
+        if let Some(allow) = screen::allow(status, &request.method) {
+            response.headers.push("Allow", allow);
         }
         if let Some(why) = why {
             response.headers.push("Warning", format!("399 offhook \"{}\"", why.replace(['"', '\\', '\r', '\n'], " ")));

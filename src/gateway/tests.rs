@@ -9,7 +9,7 @@ use crate::{
     event::{DtmfMethod, EndedAs, EndedBy, Kind},
     media::Sink,
     route::{Dtmf, Route, Target, Trunk},
-    sip::{Message, Response},
+    sip::{Message, Method, Response},
     time::Wall,
 };
 

@@ -39,6 +39,11 @@ impl Framer {
         }
     }
 
+    /// Octets that have come and belong to no frame yet.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The next frame; `None` until more has come.
     ///
     /// # Errors

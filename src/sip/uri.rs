@@ -174,6 +174,14 @@ pub(super) fn param<'a>(params: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
+/// Names and values of `;a=b;c`, `None` for a flag.
+pub(super) fn params(params: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    params.split(';').map(str::trim).filter(|param| !param.is_empty()).map(|param| match param.split_once('=') {
+        Some((name, value)) => (name.trim_end(), Some(value.trim_start())),
+        None => (param, None),
+    })
+}
+
 fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut octets = text.bytes();
