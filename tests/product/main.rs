@@ -11,6 +11,7 @@ mod a_drain_lets_calls_finish;
 mod card_digits_stand_nowhere;
 mod each_rule_ends_its_call_once;
 mod fifty_calls_are_fifty_records;
+mod keys_switch_the_secure_phase;
 mod killed_in_mid_load;
 mod ordinary_phone;
 mod the_demo_agrees_with_tshark;
