@@ -253,10 +253,13 @@ impl Pipeline {
         self.outputs.push_back(Output::Count(count));
     }
 
-    /// A webhook came. Its answer is [`Output::Respond`] with `reply`.
+    /// A webhook came. Its answer is [`Output::Respond`] with `reply`. `signed`: the system's wall clock as it is, steps and all, which the window of
+    /// the signature is held against.
+    #[expect(clippy::too_many_arguments, reason = "a webhook is what it is: who, which headers, which octets")]
     pub fn webhook(
         &mut self,
         now: Now,
+        signed: Wall,
         store: &impl Store,
         reply: u64,
         source: &str,
@@ -268,7 +271,7 @@ impl Pipeline {
             self.respond(reply, 404, Some((format!("no [[webhook]] has source = \"{source}\""), "see the sources in the configuration")));
             return Ok(());
         };
-        if let Err(bad) = key.verify(headers, body, now.wall) {
+        if let Err(bad) = key.verify(headers, body, signed) {
             self.count(Count::Webhook("bad_signature"));
             self.respond(reply, 401, Some((bad.to_string(), "the key is the one in this source's secret_file")));
             return Ok(());

@@ -193,7 +193,7 @@ impl World {
         let seconds = (now.wall.as_millis() / 1000).to_string();
         let headers = [("webhook-id", "m".to_owned()), ("webhook-timestamp", seconds), ("webhook-signature", signature)];
         let headers = headers.map(|(n, v)| (n.to_owned(), v));
-        self.pipeline.webhook(now, &self.store, reply, "platform", &headers, &body).expect("stored");
+        self.pipeline.webhook(now, now.wall, &self.store, reply, "platform", &headers, &body).expect("stored");
         self.settle();
     }
 
@@ -400,8 +400,8 @@ fn a_webhook_is_answered_when_it_is_on_disk_and_counts_once() {
     world.webhook(4, "w1", "NO SALE");
     assert_eq!(world.responses, [(1, 503), (2, 200), (3, 200), (4, 400)]);
     let now = world.now();
-    world.pipeline.webhook(now, &world.store, 5, "nobody", &[], b"{}").expect("stored");
-    world.pipeline.webhook(now, &world.store, 6, "platform", &[], b"{}").expect("stored");
+    world.pipeline.webhook(now, now.wall, &world.store, 5, "nobody", &[], b"{}").expect("stored");
+    world.pipeline.webhook(now, now.wall, &world.store, 6, "platform", &[], b"{}").expect("stored");
     world.settle();
     assert_eq!(world.responses[4..], [(5, 404), (6, 401)]);
 }

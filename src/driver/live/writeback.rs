@@ -150,8 +150,8 @@ impl Loop {
             Told::Webhook { source, headers, body, reply } => {
                 self.next_reply = self.next_reply.wrapping_add(1);
                 self.replies.insert(self.next_reply, reply);
-                let Parts { pipeline, store, .. } = &mut self.parts;
-                pipeline.webhook(now, store, self.next_reply, &source, &headers, &body)?;
+                let Parts { pipeline, store, clock, .. } = &mut self.parts;
+                pipeline.webhook(now, clock.system_wall(), store, self.next_reply, &source, &headers, &body)?;
             }
         }
         Ok(())
