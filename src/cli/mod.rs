@@ -10,6 +10,7 @@ pub mod journal;
 pub mod replay;
 pub mod sandbox;
 pub mod serve;
+pub mod simulate;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,8 @@ enum Command {
     Journal(journal::Args),
     /// Tell what a capture file holds.
     Replay(replay::Args),
+    /// Run a seeded world of calls, crashes and faults, and check what must hold.
+    Simulate(simulate::Args),
     /// Serve a CRM's double on the loopback, for trying out and for tests.
     Sandbox(sandbox::Args),
 }
@@ -52,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Journal(args) => journal::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Simulate(args) => simulate::run(args),
         Command::Sandbox(args) => sandbox::run(args),
     }
 }

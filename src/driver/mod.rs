@@ -1,4 +1,4 @@
-//! Who turns the crank: the live gateway, a capture's own time, one message in hand.
+//! Who turns the crank: the live gateway, a capture's own time, one message in hand, a seeded world.
 
 #[cfg(feature = "shell")]
 pub mod demo;
@@ -7,3 +7,4 @@ pub mod ladder;
 #[cfg(feature = "shell")]
 pub mod live;
 pub mod replay;
+pub mod sim;

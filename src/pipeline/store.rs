@@ -261,6 +261,11 @@ impl Store for Memory {
 }
 
 impl Memory {
+    /// Forgets which webhooks it has seen: what a lost mark would do.
+    pub fn forget_webhooks(&mut self) {
+        self.seen.clear();
+    }
+
     fn waiting(&self, crm: &str) -> impl Iterator<Item = &Write> {
         self.writes.values().filter(move |w| w.crm == crm && matches!(w.state, State::Queued | State::Retrying))
     }

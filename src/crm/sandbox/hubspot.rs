@@ -129,6 +129,11 @@ impl HubSpot {
         }
     }
 
+    /// Faults from now on, in place of those before.
+    pub fn set_faults(&mut self, faults: Vec<Fault>) {
+        self.options.faults = faults;
+    }
+
     /// Lines of the ledger since the last time this was asked.
     pub fn take_ledger(&mut self) -> Vec<Value> {
         self.ledger.take()

@@ -1,0 +1,603 @@
+//! The world: everything outside the process, the queue of what happens, and the loop that lets it happen in order.
+
+#![allow(clippy::indexing_slicing, reason = "a JSON value is null where it has no such field")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    check::{self, Failure},
+    crm,
+    disk::Disk,
+    life::{Life, WEBHOOK_KEY},
+    network::Network,
+    phone::{Caller, Platform, Stage, Story},
+    script::{Script, scripts},
+};
+use crate::{
+    chance::Chance,
+    crm::{HttpAnswer, HttpRequest, record_key, sandbox::HubSpot},
+    event::CallId,
+    journal::{EntryKind, Position},
+    media::{self, Command, Report},
+    pipeline::{Key, Memory},
+    time::{Instant, Now, Wall},
+};
+
+/// Where the gateway takes SIP.
+pub(super) const SIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 5060);
+/// Until when things go wrong.
+const FAULTS: Instant = Instant::from_millis(30_000);
+/// Whoever has not come to rest by then never will: the CRM's longest pause is five minutes.
+const PATIENCE: Instant = Instant::from_millis(3_600_000);
+/// Things that may happen in a run; a run of six calls takes about twenty thousand.
+const STEPS_MAX: u64 = 300_000;
+
+/// A fault planted on purpose: the checks must find each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// An ACK is sent once only, however often its 2xx comes again.
+    LostAckRetransmission,
+    /// The store forgets which webhooks it has seen.
+    DroppedDedupMark,
+    /// Ports of media are never closed.
+    LeakedPort,
+    /// A CRM write goes out before its attempt is on disk.
+    SentBeforeSync,
+    /// Media's gate stays open in a secure phase.
+    DigitInSecurePhase,
+    /// The gateway's timers run on the wall clock.
+    TimerOnWallClock,
+    /// After a failover media is not told of the new platform.
+    StaleTarget,
+    /// A terminal event is given a sequence number that is one too high.
+    EventOutOfSequence,
+    /// A torn tail is not cut off at a start.
+    TornEntryTaken,
+    /// A terminal event is written twice.
+    DoubleTerminal,
+}
+
+impl Plant {
+    /// All of them: name and sentence.
+    pub const ALL: [(Self, &'static str, &'static str); 10] = [
+        (Self::LostAckRetransmission, "lost-ack-retransmission", "an ACK is sent once only, however often its 2xx comes again"),
+        (Self::DroppedDedupMark, "dropped-dedup-mark", "the store forgets which webhooks it has seen"),
+        (Self::LeakedPort, "leaked-port", "ports of media are never closed"),
+        (Self::SentBeforeSync, "sent-before-sync", "a CRM write goes out before its attempt is on disk"),
+        (Self::DigitInSecurePhase, "digit-in-secure-phase", "media's gate stays open in a secure phase"),
+        (Self::TimerOnWallClock, "timer-on-wall-clock", "the gateway's timers run on the wall clock"),
+        (Self::StaleTarget, "stale-target", "after a failover media is not told of the new platform"),
+        (Self::EventOutOfSequence, "event-out-of-sequence", "a terminal event has a sequence number that is one too high"),
+        (Self::TornEntryTaken, "torn-entry-taken", "a torn tail is not cut off at a start"),
+        (Self::DoubleTerminal, "double-terminal", "a terminal event is written twice"),
+    ];
+}
+
+/// How a seed is run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// With a fault planted.
+    pub plant: Option<Plant>,
+    /// Only these of its calls: what a failing run is reduced by.
+    pub only: Option<BTreeSet<usize>>,
+    /// Whether SIP messages are written down.
+    pub ladder: bool,
+}
+
+/// What came of a seed.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// Calls dialled.
+    pub calls: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Events that the gateway raised.
+    pub events: u64,
+    /// A digest of all that happened, in order: the same seed gives the same.
+    pub trace: u64,
+    /// What did not hold.
+    pub failed: Vec<Failure>,
+    /// SIP messages as they were sent, where asked for.
+    pub ladder: Vec<String>,
+}
+
+/// What happens at some moment.
+pub(super) enum Happening {
+    Datagram(SocketAddr, SocketAddr, Vec<u8>),
+    ToMedia(u32, Command),
+    ToGateway(u32, Report),
+    Synced(u32, bool),
+    Reopen(u32),
+    CrmArrives(u32, u64, HttpRequest),
+    CrmAnswers(u32, u64, Option<HttpAnswer>),
+    Webhook(usize),
+    Crash,
+    Restart,
+}
+
+/// Everything but the process and the phones.
+pub(super) struct Outside {
+    now: Instant,
+    queue: BTreeMap<(Instant, u64), Happening>,
+    order: u64,
+    pub(super) chance: Chance,
+    network: Network,
+    pub(super) disk: Disk,
+    disk_failure_percent: u64,
+    pub(super) disk_failed: bool,
+    crm: HubSpot,
+    pub(super) ledger: Vec<Value>,
+    pub(super) targets: Vec<SocketAddr>,
+    pub(super) plant: Option<Plant>,
+    /// The store as it was after each of its last transactions.
+    kept: VecDeque<Memory>,
+    /// Steps of the system's wall clock: from when on, by how many ms.
+    steps: Vec<(Instant, i64)>,
+    pub(super) responses: Vec<(u64, u16)>,
+    pub(super) acks: BTreeSet<Vec<u8>>,
+    pub(super) events: u64,
+    /// Calls of which the journal, being closed, did not take an event.
+    pub(super) lost_events: BTreeSet<CallId>,
+    upserts: BTreeMap<String, usize>,
+    /// What a life that ended in order still held.
+    pub(super) unreleased: Vec<String>,
+    pub(super) faults: Vec<Failure>,
+    trace: u64,
+    ladder: Option<Vec<String>>,
+}
+
+impl Outside {
+    /// Both clocks; the wall goes on evenly, as the process's own does.
+    pub(super) fn now(&self) -> Now {
+        let ms = i64::try_from(self.now.as_micros() / 1000).unwrap_or(0);
+        Now { mono: self.now, wall: Wall::from_millis(crm::START_MS + ms) }
+    }
+
+    /// The system's wall clock, steps and all.
+    pub(super) fn system_wall(&self) -> Wall {
+        Wall::from_millis(self.now().wall.as_millis() + self.step_ms())
+    }
+
+    fn step_ms(&self) -> i64 {
+        self.steps.iter().filter(|(from, _)| *from <= self.now).map(|(_, ms)| ms).sum()
+    }
+
+    /// What the gateway's timers go by: a planted fault takes the wall clock for it.
+    pub(super) fn now_for_timers(&self) -> Now {
+        let now = self.now();
+        if self.plant != Some(Plant::TimerOnWallClock) {
+            return now;
+        }
+        let us = i64::try_from(self.now.as_micros()).unwrap_or(0).saturating_add(self.step_ms() * 1000);
+        Now { mono: Instant::from_micros(u64::try_from(us).unwrap_or(0)), ..now }
+    }
+
+    pub(super) fn schedule(&mut self, at: Instant, what: Happening) {
+        self.order += 1;
+        self.queue.insert((at.max(self.now), self.order), what);
+    }
+
+    /// When something sent between two machines now arrives.
+    pub(super) fn late(&mut self) -> Instant {
+        self.now + Duration::from_micros(self.chance.below(4000))
+    }
+
+    pub(super) fn send(&mut self, from: SocketAddr, to: SocketAddr, octets: Vec<u8>) {
+        if let Some(ladder) = self.ladder.as_mut().filter(|_| octets.first().is_some_and(u8::is_ascii_uppercase)) {
+            let line = String::from_utf8_lossy(&octets).lines().next().unwrap_or_default().to_owned();
+            ladder.push(format!("{:>7} {from} -> {to} {line}", self.now.as_micros() / 1000));
+        }
+        let network = if self.now < FAULTS { self.network.clone() } else { Network::default() };
+        for at in network.arrivals(&mut self.chance, self.now, from, to) {
+            self.schedule(at, Happening::Datagram(from, to, octets.clone()));
+        }
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.network.is_clean()
+    }
+
+    pub(super) fn disk_fails(&mut self) -> bool {
+        let fails = self.now < FAULTS && self.chance.percent(self.disk_failure_percent);
+        self.disk_failed |= fails;
+        fails
+    }
+
+    pub(super) fn media_config(&self) -> media::Config {
+        #[cfg(feature = "planted-faults")]
+        return media::Config { mask_off: self.plant == Some(Plant::DigitInSecurePhase) };
+        #[cfg(not(feature = "planted-faults"))]
+        media::Config::default()
+    }
+
+    pub(super) fn keep(&mut self, store: &Memory) {
+        self.kept.push_back(store.clone());
+        if self.kept.len() > STORES_KEPT {
+            self.kept.pop_front();
+        }
+    }
+
+    /// The store that a crash leaves: its last transactions may be lost, whole.
+    fn left(&mut self) -> Memory {
+        let lost = usize::try_from(self.chance.below(STORES_KEPT as u64)).unwrap_or(0);
+        let index = self.kept.len().saturating_sub(1 + lost);
+        let left = self.kept.get(index).cloned().unwrap_or_default();
+        self.kept.clear();
+        left
+    }
+
+    fn note(&mut self, octets: &[u8]) {
+        // FNV-1a: two runs are compared, nobody is kept out.
+        for octet in octets.iter().copied().chain(self.now.as_micros().to_be_bytes()) {
+            self.trace = (self.trace ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn crm_arrives(&mut self, http: &HttpRequest) -> (Option<HttpAnswer>, Duration) {
+        let request = crm::request(http);
+        if request.path.ends_with("upsert") {
+            self.count_upsert(&request.body);
+        }
+        let outcome = self.crm.handle(self.now(), &request);
+        self.ledger.extend(self.crm.take_ledger());
+        crm::answer(outcome)
+    }
+
+    /// Durable, then sent: no more requests may reach the CRM than there are attempts on disk.
+    fn count_upsert(&mut self, body: &[u8]) {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let Some(key) = body["inputs"][0]["id"].as_str().map(str::to_owned) else { return };
+        let (entries, _) = self.disk.read(Position::default());
+        let of = |e: &crate::journal::Entry| e.kind == EntryKind::Attempt && e.key.parse().is_ok_and(|call| record_key(call) == key);
+        let attempts = entries.iter().filter(|(_, e)| of(e)).count();
+        let requests = self.upserts.entry(key).or_default();
+        *requests += 1;
+        if *requests > attempts {
+            let detail = format!("{requests} requests reached the CRM, {attempts} attempts are on disk");
+            let at_ms = self.now.as_micros() / 1000;
+            self.faults.push(Failure { property: "durable, then sent", at_ms, detail });
+        }
+    }
+}
+
+/// Transactions that a crash may take at most.
+const STORES_KEPT: usize = 3;
+
+pub(super) struct World {
+    pub(super) out: Outside,
+    pub(super) life: Option<Life>,
+    lives: u32,
+    pub(super) callers: Vec<Caller>,
+    pub(super) platforms: Vec<Platform>,
+    pub(super) scripts: Vec<Script>,
+    pub(super) stories: Vec<Story>,
+    /// Webhooks on their way or sent, and those that were answered 200.
+    reported: BTreeSet<usize>,
+    pub(super) acknowledged: BTreeSet<usize>,
+    replies: BTreeMap<u64, usize>,
+    pub(super) crashes: u64,
+    broken: bool,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64, options: &Options) -> Run {
+    let mut world = World::new(seed, options);
+    world.play();
+    if !world.broken {
+        world.last_start();
+    }
+    let mut failed = std::mem::take(&mut world.out.faults);
+    if !world.broken {
+        failed.extend(check::check(&world));
+    }
+    let calls = world.callers.iter().filter(|c| c.stage != Stage::Waiting).count();
+    let Outside { events, trace, ladder, .. } = world.out;
+    Run { calls: u64::try_from(calls).unwrap_or(0), crashes: world.crashes, events, trace, failed, ladder: ladder.unwrap_or_default() }
+}
+
+impl World {
+    fn new(seed: u64, options: &Options) -> Self {
+        let mut chance = Chance::from_seed(seed);
+        let targets: Vec<SocketAddr> = (1..=2).map(|n| SocketAddr::from(([10, 0, 2, n], 5060))).collect();
+        let mut scripts = scripts(&mut chance);
+        if let Some(only) = &options.only {
+            for (_, script) in scripts.iter_mut().enumerate().filter(|(index, _)| !only.contains(index)) {
+                script.at_ms = u64::MAX / 4000;
+            }
+        }
+        let network = Network::of(&mut chance, &targets);
+        let rough = !network.is_clean();
+        let mut out = Outside {
+            now: Instant::ORIGIN,
+            queue: BTreeMap::new(),
+            order: 0,
+            network,
+            disk: Disk::default(),
+            disk_failure_percent: if rough && chance.percent(30) { 1 + chance.below(10) } else { 0 },
+            disk_failed: false,
+            crm: crm::account(&mut chance, FAULTS.as_micros() / 1_000_000),
+            ledger: Vec::new(),
+            targets: targets.clone(),
+            plant: options.plant,
+            kept: VecDeque::new(),
+            steps: Vec::new(),
+            responses: Vec::new(),
+            acks: BTreeSet::new(),
+            events: 0,
+            lost_events: BTreeSet::new(),
+            upserts: BTreeMap::new(),
+            unreleased: Vec::new(),
+            faults: Vec::new(),
+            trace: 0xcbf2_9ce4_8422_2325,
+            ladder: options.ladder.then(Vec::new),
+            chance: chance.split(),
+        };
+        let hour = 3_600_000;
+        out.steps = (0..chance.below(3))
+            .map(|_| (Instant::from_millis(1000 + chance.below(28_000)), if chance.percent(50) { hour } else { -hour }))
+            .collect();
+        for _ in 0..if rough { chance.below(3) } else { 0 } {
+            let at = Instant::from_millis(2000 + chance.below(26_000));
+            out.schedule(at, Happening::Crash);
+        }
+        let callers = scripts.iter().cloned().enumerate().map(|(index, script)| Caller::new(index, script, &mut chance)).collect();
+        let platforms = targets.iter().enumerate().map(|(which, at)| Platform::new(which, *at, &mut chance)).collect();
+        let stories = vec![Story::default(); scripts.len()];
+        let mut world = Self {
+            out,
+            life: None,
+            lives: 0,
+            callers,
+            platforms,
+            scripts,
+            stories,
+            reported: BTreeSet::new(),
+            acknowledged: BTreeSet::new(),
+            replies: BTreeMap::new(),
+            crashes: 0,
+            broken: false,
+        };
+        world.restart();
+        world
+    }
+
+    fn fault(&mut self, property: &'static str, detail: String) {
+        let at_ms = self.out.now.as_micros() / 1000;
+        self.out.faults.push(Failure { property, at_ms, detail });
+        self.broken = true;
+    }
+
+    fn restart(&mut self) {
+        self.lives += 1;
+        let store = self.out.left();
+        match Life::start(self.lives, &mut self.out, store) {
+            Ok(life) => self.life = Some(life),
+            Err(why) => self.fault("the journal can be read after any crash", why),
+        }
+    }
+
+    /// A last start after everything has come to rest: what a closed journal did not take is closed by it.
+    fn last_start(&mut self) {
+        if let Some(life) = self.life.take() {
+            let stats = life.gateway.stats();
+            let held = (stats.calls, stats.dialogs, stats.transactions, stats.ports, life.media.calls(), life.ports.len());
+            if held != (0, 0, 0, 0, 0, 0) {
+                self.out.unreleased.push(format!("calls, dialogs, transactions, ports, calls of media, its ports: {held:?}"));
+            }
+        }
+        self.out.kept.clear();
+        self.restart();
+        self.play();
+    }
+
+    fn play(&mut self) {
+        let mut steps = 0_u64;
+        while !self.broken {
+            let due = self.next_happening();
+            let at_rest = self.out.now >= FAULTS && self.is_at_rest();
+            let Some(at) = due.filter(|at| *at <= PATIENCE && !at_rest) else {
+                if !at_rest && !self.is_at_rest() {
+                    self.fault("everything comes to rest", self.unrest());
+                }
+                return;
+            };
+            steps += 1;
+            if steps > STEPS_MAX {
+                return self.fault("everything comes to rest", format!("{STEPS_MAX} things happened and no end; {}", self.unrest()));
+            }
+            self.out.now = at.max(self.out.now);
+            self.step();
+        }
+    }
+
+    fn next_happening(&self) -> Option<Instant> {
+        let queued = self.out.queue.first_key_value().map(|((at, _), _)| *at);
+        let phones =
+            self.callers.iter().filter_map(Caller::next_timeout).chain(self.platforms.iter().filter_map(Platform::next_timeout)).min();
+        [queued, phones, self.life.as_ref().and_then(Life::next_timeout)].into_iter().flatten().min()
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let dialled = self.callers.iter().all(|c| c.stage == Stage::Over || c.script.at_ms > 1_000_000);
+        let reported = self.stories.iter().enumerate().all(|(index, s)| self.silent(index, s) || self.acknowledged.contains(&index));
+        let quiet = self.life.as_ref().is_some_and(|l| l.is_quiet() && l.gateway.live_calls() == 0 && l.gateway.stats().transactions == 0);
+        dialled && reported && quiet && self.out.queue.is_empty()
+    }
+
+    fn silent(&self, index: usize, story: &Story) -> bool {
+        story.report.is_none() || story.call_id.is_none() || self.scripts.get(index).is_none_or(|s| s.disposition.is_none())
+    }
+
+    fn unrest(&self) -> String {
+        let life = self.life.as_ref().map(|l| format!("{:?}, quiet: {}", l.gateway.stats(), l.is_quiet()));
+        let stages: Vec<_> = self.callers.iter().map(|c| c.stage).collect();
+        format!(
+            "gateway {life:?}, callers {stages:?}, {} webhooks answered, {} things to come",
+            self.acknowledged.len(),
+            self.out.queue.len()
+        )
+    }
+
+    fn step(&mut self) {
+        let now = self.out.now;
+        let next = self.out.queue.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= now);
+        if let Some(happening) = next.and_then(|key| self.out.queue.remove(&key)) {
+            self.happen(happening);
+        }
+        if self.life.as_ref().and_then(Life::next_timeout).is_some_and(|at| at <= now) {
+            self.in_life(|life, out| life.handle_timeout(out));
+        }
+        self.phones();
+        self.webhooks();
+    }
+
+    fn in_life(&mut self, act: impl FnOnce(&mut Life, &mut Outside) -> Result<(), String>) {
+        if let Some(life) = &mut self.life
+            && let Err(why) = act(life, &mut self.out)
+        {
+            self.fault("the journal can be read while it runs", why);
+        }
+    }
+
+    fn in_this_life(&mut self, id: u32, act: impl FnOnce(&mut Life, &mut Outside) -> Result<(), String>) {
+        if self.life.as_ref().is_some_and(|l| l.id == id) {
+            self.in_life(act);
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Datagram(from, to, octets) => {
+                self.out.note(&octets);
+                self.datagram(from, to, &octets);
+            }
+            Happening::ToMedia(id, command) => self.in_this_life(id, |life, out| life.command(out, command)),
+            Happening::ToGateway(id, report) => self.in_this_life(id, |life, out| life.report(out, report)),
+            Happening::Synced(id, failed) => {
+                self.out.note(b"synced");
+                self.in_this_life(id, |life, out| life.synced(out, failed));
+            }
+            Happening::Reopen(id) => self.in_this_life(id, |life, out| life.reopen(out)),
+            Happening::CrmArrives(id, request, http) => {
+                self.out.note(&http.body);
+                let (answer, after) = self.out.crm_arrives(&http);
+                let at = self.out.now + after + Duration::from_micros(1000 + self.out.chance.below(20_000));
+                self.out.schedule(at, Happening::CrmAnswers(id, request, answer));
+            }
+            Happening::CrmAnswers(id, request, answer) => self.in_this_life(id, |life, out| life.crm_answered(out, request, answer)),
+            Happening::Webhook(index) => self.webhook(index),
+            Happening::Crash => {
+                self.out.note(b"crash");
+                if self.life.take().is_some() {
+                    self.crashes += 1;
+                    let Outside { disk, chance, .. } = &mut self.out;
+                    disk.crash(chance);
+                    let at = self.out.now + Duration::from_millis(200 + self.out.chance.below(3000));
+                    self.out.schedule(at, Happening::Restart);
+                }
+            }
+            Happening::Restart => self.restart(),
+        }
+    }
+
+    fn datagram(&mut self, from: SocketAddr, to: SocketAddr, octets: &[u8]) {
+        let now = self.out.now;
+        if to.ip() == SIP.ip() {
+            return self.in_life(|life, out| life.datagram(out, from, to, octets));
+        }
+        let Self { callers, platforms, scripts, stories, out, .. } = self;
+        for caller in callers.iter_mut().filter(|c| to == c.at || to == c.rtp) {
+            caller.datagram(now, to, octets, &mut out.chance);
+        }
+        for platform in platforms.iter_mut().filter(|p| p.at.ip() == to.ip()) {
+            platform.datagram(now, to, octets, scripts, stories);
+        }
+    }
+
+    /// Lets the phones do what is due, and sends what they want sent.
+    fn phones(&mut self) {
+        let now = self.out.now;
+        let mut sent = Vec::new();
+        let Self { callers, platforms, scripts, stories, out, .. } = self;
+        for (caller, story) in callers.iter_mut().zip(stories.iter_mut()) {
+            if caller.next_timeout().is_some_and(|at| at <= now) {
+                caller.handle_timeout(now, story, &mut sent, &mut out.chance);
+            }
+            caller.transmits(&mut sent);
+        }
+        for platform in platforms.iter_mut() {
+            if platform.next_timeout().is_some_and(|at| at <= now) {
+                platform.handle_timeout(now, scripts, stories, &mut sent, &mut out.chance);
+            }
+            platform.transmits(&mut sent);
+        }
+        for (from, to, octets) in sent {
+            self.out.send(from, to, octets);
+        }
+    }
+
+    /// Platforms tell how their calls went, some more than once, and again until they are answered 200.
+    fn webhooks(&mut self) {
+        for (index, story) in self.stories.iter().enumerate() {
+            if self.silent(index, story) || !self.reported.insert(index) {
+                continue;
+            }
+            let copies = self.scripts.get(index).and_then(|s| s.disposition).map_or(0, |(_, copies)| copies);
+            for _ in 0..copies {
+                let at = self.out.now + Duration::from_millis(100 + self.out.chance.below(5000));
+                self.out.schedule(at, Happening::Webhook(index));
+            }
+        }
+        for (reply, status) in std::mem::take(&mut self.out.responses) {
+            let Some(index) = self.replies.remove(&reply) else { continue };
+            if status == 200 {
+                self.acknowledged.insert(index);
+            } else {
+                self.again(index);
+            }
+        }
+    }
+
+    fn again(&mut self, index: usize) {
+        let at = self.out.now + Duration::from_secs(2);
+        self.out.schedule(at, Happening::Webhook(index));
+    }
+
+    fn webhook(&mut self, index: usize) {
+        let (Some(story), Some(script)) = (self.stories.get(index), self.scripts.get(index)) else { return };
+        let (Some(call_id), Some((disposition, _))) = (story.call_id.clone(), script.disposition) else { return };
+        let time = story.report.map_or(0, |at| i64::try_from(at.as_micros() / 1000).unwrap_or(0));
+        let body =
+            json!({"id": format!("w{index}"), "type": "call.ended", "call_id": call_id, "time": Wall::from_millis(crm::START_MS + time),
+            "data": {"disposition_code": disposition}})
+            .to_string();
+        let Some(key) = Key::parse(WEBHOOK_KEY) else { return };
+        // Who retries signs anew.
+        let now = self.out.system_wall();
+        let stamp = now.as_millis() / 1000;
+        let signature = key.sign("m", Wall::from_millis(stamp * 1000), body.as_bytes());
+        let headers = [("webhook-id", "m".to_owned()), ("webhook-timestamp", stamp.to_string()), ("webhook-signature", signature)];
+        let headers: Vec<_> = headers.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+        if self.life.is_none() {
+            return self.again(index);
+        }
+        let reply = self.out.order;
+        self.out.order += 1;
+        // A life that ends before it answers leaves its sender without an answer: he sends again.
+        if self.replies.values().any(|of| *of == index) {
+            self.replies.retain(|_, of| *of != index);
+        }
+        self.replies.insert(reply, index);
+        self.in_life(|life, out| life.webhook(out, reply, &headers, body.as_bytes()));
+        if !self.acknowledged.contains(&index) {
+            let at = self.out.now + Duration::from_secs(5);
+            self.out.schedule(at, Happening::Webhook(index));
+        }
+    }
+}
