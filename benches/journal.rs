@@ -79,6 +79,7 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
         token_url: "http://crm/oauth/v1/token".into(),
         client_id: "x".into(),
         client_secret: String::new().into(),
+        version: offhook::crm::hubspot::VERSION.into(),
         object: mapping.object.clone(),
         key: mapping.key.clone(),
     };
@@ -87,6 +88,7 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
         connector: Box::new(connector),
         mapping: Box::new(move |record| mapping.apply(record)),
         refresh_token: String::new().into(),
+        pace: offhook::pipeline::Pace::default(),
     };
     let config = Config { crms: vec![crm], sources: BTreeMap::new(), outcome_wait: Duration::from_secs(60), attempts_max: 50 };
     let mut pipeline = Pipeline::new(config, Chance::from_seed(1));

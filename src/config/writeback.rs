@@ -7,7 +7,11 @@ use super::{
     server::secret,
     table::{Span, Table},
 };
-use crate::{crm::mapping::Mapping, pipeline::Key, shell::secrets::Secret};
+use crate::{
+    crm::mapping::Mapping,
+    pipeline::{Key, Pace},
+    shell::secrets::Secret,
+};
 
 /// `[writeback]`: how long, how often.
 #[derive(Clone, Debug)]
@@ -54,6 +58,10 @@ pub struct Crm {
     pub client_secret: Secret,
     /// The first refresh token; a rotated one is kept in `secrets/`.
     pub refresh_token: Secret,
+    /// Version of the API in its addresses, where it is not the connector's own.
+    pub api_version: Option<String>,
+    /// How hard it may be worked.
+    pub pace: Pace,
     /// The mapping.
     pub mapping: Mapping,
 }
@@ -85,6 +93,15 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
         let client_secret = required_secret(&mut t, "client_secret_file", directory);
         let refresh_token = required_secret(&mut t, "refresh_token_file", directory);
         let mapping = t.required("mapping", "\"mapping.toml\"").and_then(|(text, span)| mapping(&t, &directory.join(text), &span));
+        let api_version = t.text("api_version", "\"2026-03\"").map(|(text, _)| text);
+        let count =
+            |t: &mut Table<'_>, key, most, default: usize| usize::try_from(t.integer_or(key, 1..=most, default as u64)).unwrap_or(default);
+        let usual = Pace::default();
+        let pace = Pace {
+            concurrency: count(&mut t, "concurrency", 64, usual.concurrency),
+            batch: count(&mut t, "batch", 1000, usual.batch),
+            per_second: t.integer("per_second", 1..=10_000).and_then(|n| u32::try_from(n).ok()),
+        };
         if t.flag("require_signed", false) {
             let span = t.span.clone();
             t.fault(
@@ -96,7 +113,7 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
         t.finish();
         // Without one there was a fault, and nobody sees this configuration.
         let Some(mapping) = mapping else { continue };
-        crms.push(Crm { name, kind, base_url, token_url, client_id, client_secret, refresh_token, mapping });
+        crms.push(Crm { name, kind, base_url, token_url, client_id, client_secret, refresh_token, api_version, pace, mapping });
     }
     crms
 }

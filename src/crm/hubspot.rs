@@ -2,10 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Connector, Fields, HttpAnswer, HttpRequest, Token, Verdict};
+use super::{Change, Connector, HttpAnswer, HttpRequest, Token, Verdict};
+use crate::time::Wall;
 
 /// How an account is reached.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub struct HubSpot {
     pub client_id: String,
     /// Its secret.
     pub client_secret: Zeroizing<String>,
+    /// Version of the API in its addresses, such as [`VERSION`].
+    pub version: String,
     /// Object type.
     pub object: String,
     /// The unique property that holds the call's key.
@@ -30,8 +33,10 @@ impl fmt::Debug for HubSpot {
     }
 }
 
-/// The API's version: HubSpot's addresses are dated.
-const VERSION: &str = "2026-03";
+/// The API's version where the configuration names none: HubSpot's addresses are dated.
+pub const VERSION: &str = "2026-03";
+/// Inputs that a batch may hold.
+const BATCH_MAX: usize = 100;
 /// Wait where the ten-second quota is used up and no `Retry-After` says otherwise.
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 /// Wait where the daily quota is used up: it comes back at midnight in the account's own time zone, which is not known here.
@@ -42,36 +47,44 @@ const LOCKED_WAIT: Duration = Duration::from_secs(2);
 const TOKEN_LIFE: Duration = Duration::from_secs(1500);
 
 impl Connector for HubSpot {
-    fn upsert(&self, key: &str, fields: &Fields, access_token: &str) -> HttpRequest {
-        let input = json!({"idProperty": self.key, "id": key, "properties": fields, "objectWriteTraceId": key});
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
+    fn upsert(&self, changes: &[Change], token: &Token) -> HttpRequest {
+        let input = |change: &Change| {
+            let properties: Map<String, Value> = change.fields.iter().map(|(name, value)| (name.clone(), json!(text(value)))).collect();
+            // The trace id is what an error or a shuffled result names its input by.
+            json!({"idProperty": self.key, "id": change.key, "properties": properties, "objectWriteTraceId": change.key})
+        };
         HttpRequest {
             method: "POST",
-            url: format!("{}/crm/objects/{VERSION}/{}/batch/upsert", self.base_url, self.object),
+            url: format!("{}/crm/objects/{}/{}/batch/upsert", self.base_url, self.version, self.object),
             headers: vec![
-                ("authorization".into(), format!("Bearer {access_token}")),
+                ("authorization".into(), format!("Bearer {}", token.access.as_str())),
                 ("content-type".into(), "application/json".into()),
                 ("accept".into(), "application/json".into()),
             ],
-            body: json!({"inputs": [input]}).to_string().into_bytes(),
+            body: json!({"inputs": changes.iter().map(input).collect::<Vec<_>>()}).to_string().into_bytes(),
         }
     }
 
-    fn verdict(&self, answer: &HttpAnswer) -> Verdict {
+    fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         match answer.status {
-            200..=299 => match body.get("errors").and_then(|e| e.get(0)) {
-                // 207: the batch was taken up, its one input was not.
-                Some(error) => refused(answer, error),
-                None => match body.get("results").and_then(|r| r.get(0)?.get("id")?.as_str()) {
-                    Some(id) => Verdict::Done { id: Some(id.to_owned()) },
-                    None => Verdict::Ambiguous { why: format!("{} without a result", answer.status) },
-                },
-            },
-            _ => refused(answer, &body),
+            200..=299 => changes.iter().map(|change| self.of_its_own(change, changes.len(), answer, &body)).collect(),
+            _ => {
+                let verdict = match refused(answer, &body) {
+                    // One bad record has the whole batch refused, and the answer seldom says which.
+                    Verdict::Rejected { why } if changes.len() > 1 => Verdict::Split { why },
+                    verdict => verdict,
+                };
+                vec![verdict; changes.len()]
+            }
         }
     }
 
-    fn refresh(&self, refresh_token: &str) -> HttpRequest {
+    fn grant(&self, refresh_token: &str, _: Wall) -> HttpRequest {
         let fields = [
             ("grant_type", "refresh_token"),
             ("client_id", &self.client_id),
@@ -102,6 +115,7 @@ impl Connector for HubSpot {
                 access: Zeroizing::new(access.to_owned()),
                 expires,
                 refresh: text("refresh_token").map(|t| Zeroizing::new(t.to_owned())),
+                base_url: None,
             });
         }
         let why = text("message").or_else(|| text("error_description")).or_else(|| text("error")).unwrap_or("no reason given");
@@ -113,6 +127,42 @@ impl Connector for HubSpot {
             429 => Verdict::Throttled { after: retry_after(answer).or(Some(TEN_SECONDS)), why },
             _ => Verdict::Retry { after: retry_after(answer), why },
         })
+    }
+}
+
+impl HubSpot {
+    /// What a batch that was taken up says of one of its changes: results come in any order, and bear the key.
+    fn of_its_own(&self, change: &Change, changes: usize, answer: &HttpAnswer, body: &Value) -> Verdict {
+        let list = |name: &str| body.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let named = |at: Option<&Value>| match at {
+            Some(Value::String(id)) => *id == change.key,
+            Some(Value::Array(ids)) => ids.iter().any(|id| id.as_str() == Some(&change.key)),
+            _ => false,
+        };
+        let result = list("results")
+            .iter()
+            .find(|r| named(r.get("objectWriteTraceId")) || named(r.get("properties").and_then(|p| p.get(&self.key))));
+        let only = |name: &str| if changes == 1 { list(name).first() } else { None };
+        if let Some(id) = result.or(only("results")).and_then(|r| r.get("id")?.as_str()) {
+            return Verdict::Done { id: Some(id.to_owned()) };
+        }
+        let error = list("errors").iter().find(|e| {
+            let context = e.get("context");
+            named(context.and_then(|c| c.get("objectWriteTraceId"))) || named(context.and_then(|c| c.get("ids")))
+        });
+        match error.or(only("errors")) {
+            // 207: the batch was taken up, this input was not.
+            Some(error) => refused(answer, error),
+            None => Verdict::Ambiguous { why: format!("{} without a result for this record", answer.status) },
+        }
+    }
+}
+
+/// As HubSpot takes every value.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -182,7 +232,10 @@ mod tests {
     use super::*;
     use crate::{
         chance::Chance,
-        crm::sandbox::{self, Outcome},
+        crm::{
+            Fields,
+            sandbox::{self, Outcome},
+        },
         time::{Now, Wall},
     };
 
@@ -192,9 +245,37 @@ mod tests {
             token_url: "http://crm/oauth/v1/token".into(),
             client_id: "sim-client".into(),
             client_secret: Zeroizing::new("sim-secret".into()),
+            version: VERSION.into(),
             object: "calls".into(),
             key: "offhook_key".into(),
         }
+    }
+
+    fn change(key: &str, fields: &[(&str, Value)]) -> Change {
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Change { key: key.into(), id: None, fields, written: Fields::new() }
+    }
+
+    fn token(access: &str) -> Token {
+        Token { access: Zeroizing::new(access.into()), expires: TOKEN_LIFE, refresh: None, base_url: None }
+    }
+
+    #[test]
+    fn a_batch_is_told_record_by_record_and_refused_whole_it_is_split() {
+        let batch = [change("k1", &[]), change("k2", &[]), change("k3", &[])];
+        let body = json!({
+            "results": [{"id": "9", "properties": {"offhook_key": "k3"}}, {"id": "7", "objectWriteTraceId": "k1"}],
+            "errors": [{"category": "VALIDATION_ERROR", "message": "no", "context": {"objectWriteTraceId": ["k2"]}}],
+        });
+        let verdicts = connector().verdicts(&batch, &answer(207, &body.to_string()));
+        let done = |id: &str| Verdict::Done { id: Some(id.into()) };
+        assert_eq!(verdicts, [done("7"), Verdict::Rejected { why: "no".into() }, done("9")]);
+        let refused = json!({"category": "VALIDATION_ERROR", "message": "one of them is wrong"}).to_string();
+        let split = Verdict::Split { why: "one of them is wrong".into() };
+        assert_eq!(connector().verdicts(&batch, &answer(400, &refused)), vec![split; 3]);
+        let lost = json!({"results": [{"id": "7", "objectWriteTraceId": "k1"}]}).to_string();
+        let names = connector().verdicts(&batch, &answer(200, &lost)).iter().map(Verdict::name).collect::<Vec<_>>();
+        assert_eq!(names, ["done", "ambiguous", "ambiguous"]);
     }
 
     fn answer(status: u16, body: &str) -> HttpAnswer {
@@ -203,7 +284,8 @@ mod tests {
 
     #[test]
     fn each_kind_of_answer_has_its_verdict() {
-        let name = |status, body: &str| connector().verdict(&answer(status, body)).name();
+        let verdict = |answer: &HttpAnswer| connector().verdicts(&[change("k1", &[])], answer).remove(0);
+        let name = |status, body: &str| verdict(&answer(status, body)).name();
         assert_eq!(name(200, r#"{"results": [{"id": "7", "new": true}]}"#), "done");
         assert_eq!(name(200, "<html>"), "ambiguous");
         let invalid = |code: &str| json!({"category": "VALIDATION_ERROR", "message": format!("Property values were not valid: [{{\"message\":\"X was not allowed\",\"error\":\"{code}\",\"name\":\"p\"}}]")});
@@ -223,12 +305,10 @@ mod tests {
             assert_eq!(name(status, "{}"), word, "{status}");
         }
         assert_eq!(
-            connector().verdict(&answer(429, "{}")),
+            verdict(&answer(429, "{}")),
             Verdict::Throttled { after: Some(Duration::from_secs(7)), why: "429 without a reason".into() }
         );
-        let Verdict::Rejected { why } = connector().verdict(&answer(400, &invalid("INVALID_OPTION").to_string())) else {
-            panic!("rejected")
-        };
+        let Verdict::Rejected { why } = verdict(&answer(400, &invalid("INVALID_OPTION").to_string())) else { panic!("rejected") };
         assert_eq!(why, "p: X was not allowed (INVALID_OPTION)");
     }
 
@@ -260,23 +340,23 @@ mod tests {
             }
         };
         let connector = connector();
-        let token = connector.token(&send(connector.refresh("sim-refresh"))).expect("a token");
-        let fields = Fields::from([("hs_timestamp".to_owned(), "1767607200000".to_owned())]);
+        let access = connector.token(&send(connector.grant("sim-refresh", now.wall))).expect("a token");
+        let wanted = [change("k1", &[("hs_timestamp", json!("1767607200000"))])];
         assert_eq!(
-            connector.verdict(&send(connector.upsert("k1", &fields, &token.access))).name(),
+            connector.verdicts(&wanted, &send(connector.upsert(&wanted, &access))).remove(0).name(),
             "gone",
             "the account has no such property yet"
         );
         let property = json!({"name": "offhook_key", "type": "string", "hasUniqueValue": true}).to_string().into_bytes();
-        let headers = vec![("authorization".to_owned(), format!("Bearer {}", token.access.as_str()))];
+        let headers = vec![("authorization".to_owned(), format!("Bearer {}", access.access.as_str()))];
         assert_eq!(
             send(HttpRequest { method: "POST", url: "http://crm/crm/v3/properties/calls".into(), headers, body: property }).status,
             201
         );
-        let first = connector.verdict(&send(connector.upsert("k1", &fields, &token.access)));
-        let again = connector.verdict(&send(connector.upsert("k1", &fields, &token.access)));
+        let first = connector.verdicts(&wanted, &send(connector.upsert(&wanted, &access)));
+        let again = connector.verdicts(&wanted, &send(connector.upsert(&wanted, &access)));
         assert_eq!(first, again);
-        assert!(matches!(first, Verdict::Done { id: Some(_) }));
-        assert_eq!(connector.verdict(&send(connector.upsert("k1", &fields, "stale"))).name(), "auth");
+        assert!(matches!(first.as_slice(), [Verdict::Done { id: Some(_) }]));
+        assert_eq!(connector.verdicts(&wanted, &send(connector.upsert(&wanted, &token("stale")))).remove(0).name(), "auth");
     }
 }

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Fields;
 use crate::time::Wall;
@@ -65,14 +65,24 @@ pub enum Form {
     /// As it is.
     #[default]
     Text,
-    /// A time, in milliseconds since 1970.
+    /// A time, as a number of milliseconds since 1970.
     EpochMs,
     /// Keys: the terminator of each run left out.
     Digits,
+    /// A number.
+    Number,
+    /// Whole seconds of a value in milliseconds.
+    Seconds,
+    /// Minutes of a value in milliseconds, a started one counted.
+    Minutes,
+    /// True or false.
+    Boolean,
+    /// The date of a time, in UTC.
+    Date,
 }
 
 /// What a record may offer, by the names that `from` takes.
-pub const RECORD_FIELDS: [&str; 31] = [
+pub const RECORD_FIELDS: [&str; 32] = [
     "answered_at",
     "call_id",
     "call_key",
@@ -80,6 +90,7 @@ pub const RECORD_FIELDS: [&str; 31] = [
     "call_summary",
     "codec_platform",
     "codec_trunk",
+    "complete",
     "digits",
     "disposition_code",
     "ended_as",
@@ -146,35 +157,43 @@ impl Mapping {
 }
 
 impl Rule {
-    fn value(&self, record: &Map<String, Value>) -> Option<String> {
-        let value = self.from.as_ref().and_then(|from| record.get(from)).filter(|v| !v.is_null()).and_then(|v| self.form.write(v));
+    fn value(&self, record: &Map<String, Value>) -> Option<Value> {
+        let value = self.from.as_ref().and_then(|from| record.get(from)).filter(|v| !v.is_null()).map(text);
         let value = match value {
             Some(value) if self.values.is_empty() => Some(value),
             Some(value) => self.values.get(&value).cloned(),
             None => None,
         };
-        value.or_else(|| self.default.clone())
+        value.or_else(|| self.default.clone()).and_then(|value| self.form.write(&value))
     }
 }
 
 impl Form {
-    fn write(self, value: &Value) -> Option<String> {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
+    fn write(self, text: &str) -> Option<Value> {
         match self {
-            Self::Text => Some(text),
-            Self::EpochMs => Wall::parse(&text).map(|at| at.as_millis().to_string()),
-            Self::Digits => Some(text.split(' ').map(|run| run.trim_end_matches('#')).collect::<Vec<_>>().join(" ")),
+            Self::Text => Some(json!(text)),
+            Self::EpochMs => Wall::parse(text).map(|at| json!(at.as_millis())),
+            Self::Digits => Some(json!(text.split(' ').map(|run| run.trim_end_matches('#')).collect::<Vec<_>>().join(" "))),
+            Self::Number => text.parse::<serde_json::Number>().ok().map(Value::Number),
+            Self::Seconds => text.parse::<i64>().ok().map(|ms| json!(ms.div_euclid(1000))),
+            // A started minute counts, as on a bill.
+            Self::Minutes => text.parse::<i64>().ok().map(|ms| json!(ms.saturating_add(59_999).div_euclid(60_000))),
+            Self::Boolean => text.parse::<bool>().ok().map(Value::Bool),
+            Self::Date => text.get(..10).map(|date| json!(date)),
         }
+    }
+}
+
+/// A value of a record as text.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn mapping(rules: Value) -> Mapping {
@@ -187,21 +206,23 @@ mod tests {
             {"to": "hs_call_status", "from": "outcome", "values": {"answered": "COMPLETED"}, "default": "FAILED"},
             {"to": "hs_timestamp", "from": "started_at", "as": "epoch_ms"},
             {"to": "digits", "from": "digits", "as": "digits"},
-            {"to": "review", "from": "needs_review"},
+            {"to": "review", "from": "needs_review", "as": "boolean"},
+            {"to": "seconds", "from": "talk_ms", "as": "seconds"},
             {"to": "hs_call_direction", "default": "INBOUND"},
             {"to": "hs_call_body", "from": "call_summary"}
         ]));
         assert_eq!(mapping.faults(), Vec::<String>::new());
-        let record = json!({"outcome": "busy", "started_at": "2026-01-05T10:00:00.123Z", "digits": "2047815# 1", "needs_review": true});
+        let record = json!({"outcome": "busy", "started_at": "2026-01-05T10:00:00.123Z", "digits": "2047815# 1", "needs_review": true, "talk_ms": 61999});
         let fields = mapping.apply(record.as_object().expect("a record"));
         let wanted = [
-            ("digits", "2047815 1"),
-            ("hs_call_direction", "INBOUND"),
-            ("hs_call_status", "FAILED"),
-            ("hs_timestamp", "1767607200123"),
-            ("review", "true"),
+            ("digits", json!("2047815 1")),
+            ("hs_call_direction", json!("INBOUND")),
+            ("hs_call_status", json!("FAILED")),
+            ("hs_timestamp", json!(1_767_607_200_123_i64)),
+            ("review", json!(true)),
+            ("seconds", json!(61)),
         ];
-        assert_eq!(fields, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!(fields, wanted.map(|(name, value)| (name.to_owned(), value)).into());
     }
 
     #[test]

@@ -6,9 +6,10 @@ pub mod sandbox;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::event::CallId;
+use crate::{event::CallId, time::Wall};
 
 /// A request to a CRM. Authorisation and call data are in it, so it does not print.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,6 +86,11 @@ pub enum Verdict {
         /// The CRM's reason.
         why: String,
     },
+    /// The request is refused for the sake of one of its records, nobody knows which: nothing was written, and each half is sent by itself.
+    Split {
+        /// For people.
+        why: String,
+    },
     /// What should be written to is gone, or the set-up is wrong: a person has to look.
     Gone {
         /// The CRM's reason.
@@ -98,11 +104,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The contract's word.
+    /// The contract's word; a split is a retry in smaller parts.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Done { .. } => "done",
-            Self::Retry { .. } => "retry",
+            Self::Retry { .. } | Self::Split { .. } => "retry",
             Self::Throttled { .. } => "throttled",
             Self::Auth { .. } => "auth",
             Self::Rejected { .. } => "rejected",
@@ -112,8 +118,22 @@ impl Verdict {
     }
 }
 
-/// The fields of one record, by the CRM's names. All values are texts on the wire.
-pub type Fields = BTreeMap<String, String>;
+/// The fields of one record, by the CRM's names: texts, numbers, true and false, as the mapping forms them. A connector whose API takes only texts
+/// writes them as such.
+pub type Fields = BTreeMap<String, Value>;
+
+/// What is to be changed of one record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The key that the record bears, [`record_key`].
+    pub key: String,
+    /// The CRM's id of it, where an earlier answer told one.
+    pub id: Option<String>,
+    /// Fields that differ from what the CRM has.
+    pub fields: Fields,
+    /// What the CRM has acknowledged so far.
+    pub written: Fields,
+}
 
 /// The key that a call bears in every CRM: 40 hex digits, since CRM keys refuse characters that call ids of other makers hold.
 pub fn record_key(call: CallId) -> String {
@@ -133,6 +153,8 @@ pub struct Token {
     pub expires: Duration,
     /// The refresh token that replaces the one used, where the CRM rotates them.
     pub refresh: Option<zeroize::Zeroizing<String>>,
+    /// Where its requests go, where the answer names another address than the configured one (Salesforce's `instance_url`).
+    pub base_url: Option<String>,
 }
 
 impl fmt::Debug for Token {
@@ -141,14 +163,17 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A CRM's contract: how a change is asked for, and what an answer means.
+/// A CRM's contract: how changes are asked for, and what an answer means.
 pub trait Connector: Send {
-    /// Writes `fields` of the record that bears `key`, made where it is missing.
-    fn upsert(&self, key: &str, fields: &Fields, access_token: &str) -> HttpRequest;
-    /// What the answer to an upsert means.
-    fn verdict(&self, answer: &HttpAnswer) -> Verdict;
-    /// Asks for an access token.
-    fn refresh(&self, refresh_token: &str) -> HttpRequest;
+    /// Most changes that one request may carry.
+    fn batch_max(&self) -> usize;
+    /// Writes `changes`, no two with one key, each to the record that bears its key, made where it is missing.
+    fn upsert(&self, changes: &[Change], token: &Token) -> HttpRequest;
+    /// What the answer to an upsert of `changes` means for each of them, in their order.
+    fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict>;
+    /// Asks for an access token. `refresh_token`: the latest that the CRM gave, where its grant uses one; `at`: the wall clock, for grants that are
+    /// signed.
+    fn grant(&self, refresh_token: &str, at: Wall) -> HttpRequest;
     /// The token in the answer to that, or why there is none.
     fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict>;
 }

@@ -1,11 +1,11 @@
 //! What a batch of the journal makes of the store. The same entries give the same tables, whenever they are folded.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use sha2::{Digest, Sha256};
 
 use super::{
-    Answered, Attempt, Count, Pipeline,
+    Answered, Attempt, Attempted, Count, Pipeline, Settled,
     record::Record,
     store::{Changes, State, Store, StoreError, Write},
     webhook::Payload,
@@ -144,40 +144,29 @@ impl Pipeline {
         Ok(())
     }
 
-    fn fold_answer<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<Option<(String, CallId)>, StoreError> {
-        let Ok(answered) = serde_json::from_slice::<Answered>(&entry.body) else { return Ok(None) };
-        let Some(mut write) = overlay.write(&answered.crm, answered.call_id)? else { return Ok(None) };
-        write.why = answered.why;
-        match answered.outcome.as_str() {
-            "done" => {
-                let first = write.written.is_empty();
-                write.written.append(&mut write.sent);
-                write.attempts = 0;
-                write.id = answered.id.or(write.id);
-                let more = !write.difference().is_empty();
-                write.state = if more { State::Queued } else { State::Done };
-                write.due = entry.time;
-                write.since = entry.time;
-                if first
-                    && self.live
-                    && let Some(ended) = overlay.record(answered.call_id)?.and_then(|r| r.ended_at)
-                {
-                    let ms = entry.time.as_millis().saturating_sub(ended.as_millis());
-                    self.count(Count::Delivered(std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0))));
-                }
+    fn fold_answer<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<Vec<(String, CallId)>, StoreError> {
+        let Ok(answered) = serde_json::from_slice::<Answered>(&entry.body) else { return Ok(Vec::new()) };
+        let mut finished = Vec::new();
+        for settled in answered.writes {
+            let call = settled.call_id;
+            let Some(mut write) = overlay.write(&answered.crm, call)? else { continue };
+            if settled.outcome == "done" && write.written.is_empty() && self.live {
+                self.delivered(overlay, call, entry.time)?;
             }
-            "rejected" | "gone" => write.state = State::Review,
-            _ => {
-                write.attempts = write.attempts.saturating_add(u32::from(answered.counts));
-                write.state = if write.attempts >= self.config.attempts_max { State::Dead } else { State::Retrying };
-                // What the answer says, and longer with each attempt.
-                let by = super::lane::backoff(write.attempts, 0);
-                let later = if answered.counts { entry.time + by } else { entry.time };
-                write.due = answered.retry_at.unwrap_or(later).max(later);
-            }
+            write.settle(&settled, entry.time, self.config.attempts_max);
+            overlay.changes.writes.insert((answered.crm.clone(), call), write);
+            finished.push((answered.crm.clone(), call));
         }
-        overlay.changes.writes.insert((answered.crm.clone(), answered.call_id), write);
-        Ok(Some((answered.crm, answered.call_id)))
+        Ok(finished)
+    }
+
+    /// A CRM has a record of this call for the first time.
+    fn delivered<S: Store>(&mut self, overlay: &Overlay<'_, S>, call: CallId, at: Wall) -> Result<(), StoreError> {
+        if let Some(ended) = overlay.record(call)?.and_then(|r| r.ended_at) {
+            let ms = at.as_millis().saturating_sub(ended.as_millis());
+            self.count(Count::Delivered(Duration::from_millis(u64::try_from(ms).unwrap_or(0))));
+        }
+        Ok(())
     }
 
     /// Settles what each CRM should have of a record, and how long it waits for its outcome.
@@ -219,7 +208,7 @@ impl Pipeline {
 
     /// Until when a record waits to be told its outcome: only a call that somebody took has one.
     fn waits(&self, record: &Record) -> Option<Wall> {
-        let ended = record.ended_at.filter(|_| !record.outcome_missing && !record.has_outcome() && record.expects_outcome())?;
+        let ended = record.ended_at.filter(|_| !record.is_complete())?;
         Some(if self.config.sources.is_empty() { ended } else { ended + self.config.outcome_wait })
     }
 
@@ -246,12 +235,40 @@ impl Pipeline {
 
 fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
     let Ok(attempt) = serde_json::from_slice::<Attempt>(&entry.body) else { return Ok(()) };
-    let known = overlay.write(&attempt.crm, attempt.call_id)?;
-    let mut write = known.unwrap_or_else(|| Write::new(&attempt.crm, attempt.call_id, entry.time));
-    write.state = State::InFlight;
-    write.sent = attempt.fields;
-    overlay.changes.writes.insert((attempt.crm, attempt.call_id), write);
+    for Attempted { call_id, fields, .. } in attempt.writes {
+        let known = overlay.write(&attempt.crm, call_id)?;
+        let mut write = known.unwrap_or_else(|| Write::new(&attempt.crm, call_id, entry.time));
+        write.state = State::InFlight;
+        write.sent = fields;
+        overlay.changes.writes.insert((attempt.crm.clone(), call_id), write);
+    }
     Ok(())
+}
+
+impl Write {
+    /// What an answer makes of it.
+    fn settle(&mut self, settled: &Settled, at: Wall, attempts_max: u32) {
+        self.why.clone_from(&settled.why);
+        match settled.outcome.as_str() {
+            "done" => {
+                self.written.append(&mut self.sent);
+                self.attempts = 0;
+                self.id = settled.id.clone().or(self.id.take());
+                let more = !self.difference().is_empty();
+                self.state = if more { State::Queued } else { State::Done };
+                self.due = at;
+                self.since = at;
+            }
+            "rejected" | "gone" => self.state = State::Review,
+            _ => {
+                self.attempts = self.attempts.saturating_add(u32::from(settled.counts.is_some()));
+                self.state = if self.attempts >= attempts_max { State::Dead } else { State::Retrying };
+                // What the answer says, and longer with each attempt.
+                let later = settled.counts.map_or(at, |place| at + super::lane::backoff(self.attempts, place));
+                self.due = settled.retry_at.unwrap_or(later).max(later);
+            }
+        }
+    }
 }
 
 /// SHA-256 in hex.

@@ -1,12 +1,18 @@
 //! One CRM's lane: its token, its pauses, what is under way, and when what is tried again.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use zeroize::Zeroizing;
 
-use super::{Answered, Asked, Attempt, Count, NoAnswer, Output, Pipeline, Store, StoreError, Waiting, store::State};
+use super::{
+    Answered, Asked, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Request, Settled, Store, StoreError, Waiting,
+    store::{State, Write},
+};
 use crate::{
-    crm::{HttpAnswer, Token, Verdict},
+    crm::{Change, HttpAnswer, Token, Verdict, record_key},
     event::CallId,
     journal::{Entry, EntryKind},
     time::{Instant, Now, Wall},
@@ -15,7 +21,7 @@ use crate::{
 /// What is known of one CRM while the process lives.
 pub(super) struct Lane {
     refresh_token: Zeroizing<String>,
-    token: Option<Zeroizing<String>>,
+    token: Option<Token>,
     /// When the token was given and until when it is used.
     given: Instant,
     until: Instant,
@@ -25,6 +31,14 @@ pub(super) struct Lane {
     paused: Option<Instant>,
     /// Calls with an attempt that is not folded to its end.
     pub(super) busy: BTreeSet<CallId>,
+    /// Requests between their attempt and their answer.
+    requests: usize,
+    /// Batches that were refused for one of their records, in halves: each is sent by itself.
+    halves: VecDeque<Vec<CallId>>,
+    /// Requests in a row that failed without a word on any record: the CRM is down, not a record wrong.
+    failures: u32,
+    /// When the next request may leave under [`super::Pace::per_second`].
+    next_start: Instant,
 }
 
 impl Lane {
@@ -38,6 +52,10 @@ impl Lane {
             refused: 0,
             paused: None,
             busy: BTreeSet::new(),
+            requests: 0,
+            halves: VecDeque::new(),
+            failures: 0,
+            next_start: Instant::ORIGIN,
         }
     }
 
@@ -46,8 +64,27 @@ impl Lane {
         self.paused = Some(self.paused.map_or(until, |p| p.max(until)));
     }
 
-    pub(super) fn token(&self) -> Option<Zeroizing<String>> {
+    pub(super) fn token(&self) -> Option<Token> {
         self.token.clone()
+    }
+
+    /// An attempt that the journal did not take.
+    pub(super) fn unsent(&mut self, calls: impl Iterator<Item = CallId>) {
+        for call in calls {
+            self.busy.remove(&call);
+        }
+        self.requests = self.requests.saturating_sub(1);
+    }
+
+    /// The circuit breaker: a CRM that failed several times in a row is asked by one request at a time.
+    fn is_broken(&self) -> bool {
+        self.failures >= BREAKER_FAILURES
+    }
+
+    /// A batch that was refused whole comes again in two.
+    fn split(&mut self, calls: &[CallId]) {
+        let (first, second) = calls.split_at(calls.len().div_ceil(2));
+        self.halves.extend([first, second].into_iter().filter(|half| !half.is_empty()).map(<[CallId]>::to_vec));
     }
 }
 
@@ -98,6 +135,10 @@ impl Pipeline {
     }
 
     fn drive(&mut self, now: Now, store: &impl Store, crm: &str) -> Result<(), StoreError> {
+        let Some((most, pace)) = self.config.crms.iter().find(|c| c.name == crm).map(|c| (c.connector.batch_max(), c.pace)) else {
+            return Ok(());
+        };
+        let most = most.min(pace.batch).max(1);
         let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
         if let Some(paused) = lane.paused {
             if now.mono < paused {
@@ -106,48 +147,99 @@ impl Pipeline {
             }
             lane.paused = None;
         }
-        let free = IN_FLIGHT_MAX.saturating_sub(lane.busy.len());
+        let concurrency = if lane.is_broken() { 1 } else { pace.concurrency };
+        let free = concurrency.saturating_sub(lane.requests);
         if free == 0 {
             // The next answer wakes.
             return Ok(());
         }
-        let busy = lane.busy.clone();
-        let due = store.due(crm, now.wall, IN_FLIGHT_MAX.saturating_mul(2))?;
-        let due = due.into_iter().filter(|w| !busy.contains(&w.call_id)).take(free).collect::<Vec<_>>();
-        if due.is_empty() {
+        let batches = self.batches(now, store, crm, free, most)?;
+        if batches.is_empty() {
             let next = store.next_due(crm)?.filter(|at| *at > now.wall);
             self.wake_at(now, next);
             return Ok(());
         }
         let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
         if lane.token.is_none() || now.mono >= lane.until {
-            self.refresh(crm);
+            self.refresh(now, crm);
             return Ok(());
         }
-        for write in due {
-            let fields = write.difference();
-            let attempt = Attempt { crm: crm.to_owned(), call_id: write.call_id, revision: write.revision, fields };
-            if let Some(lane) = self.lanes.get_mut(crm) {
-                lane.busy.insert(write.call_id);
+        for batch in batches {
+            if let Some(lane) = self.lanes.get_mut(crm)
+                && let Some(per_second) = pace.per_second
+            {
+                if now.mono < lane.next_start {
+                    let wait = lane.next_start.since(now.mono);
+                    self.wake_in(now, wait);
+                    return Ok(());
+                }
+                lane.next_start = now.mono + Duration::from_secs(1) / per_second.max(1);
             }
-            let entry = Entry {
-                kind: EntryKind::Attempt,
-                time: now.wall,
-                id: format!("{crm}/{}/{}", write.call_id, write.revision),
-                key: write.call_id.to_string(),
-                body: serde_json::to_vec(&attempt).unwrap_or_default(),
-            };
-            self.append(entry, Waiting::Attempt(attempt));
+            self.attempt(now, crm, batch);
         }
         Ok(())
     }
 
+    /// What `free` requests may carry now: halves of refused batches by themselves, and of all else what is due, the earliest first.
+    fn batches(&mut self, now: Now, store: &impl Store, crm: &str, free: usize, most: usize) -> Result<Vec<Vec<Write>>, StoreError> {
+        let Some(lane) = self.lanes.get_mut(crm) else { return Ok(Vec::new()) };
+        let ready = |write: &Write| matches!(write.state, State::Queued | State::Retrying) && write.due <= now.wall;
+        let mut batches = Vec::new();
+        let mut waiting = VecDeque::new();
+        while let Some(half) = lane.halves.pop_front() {
+            if batches.len() >= free || half.iter().any(|call| lane.busy.contains(call)) {
+                waiting.push_back(half);
+                continue;
+            }
+            let mut batch = Vec::new();
+            for call in half {
+                batch.extend(store.write(crm, call)?.filter(ready));
+            }
+            if !batch.is_empty() {
+                batches.push(batch);
+            }
+        }
+        lane.halves = waiting;
+        let free = free.saturating_sub(batches.len());
+        if free > 0 {
+            let apart = lane.halves.iter().flatten().copied().chain(batches.iter().flatten().map(|w| w.call_id)).collect::<BTreeSet<_>>();
+            let taken = lane.busy.len().saturating_add(apart.len());
+            let due = store.due(crm, now.wall, taken.saturating_add(free.saturating_mul(most)))?;
+            let due = due.into_iter().filter(|w| !lane.busy.contains(&w.call_id) && !apart.contains(&w.call_id)).collect::<Vec<_>>();
+            batches.extend(due.chunks(most).take(free).map(<[Write]>::to_vec));
+        }
+        Ok(batches)
+    }
+
+    /// Journals an attempt that carries `batch`; it is sent once that is durable.
+    fn attempt(&mut self, now: Now, crm: &str, batch: Vec<Write>) {
+        let Some(lane) = self.lanes.get_mut(crm) else { return };
+        lane.requests = lane.requests.saturating_add(1);
+        lane.busy.extend(batch.iter().map(|w| w.call_id));
+        let mut attempt = Attempt { crm: crm.to_owned(), writes: Vec::new() };
+        let mut request = Request { crm: crm.to_owned(), writes: Vec::new() };
+        for write in batch {
+            let fields = write.difference();
+            attempt.writes.push(Attempted { call_id: write.call_id, revision: write.revision, fields: fields.clone() });
+            let change = Change { key: record_key(write.call_id), id: write.id, fields, written: write.written };
+            request.writes.push((write.call_id, change));
+        }
+        let (id, key) = match attempt.writes.as_slice() {
+            [one] => (format!("{crm}/{}/{}", one.call_id, one.revision), one.call_id.to_string()),
+            several => (format!("{crm}/{} records", several.len()), String::new()),
+        };
+        let body = serde_json::to_vec(&attempt).unwrap_or_default();
+        self.append(Entry { kind: EntryKind::Attempt, time: now.wall, id, key, body }, Waiting::Attempt(request));
+    }
+
     /// Asks for a token; one request at a time, since a refresh token may be good only once.
-    fn refresh(&mut self, crm: &str) {
+    fn refresh(&mut self, now: Now, crm: &str) {
         let Some(lane) = self.lanes.get_mut(crm).filter(|l| !l.refreshing) else { return };
         lane.refreshing = true;
         let refresh_token = lane.refresh_token.clone();
-        let Some(http) = self.config.crms.iter().find(|c| c.name == crm).map(|c| c.connector.refresh(&refresh_token)) else { return };
+        let Some(http) = self.config.crms.iter().find(|c| c.name == crm).map(|c| c.connector.grant(&refresh_token, now.wall)) else {
+            return;
+        };
         let request = self.id();
         self.asked.insert(request, Asked::Token { crm: crm.to_owned() });
         self.outputs.push_back(Output::Send { request, crm: crm.to_owned(), http });
@@ -159,16 +251,17 @@ impl Pipeline {
             Ok(answer) => connector.token(&answer),
             Err(NoAnswer { why, .. }) => Err(Verdict::Retry { after: None, why }),
         };
-        let jitter = self.chance.below(1000);
+        let jitter = u16::try_from(self.chance.below(1001)).unwrap_or(1000);
         let Some(lane) = self.lanes.get_mut(crm) else { return };
         lane.refreshing = false;
         match told {
-            Ok(Token { access, expires, refresh }) => {
+            Ok(token) => {
                 lane.refused = 0;
-                lane.token = Some(access);
                 lane.given = now.mono;
-                lane.until = now.mono + expires.saturating_sub(EARLY).max(expires / 2);
-                if let Some(token) = refresh.filter(|t| *t != lane.refresh_token) {
+                lane.until = now.mono + token.expires.saturating_sub(EARLY).max(token.expires / 2);
+                let rotated = token.refresh.clone();
+                lane.token = Some(token);
+                if let Some(token) = rotated.filter(|t| *t != lane.refresh_token) {
                     lane.refresh_token = token.clone();
                     self.outputs.push_back(Output::KeepToken { crm: crm.to_owned(), token });
                 }
@@ -185,72 +278,106 @@ impl Pipeline {
         }
     }
 
-    pub(super) fn write_answered(&mut self, now: Now, crm: String, call_id: CallId, answer: Result<HttpAnswer, NoAnswer>) {
+    pub(super) fn write_answered(&mut self, now: Now, request: Request, answer: Result<HttpAnswer, NoAnswer>) {
+        let Some(crm) = self.config.crms.iter().find(|c| c.name == request.crm) else { return };
+        let count = request.writes.len();
         let status = answer.as_ref().ok().map(|a| a.status);
-        let verdict = match answer {
-            Ok(answer) => match self.config.crms.iter().find(|c| c.name == crm) {
-                Some(found) => found.connector.verdict(&answer),
-                None => return,
-            },
-            Err(NoAnswer { maybe_sent: true, why }) => Verdict::Ambiguous { why },
-            Err(NoAnswer { maybe_sent: false, why }) => Verdict::Retry { after: None, why },
+        let verdicts = match answer {
+            Ok(answer) => {
+                let changes = request.writes.iter().map(|(_, change)| change.clone()).collect::<Vec<_>>();
+                crm.connector.verdicts(&changes, &answer)
+            }
+            Err(NoAnswer { maybe_sent: true, why }) => vec![Verdict::Ambiguous { why }; count],
+            Err(NoAnswer { maybe_sent: false, why }) => vec![Verdict::Retry { after: None, why }; count],
         };
-        let jitter = self.chance.below(1000);
-        let Some(lane) = self.lanes.get_mut(&crm) else { return };
-        let outcome = verdict.name();
-        let mut answered =
-            Answered { crm: crm.clone(), call_id, outcome: outcome.into(), status, id: None, why: None, retry_at: None, counts: false };
-        let mut again = |by: Duration, why: String| {
-            answered.retry_at = Some(now.wall + by);
-            answered.why = Some(why);
-        };
-        match verdict {
-            Verdict::Done { id } => answered.id = id,
-            Verdict::Retry { after, why } => {
-                again(after.unwrap_or_else(|| backoff(1, jitter)), why);
-                answered.counts = true;
-            }
-            Verdict::Ambiguous { why } => {
-                again(backoff(1, jitter), why);
-                answered.counts = true;
-            }
-            Verdict::Throttled { after, why } => {
-                let by = after.unwrap_or(THROTTLE_PAUSE);
-                lane.pause(now.mono, by);
-                again(by, why);
-            }
-            Verdict::Auth { why } => {
-                // A token that is refused although it is new means that a new one will not help.
-                if now.mono.since(lane.given) < FRESH {
-                    lane.pause(now.mono, AUTH_PAUSE);
-                    again(AUTH_PAUSE, why);
-                } else {
-                    again(Duration::ZERO, why);
-                }
-                lane.token = None;
-            }
-            Verdict::Rejected { why } | Verdict::Gone { why } => answered.why = Some(why),
+        self.settle(now, &request, status, verdicts);
+    }
+
+    /// Journals what came of a request, and lets the lane learn from it.
+    pub(super) fn settle(&mut self, now: Now, request: &Request, status: Option<u16>, verdicts: Vec<Verdict>) {
+        let crm = &request.crm;
+        let place = u16::try_from(self.chance.below(1001)).unwrap_or(1000);
+        let Some(lane) = self.lanes.get_mut(crm) else { return };
+        lane.requests = lane.requests.saturating_sub(1);
+        // While the CRM is down, a failure is none of the record's: it uses up no attempt.
+        let counts = (!lane.is_broken()).then_some(place);
+        lane.learn(now.mono, &verdicts, place);
+        if verdicts.iter().all(|v| matches!(v, Verdict::Split { .. })) {
+            lane.split(&request.writes.iter().map(|(call, _)| *call).collect::<Vec<_>>());
         }
-        self.count(Count::Write { crm: crm.clone(), outcome: outcome.into() });
-        let entry = Entry {
-            kind: EntryKind::Answer,
-            time: now.wall,
-            id: format!("{crm}/{call_id}"),
-            key: call_id.to_string(),
-            body: serde_json::to_vec(&answered).unwrap_or_default(),
+        let fresh = now.mono.since(lane.given) < FRESH;
+        let writes = request.writes.iter().zip(verdicts).map(|((call, _), verdict)| Settled::of(*call, verdict, now.wall, counts, fresh));
+        let answered = Answered { crm: crm.clone(), status, writes: writes.collect() };
+        for settled in &answered.writes {
+            self.outputs.push_back(Output::Count(Count::Write { crm: crm.clone(), outcome: settled.outcome.clone() }));
+        }
+        let (id, key) = match answered.writes.as_slice() {
+            [one] => (format!("{crm}/{}", one.call_id), one.call_id.to_string()),
+            several => (format!("{crm}/{} records", several.len()), String::new()),
         };
+        let body = serde_json::to_vec(&answered).unwrap_or_default();
+        let entry = Entry { kind: EntryKind::Answer, time: now.wall, id, key, body };
         self.append(entry.clone(), Waiting::Answer(entry));
     }
 }
 
-/// Doubles with each attempt, with up to a second of jitter, so that what failed together does not come back together.
-pub(super) fn backoff(attempts: u32, jitter_ms: u64) -> Duration {
-    let seconds = 1_u64.checked_shl(attempts.saturating_sub(1).min(16)).unwrap_or(u64::MAX);
-    BACKOFF_MAX.min(Duration::from_secs(seconds)) + Duration::from_millis(jitter_ms)
+impl Lane {
+    /// What a request's verdicts tell of the CRM itself. `place`: of the backoff, in thousandths.
+    fn learn(&mut self, now: Instant, verdicts: &[Verdict], place: u16) {
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Throttled { after, .. } => self.pause(now, after.unwrap_or(THROTTLE_PAUSE)),
+                // A token that is refused although it is new means that a new one will not help.
+                Verdict::Auth { .. } if self.token.take().is_some() && now.since(self.given) < FRESH => self.pause(now, AUTH_PAUSE),
+                _ => {}
+            }
+        }
+        let failed = |v: &Verdict| matches!(v, Verdict::Retry { .. } | Verdict::Ambiguous { .. });
+        if verdicts.iter().all(failed) {
+            self.failures = self.failures.saturating_add(1);
+            if self.is_broken() {
+                self.pause(now, backoff(self.failures.saturating_sub(BREAKER_FAILURES).saturating_add(1), place).min(BREAKER_PAUSE_MAX));
+            }
+        } else {
+            self.failures = 0;
+        }
+    }
 }
 
-/// Writes of one CRM under way at a time.
-const IN_FLIGHT_MAX: usize = 16;
+impl Settled {
+    fn of(call_id: CallId, verdict: Verdict, at: Wall, attempt: Option<u16>, fresh: bool) -> Self {
+        let outcome = verdict.name().to_owned();
+        let (mut id, mut why, mut retry_at, mut counts) = (None, None, None, None);
+        match verdict {
+            Verdict::Done { id: told } => id = told,
+            Verdict::Rejected { why: told } | Verdict::Gone { why: told } => why = Some(told),
+            Verdict::Retry { after, why: told } => {
+                retry_at = after.map(|by| at + by);
+                (why, counts) = (Some(told), attempt);
+            }
+            Verdict::Ambiguous { why: told } => (why, counts) = (Some(told), attempt),
+            // Waiting for a quota, for a token or for the other half uses up no attempt.
+            Verdict::Throttled { after, why: told } => (why, retry_at) = (Some(told), Some(at + after.unwrap_or(THROTTLE_PAUSE))),
+            Verdict::Auth { why: told } => (why, retry_at) = (Some(told), fresh.then_some(at + AUTH_PAUSE)),
+            Verdict::Split { why: told } => why = Some(told),
+        }
+        Self { call_id, outcome, id, why, retry_at, counts }
+    }
+}
+
+/// The wait before the next attempt, with full jitter: `place` (thousandths) of a span that doubles with each attempt, so that what failed together does
+/// not come back together; a moment at the least.
+pub(super) fn backoff(attempts: u32, place: u16) -> Duration {
+    let seconds = 1_u64.checked_shl(attempts.min(16)).unwrap_or(u64::MAX);
+    (BACKOFF_MAX.min(Duration::from_secs(seconds)) * u32::from(place) / 1000).max(BACKOFF_MIN)
+}
+
+/// Failed requests in a row after which a CRM counts as down.
+const BREAKER_FAILURES: u32 = 5;
+/// A CRM that is down is asked at least so often whether it is back.
+const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Shortest pause between two attempts.
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// A token is renewed so long before it ends, so that none ends under way.
 const EARLY: Duration = Duration::from_secs(60);
 /// Longest pause between two attempts.

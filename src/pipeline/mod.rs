@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     chance::Chance,
-    crm::{Connector, Fields, HttpAnswer, HttpRequest},
+    crm::{Change, Connector, Fields, HttpAnswer, HttpRequest, Verdict},
     event::CallId,
     journal::{Entry, EntryKind},
     time::{Instant, Now, Wall},
@@ -54,6 +54,25 @@ pub struct Crm {
     pub mapping: Mapping,
     /// The refresh token to begin with.
     pub refresh_token: Zeroizing<String>,
+    /// How hard it may be worked.
+    pub pace: Pace,
+}
+
+/// How hard a CRM may be worked, beside what its answers tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Requests under way at a time.
+    pub concurrency: usize,
+    /// Records a request carries at most; the connector's own limit stands beside it.
+    pub batch: usize,
+    /// Requests a second on the average; none: as fast as they are answered.
+    pub per_second: Option<u32>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { concurrency: 4, batch: 100, per_second: None }
+    }
 }
 
 /// What the pipeline goes by.
@@ -134,24 +153,36 @@ pub struct NoAnswer {
     pub why: String,
 }
 
-/// Body of an attempt entry.
+/// Body of an attempt entry: one request, and what it carries.
 #[derive(Debug, Serialize, Deserialize)]
 struct Attempt {
     crm: String,
+    writes: Vec<Attempted>,
+}
+
+/// What an attempt carries of one call.
+#[derive(Debug, Serialize, Deserialize)]
+struct Attempted {
     call_id: CallId,
     revision: u32,
     fields: Fields,
 }
 
-/// Body of an answer entry.
+/// Body of an answer entry: what came of one request.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answered {
     crm: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    writes: Vec<Settled>,
+}
+
+/// What came of an attempt for one call.
+#[derive(Debug, Serialize, Deserialize)]
+struct Settled {
     call_id: CallId,
     /// The contract's word.
     outcome: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,20 +190,35 @@ struct Answered {
     /// When to try again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_at: Option<Wall>,
-    /// Whether it counts as one of the attempts.
-    counts: bool,
+    /// Whether it counts as one of the attempts; then the place of the next one within its backoff, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counts: Option<u16>,
+}
+
+/// The calls that an attempt entry carries; none for any other.
+pub fn attempted(entry: &Entry) -> Vec<CallId> {
+    if entry.kind != EntryKind::Attempt {
+        return Vec::new();
+    }
+    serde_json::from_slice::<Attempt>(&entry.body).map_or_else(|_| Vec::new(), |a| a.writes.iter().map(|w| w.call_id).collect())
 }
 
 /// Who waits for an entry to be on disk.
 enum Waiting {
     Webhook { reply: u64, id: String },
-    Attempt(Attempt),
+    Attempt(Request),
     Answer(Entry),
+}
+
+/// What one request to a CRM carries: of each call its change.
+struct Request {
+    crm: String,
+    writes: Vec<(CallId, Change)>,
 }
 
 /// Who waits for an answer of a CRM.
 enum Asked {
-    Write { crm: String, call_id: CallId },
+    Write(Request),
     Token { crm: String },
 }
 
@@ -327,10 +373,10 @@ impl Pipeline {
                 self.count(Count::Webhook("refused"));
                 self.respond(reply, 503, Some((format!("the webhook could not be written: {why}"), "send it again later")));
             }
-            (Some(Waiting::Attempt(attempt)), Ok(())) => self.send(attempt),
-            (Some(Waiting::Attempt(attempt)), Err(_)) => {
-                if let Some(lane) = self.lanes.get_mut(&attempt.crm) {
-                    lane.busy.remove(&attempt.call_id);
+            (Some(Waiting::Attempt(request)), Ok(())) => self.send(now, request),
+            (Some(Waiting::Attempt(request)), Err(_)) => {
+                if let Some(lane) = self.lanes.get_mut(&request.crm) {
+                    lane.unsent(request.writes.iter().map(|(call, _)| *call));
                     lane.pause(now.mono, JOURNAL_PAUSE);
                 }
             }
@@ -345,13 +391,18 @@ impl Pipeline {
         }
     }
 
-    fn send(&mut self, attempt: Attempt) {
-        let request = self.id();
-        let Some(crm) = self.config.crms.iter().find(|c| c.name == attempt.crm) else { return };
-        let token = self.lanes.get(&attempt.crm).and_then(|l| l.token()).unwrap_or_default();
-        let http = crm.connector.upsert(&crate::crm::record_key(attempt.call_id), &attempt.fields, &token);
-        self.outputs.push_back(Output::Send { request, crm: attempt.crm.clone(), http });
-        self.asked.insert(request, Asked::Write { crm: attempt.crm, call_id: attempt.call_id });
+    fn send(&mut self, now: Now, request: Request) {
+        let id = self.id();
+        let Some(crm) = self.config.crms.iter().find(|c| c.name == request.crm) else { return };
+        let Some(token) = self.lanes.get(&request.crm).and_then(Lane::token) else {
+            // It was refused while the attempt was on its way to the disk: the same as a refusal of the request.
+            let why = "the access token was refused before this was sent".to_owned();
+            return self.settle(now, &request, None, vec![Verdict::Auth { why }; request.writes.len()]);
+        };
+        let changes = request.writes.iter().map(|(_, change)| change.clone()).collect::<Vec<_>>();
+        let http = crm.connector.upsert(&changes, &token);
+        self.outputs.push_back(Output::Send { request: id, crm: request.crm.clone(), http });
+        self.asked.insert(id, Asked::Write(request));
     }
 
     /// A CRM answered, or did not.
@@ -359,7 +410,7 @@ impl Pipeline {
         match self.asked.remove(&request) {
             None => {}
             Some(Asked::Token { crm }) => self.token_answered(now, &crm, answer),
-            Some(Asked::Write { crm, call_id }) => self.write_answered(now, crm, call_id, answer),
+            Some(Asked::Write(request)) => self.write_answered(now, request, answer),
         }
     }
 }

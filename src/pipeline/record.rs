@@ -164,6 +164,11 @@ impl Record {
         self.events.last().and_then(|e| e.get("time")).and_then(Value::as_str).and_then(Wall::parse)
     }
 
+    /// Whether nothing more is waited for: it is over, and its outcome came, is given up, or was never due.
+    pub fn is_complete(&self) -> bool {
+        self.is_over() && (self.has_outcome() || self.outcome_missing || !self.expects_outcome())
+    }
+
     /// Whether somebody told how it went.
     pub fn has_outcome(&self) -> bool {
         self.told.iter().any(|(name, ..)| name == "disposition_code")
@@ -224,6 +229,7 @@ impl Record {
         }
         if self.is_over() {
             fields.insert("needs_review".into(), json!(missing));
+            fields.insert("complete".into(), json!(self.is_complete()));
         }
         fields
     }

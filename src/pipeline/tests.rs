@@ -16,30 +16,36 @@ use crate::{
 struct Plain;
 
 impl Connector for Plain {
-    fn upsert(&self, key: &str, fields: &Fields, access_token: &str) -> HttpRequest {
-        let headers = vec![("authorization".into(), access_token.into())];
-        HttpRequest { method: "POST", url: key.into(), headers, body: serde_json::to_vec(fields).expect("json") }
+    fn batch_max(&self) -> usize {
+        1
     }
 
-    fn verdict(&self, answer: &HttpAnswer) -> Verdict {
+    fn upsert(&self, changes: &[Change], token: &Token) -> HttpRequest {
+        let headers = vec![("authorization".into(), token.access.to_string())];
+        let change = changes.first().expect("a change");
+        HttpRequest { method: "POST", url: change.key.clone(), headers, body: serde_json::to_vec(&change.fields).expect("json") }
+    }
+
+    fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
         let why = "says so".to_owned();
-        match answer.status {
+        let verdict = match answer.status {
             200 => Verdict::Done { id: Some("crm-1".into()) },
             401 => Verdict::Auth { why },
             429 => Verdict::Throttled { after: Some(Duration::from_secs(7)), why },
             400 => Verdict::Rejected { why },
             _ => Verdict::Retry { after: None, why },
-        }
+        };
+        vec![verdict; changes.len()]
     }
 
-    fn refresh(&self, refresh_token: &str) -> HttpRequest {
+    fn grant(&self, refresh_token: &str, _: Wall) -> HttpRequest {
         HttpRequest { method: "POST", url: "token".into(), headers: Vec::new(), body: refresh_token.into() }
     }
 
     fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict> {
         let text = |t: &str| Zeroizing::new(t.to_owned());
         match answer.status {
-            200 => Ok(Token { access: text("access"), expires: Duration::from_secs(1800), refresh: Some(text("second")) }),
+            200 => Ok(Token { access: text("access"), expires: Duration::from_secs(1800), refresh: Some(text("second")), base_url: None }),
             _ => Err(Verdict::Auth { why: "no".into() }),
         }
     }
@@ -64,6 +70,10 @@ struct World {
     status: Option<u16>,
     /// Appends fail.
     disk_full: bool,
+    /// Records in each request of a CRM that takes batches.
+    batches: Vec<usize>,
+    /// The call that such a CRM refuses.
+    bad: Option<String>,
 }
 
 fn pipeline() -> Pipeline {
@@ -71,13 +81,13 @@ fn pipeline() -> Pipeline {
         name: "crm".into(),
         connector: Box::new(Plain),
         mapping: Box::new(|record| {
-            let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
             ["call_id", "from", "digits", "disposition_code", "needs_review", "outcome"]
                 .into_iter()
-                .filter_map(|name| Some((name.to_owned(), text(record.get(name)?))))
+                .filter_map(|name| Some((name.to_owned(), record.get(name)?.clone())))
                 .collect()
         }),
         refresh_token: Zeroizing::new("first".into()),
+        pace: Pace::default(),
     };
     let sources = [("platform".to_owned(), Key::parse(KEY).expect("a key"))].into();
     let config = Config { crms: vec![crm], sources, outcome_wait: Duration::from_secs(60), attempts_max: 3 };
@@ -99,6 +109,8 @@ impl World {
             counts: Vec::new(),
             status: Some(200),
             disk_full: false,
+            batches: Vec::new(),
+            bad: None,
         }
     }
 
@@ -147,6 +159,15 @@ impl World {
             Output::Send { request, http, .. } if http.url == "token" => {
                 self.tokens += 1;
                 self.pipeline.answer(now, request, Ok(HttpAnswer { status: 200, headers: Vec::new(), body: Vec::new() }));
+            }
+            Output::Send { request, http, .. } if http.url == "batch" => {
+                let records: Vec<Fields> = serde_json::from_slice(&http.body).expect("records");
+                self.batches.push(records.len());
+                let bad = |r: &Fields| self.bad.as_ref().is_some_and(|bad| r.get("call_id").and_then(Value::as_str) == Some(bad));
+                let status = if records.iter().any(bad) { Some(400) } else { self.status };
+                let answer = status.map(|status| HttpAnswer { status, headers: Vec::new(), body: Vec::new() });
+                let lost = || NoAnswer { maybe_sent: true, why: "lost".into() };
+                self.pipeline.answer(now, request, answer.ok_or_else(lost));
             }
             Output::Send { request, http, .. } => {
                 assert_eq!(http.url, record_key(call()));
@@ -261,7 +282,7 @@ fn a_call_becomes_one_record_and_its_outcome_an_update_of_it() {
     assert!(!world.requests[0].1.contains_key("disposition_code"));
     world.webhook(1, "w1", "SALE");
     assert_eq!(world.responses, [(1, 200)]);
-    assert_eq!(world.requests[1].1, [("disposition_code".to_owned(), "SALE".to_owned())].into(), "only what differs");
+    assert_eq!(world.requests[1].1, [("disposition_code".to_owned(), json!("SALE"))].into(), "only what differs");
     world.until(200 * SECOND);
     assert_eq!((world.requests.len(), world.write().state, world.write().id), (2, State::Done, Some("crm-1".into())));
     assert_eq!((world.tokens, world.kept), (1, vec!["second".to_owned()]));
@@ -277,9 +298,9 @@ fn nobody_tells_the_outcome_and_the_record_says_so() {
     assert_eq!(world.requests.len(), 1);
     world.until(62 * SECOND);
     assert_eq!(world.requests[1].1["disposition_code"], "NO_DISPOSITION");
-    assert_eq!(world.requests[1].1["needs_review"], "true");
+    assert_eq!(world.requests[1].1["needs_review"], true);
     world.webhook(1, "late", "SALE");
-    assert_eq!((world.requests[2].1["disposition_code"].as_str(), world.requests[2].1["needs_review"].as_str()), ("SALE", "false"));
+    assert_eq!((&world.requests[2].1["disposition_code"], &world.requests[2].1["needs_review"]), (&json!("SALE"), &json!(false)));
 }
 
 #[test]
@@ -421,4 +442,109 @@ fn open_calls_are_closed_at_a_restart() {
     world.until(100 * SECOND);
     assert_eq!(restart::close_open_calls(&world.store, world.now().wall).expect("read"), []);
     assert_eq!(world.write().written["disposition_code"], "FAILED — NO DISPOSITION");
+}
+
+/// A CRM that takes three records a request and refuses a request that holds a bad one whole.
+struct Batches;
+
+impl Connector for Batches {
+    fn batch_max(&self) -> usize {
+        3
+    }
+
+    fn upsert(&self, changes: &[Change], _: &Token) -> HttpRequest {
+        let body = serde_json::to_vec(&changes.iter().map(|c| &c.fields).collect::<Vec<_>>()).expect("json");
+        HttpRequest { method: "POST", url: "batch".into(), headers: Vec::new(), body }
+    }
+
+    fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
+        let why = "one of them".to_owned();
+        let verdict = match answer.status {
+            200 => Verdict::Done { id: None },
+            400 if changes.len() > 1 => Verdict::Split { why },
+            400 => Verdict::Rejected { why },
+            _ => Verdict::Retry { after: None, why },
+        };
+        vec![verdict; changes.len()]
+    }
+
+    fn grant(&self, refresh_token: &str, at: Wall) -> HttpRequest {
+        Plain.grant(refresh_token, at)
+    }
+
+    fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict> {
+        Plain.token(answer)
+    }
+}
+
+fn batching(concurrency: usize) -> World {
+    let mut world = World::new();
+    let mut crm = world.pipeline.config.crms.remove(0);
+    crm.connector = Box::new(Batches);
+    crm.pace = Pace { concurrency, ..Pace::default() };
+    world.pipeline.config.crms.push(crm);
+    world
+}
+
+/// Ended calls whose outcome nobody owes, all in the journal before a turn.
+fn rush(world: &mut World, calls: u64) -> Vec<CallId> {
+    let mut ids = Vec::new();
+    for n in 0..calls {
+        let id: CallId = format!("01960000-0000-7000-8000-{n:012x}").parse().expect("a call id");
+        ids.push(id);
+        let terminal = Terminal {
+            outcome: Outcome::Busy,
+            ended_as: EndedAs::Completed,
+            ended_by: EndedBy::Callee,
+            reason: None,
+            sip_status: Some(486),
+            ring_ms: None,
+            talk_ms: 0,
+            secure_ms: 0,
+            omitted: 0,
+        };
+        let event = Event { call_id: id, sequence: 1, time: world.now().wall, at_ms: 0, kind: Kind::Ended(terminal) };
+        let body = serde_json::to_vec(&event.to_cloudevent()).expect("json");
+        world.write_down(Entry { kind: EntryKind::Event, time: world.now().wall, id: format!("{id}/1"), key: id.to_string(), body });
+    }
+    ids
+}
+
+#[test]
+fn what_waits_while_requests_are_under_way_goes_together() {
+    let mut world = batching(1);
+    rush(&mut world, 7);
+    world.settle();
+    world.until(SECOND);
+    assert_eq!(world.batches, [3, 3, 1]);
+    assert_eq!(world.store.counts().expect("counts"), Counts::default(), "all are done");
+    let attempts = world.journal.iter().filter(|(_, e)| e.kind == EntryKind::Attempt).map(|(_, e)| attempted(e).len()).collect::<Vec<_>>();
+    assert_eq!(attempts, [3, 3, 1], "one entry a request");
+}
+
+#[test]
+fn a_batch_refused_for_one_record_is_halved_until_that_one_stands_alone() {
+    let mut world = batching(1);
+    let ids = rush(&mut world, 3);
+    world.bad = Some(ids[1].to_string());
+    world.settle();
+    world.until(SECOND);
+    assert_eq!(world.batches, [3, 2, 1, 1, 1]);
+    let states = ids.iter().map(|id| world.store.write("crm", *id).expect("read").expect("a write").state).collect::<Vec<_>>();
+    assert_eq!(states, [State::Done, State::Review, State::Done]);
+}
+
+#[test]
+fn a_crm_that_is_down_is_asked_by_one_request_at_a_time_and_costs_the_others_no_attempt() {
+    let mut world = batching(4);
+    world.status = Some(503);
+    rush(&mut world, 3000);
+    world.settle();
+    world.until(300 * SECOND);
+    let asked = world.batches.len();
+    assert!((10..200).contains(&asked), "{asked} requests in five minutes");
+    world.status = Some(200);
+    world.until(600 * SECOND);
+    let counts = world.store.counts().expect("counts");
+    assert_eq!((counts.dead, counts.review, counts.queued + counts.retrying), (0, 0, 0), "{counts:?}");
 }

@@ -6,7 +6,7 @@ use offhook::{
     call::Local,
     chance::Chance,
     codec::Codec,
-    crm::{Connector, Fields, HttpAnswer, HttpRequest, Token, Verdict},
+    crm::{Change, Connector, Fields, HttpAnswer, HttpRequest, Token, Verdict},
     event::Event,
     gateway::{Config as GatewayConfig, Gateway, JournalWord, Output},
     journal::{self, Entry, EntryKind, Position},
@@ -28,20 +28,26 @@ const US: &str = "192.0.2.1:5060";
 struct Taker;
 
 impl Connector for Taker {
-    fn upsert(&self, key: &str, fields: &Fields, _: &str) -> HttpRequest {
-        HttpRequest { method: "POST", url: key.into(), headers: Vec::new(), body: serde_json::to_vec(fields).expect("json") }
+    fn batch_max(&self) -> usize {
+        1
     }
 
-    fn verdict(&self, _: &HttpAnswer) -> Verdict {
-        Verdict::Done { id: Some("1".into()) }
+    fn upsert(&self, changes: &[Change], _: &Token) -> HttpRequest {
+        let change = changes.first().expect("a change");
+        let body = serde_json::to_vec(&change.fields).expect("json");
+        HttpRequest { method: "POST", url: change.key.clone(), headers: Vec::new(), body }
     }
 
-    fn refresh(&self, _: &str) -> HttpRequest {
+    fn verdicts(&self, changes: &[Change], _: &HttpAnswer) -> Vec<Verdict> {
+        vec![Verdict::Done { id: Some("1".into()) }; changes.len()]
+    }
+
+    fn grant(&self, _: &str, _: Wall) -> HttpRequest {
         HttpRequest { method: "POST", url: "token".into(), headers: Vec::new(), body: Vec::new() }
     }
 
     fn token(&self, _: &HttpAnswer) -> Result<Token, Verdict> {
-        Ok(Token { access: String::from("a").into(), expires: Duration::from_secs(1800), refresh: None })
+        Ok(Token { access: String::from("a").into(), expires: Duration::from_secs(1800), refresh: None, base_url: None })
     }
 }
 
@@ -114,13 +120,13 @@ fn pipeline() -> Pipeline {
         name: "crm".into(),
         connector: Box::new(Taker),
         mapping: Box::new(|record| {
-            let text = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
             ["call_id", "outcome", "ended_as", "reason", "disposition_code"]
                 .iter()
-                .filter_map(|n| Some(((*n).into(), text(record.get(*n)?))))
+                .filter_map(|n| Some(((*n).into(), record.get(*n)?.clone())))
                 .collect()
         }),
         refresh_token: String::from("r").into(),
+        pace: pipeline::Pace::default(),
     };
     let config = pipeline::Config { crms: vec![crm], sources: [].into(), outcome_wait: Duration::from_secs(60), attempts_max: 3 };
     Pipeline::new(config, Chance::from_seed(2))
@@ -258,7 +264,7 @@ fn a_call_that_a_crash_cuts_off_is_one_failed_record() {
         world.ms += 3000;
         let mut life = Life::start(&mut world);
         let [(_, fields)] = world.upserts.as_slice() else { panic!("one write after a crash {torn} octets deep: {:?}", world.upserts) };
-        assert_eq!((fields["ended_as"].as_str(), fields["reason"].as_str()), ("failed", "gateway_restart"));
+        assert_eq!((fields["ended_as"].as_str(), fields["reason"].as_str()), (Some("failed"), Some("gateway_restart")));
         assert_eq!(fields["outcome"], if torn == 0 { "answered" } else { "failed" }, "what was not durable did not happen");
         assert_eq!(fields["disposition_code"], "FAILED — NO DISPOSITION");
 

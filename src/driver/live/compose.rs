@@ -10,7 +10,7 @@ use crate::{
     call::Local,
     codec::Codec,
     config::{Config, CrmKind, OnJournalFailure, Route, Target, Trunk},
-    crm::hubspot::HubSpot,
+    crm::hubspot::{self, HubSpot},
     gateway,
     pipeline::{self, Key},
     route,
@@ -33,6 +33,7 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
             token_url: crm.token_url.clone(),
             client_id: crm.client_id.clone(),
             client_secret: secret(&crm.client_secret),
+            version: crm.api_version.clone().unwrap_or_else(|| hubspot::VERSION.to_owned()),
             object: mapping.object.clone(),
             key: mapping.key.clone(),
         };
@@ -41,6 +42,7 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
             connector: Box::new(connector),
             mapping: Box::new(move |record| mapping.apply(record)),
             refresh_token: secret(&refresh_token),
+            pace: crm.pace,
         });
     }
     let key = |w: &crate::config::Webhook| Some((w.source.clone(), Key::parse(w.secret.reveal())?));

@@ -33,8 +33,7 @@ pub(super) const FIELDS: [&str; 7] = [
 /// The mapping of the world: what the record says, under the CRM's names.
 pub(super) fn mapping(record: &serde_json::Map<String, Value>) -> Fields {
     let from = ["started_at", "call_id", "outcome", "ended_as", "disposition_code", "digits", "needs_review"];
-    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-    FIELDS.iter().zip(from).filter_map(|(to, from)| Some(((*to).to_owned(), text(record.get(from)?)))).collect()
+    FIELDS.iter().zip(from).filter_map(|(to, from)| Some(((*to).to_owned(), record.get(from)?.clone()))).collect()
 }
 
 /// An account with the properties that the mapping needs, and the faults of a seed, all over by `until_s`.

@@ -125,6 +125,7 @@ fn pipeline_config() -> pipeline::Config {
         token_url: format!("{}/oauth/v1/token", crm::URL),
         client_id: sandbox::hubspot::CLIENT_ID.into(),
         client_secret: String::from(sandbox::hubspot::CLIENT_SECRET).into(),
+        version: hubspot::VERSION.into(),
         object: "calls".into(),
         key: crm::KEY.into(),
     };
@@ -133,6 +134,7 @@ fn pipeline_config() -> pipeline::Config {
         connector: Box::new(connector),
         mapping: Box::new(crm::mapping),
         refresh_token: String::from(sandbox::hubspot::REFRESH_TOKEN).into(),
+        pace: pipeline::Pace::default(),
     };
     let sources = Key::parse(WEBHOOK_KEY).map(|key| ("platform".to_owned(), key)).into_iter().collect();
     pipeline::Config { crms: vec![crm], sources, outcome_wait: Duration::from_secs(20), attempts_max: 1000 }

@@ -23,9 +23,9 @@ use crate::{
     chance::Chance,
     crm::{HttpAnswer, HttpRequest, record_key, sandbox::HubSpot},
     event::CallId,
-    journal::{EntryKind, Position},
+    journal::Position,
     media::{self, Command, Report},
-    pipeline::{Key, Memory},
+    pipeline::{Key, Memory, attempted},
     time::{Instant, Now, Wall},
 };
 
@@ -252,16 +252,18 @@ impl Outside {
     /// Durable, then sent: no more requests may reach the CRM than there are attempts on disk.
     fn count_upsert(&mut self, body: &[u8]) {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let Some(key) = body["inputs"][0]["id"].as_str().map(str::to_owned) else { return };
+        let keys = body["inputs"].as_array().into_iter().flatten().filter_map(|i| i["id"].as_str());
         let (entries, _) = self.disk.read(Position::default());
-        let of = |e: &crate::journal::Entry| e.kind == EntryKind::Attempt && e.key.parse().is_ok_and(|call| record_key(call) == key);
-        let attempts = entries.iter().filter(|(_, e)| of(e)).count();
-        let requests = self.upserts.entry(key).or_default();
-        *requests += 1;
-        if *requests > attempts {
-            let detail = format!("{requests} requests reached the CRM, {attempts} attempts are on disk");
-            let at_ms = self.now.as_micros() / 1000;
-            self.faults.push(Failure { property: "durable, then sent", at_ms, detail });
+        let attempted = entries.iter().flat_map(|(_, e)| attempted(e)).map(record_key).collect::<Vec<_>>();
+        for key in keys {
+            let attempts = attempted.iter().filter(|k| *k == key).count();
+            let requests = self.upserts.entry(key.to_owned()).or_default();
+            *requests += 1;
+            if *requests > attempts {
+                let detail = format!("{requests} requests reached the CRM, {attempts} attempts are on disk");
+                let at_ms = self.now.as_micros() / 1000;
+                self.faults.push(Failure { property: "durable, then sent", at_ms, detail });
+            }
         }
     }
 }
