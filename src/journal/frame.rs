@@ -14,6 +14,8 @@
 //! | 4 | CRC-32C of the body |
 //! | n | body |
 
+use std::ops::Range;
+
 use sha2::{Digest, Sha256};
 
 use super::entry::{Entry, EntryKind};
@@ -50,6 +52,27 @@ pub struct Decoded {
     pub ends_batch: bool,
     /// Octets it takes.
     pub length: usize,
+}
+
+/// A frame without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skeleton {
+    /// What the entry is about.
+    pub kind: EntryKind,
+    /// When, by the wall clock.
+    pub time: Wall,
+    /// The entry's id.
+    pub id: String,
+    /// What it belongs to.
+    pub key: String,
+    /// SHA-256 of the body, to know a copy by.
+    pub body_sha256: [u8; 32],
+    /// Its batch.
+    pub batch: u32,
+    /// Whether it is the last of its batch.
+    pub ends_batch: bool,
+    /// Where the body stands, in octets from the start of the frame; the frame ends with it.
+    pub body: Range<usize>,
 }
 
 /// The header of a segment.
@@ -111,6 +134,14 @@ fn cut(text: &str) -> &str {
 
 /// Reads the frame at the start of `octets`.
 pub fn decode(octets: &[u8]) -> Result<Decoded, Fault> {
+    let Skeleton { kind, time, id, key, batch, ends_batch, body, .. } = decode_skeleton(octets)?;
+    let length = body.end;
+    let body = read_body(octets, body)?.to_vec();
+    Ok(Decoded { entry: Entry { kind, time, id, key, body }, batch, ends_batch, length })
+}
+
+/// Reads the first part of the frame at the start of `octets`, whatever has become of its body.
+pub fn decode_skeleton(octets: &[u8]) -> Result<Skeleton, Fault> {
     let mut rest = octets;
     let head = take(&mut rest, FRAME_HEAD_BYTES - 4)?;
     let mut fields = head;
@@ -126,21 +157,29 @@ pub fn decode(octets: &[u8]) -> Result<Decoded, Fault> {
     if crc32c::crc32c_append(crc32c::crc32c(head), skeleton) != sum {
         return Err(Fault::Skeleton);
     }
-    let body_sum = u32::from_le_bytes(array(&mut rest)?);
-    let body = take(&mut rest, body_length)?;
-    if crc32c::crc32c(body) != body_sum {
-        return Err(Fault::Body);
-    }
+    let body = octets.len().saturating_sub(rest.len()).saturating_add(BODY_SUM_BYTES);
     let mut fields = skeleton;
     let time = Wall::from_micros(i64::from_le_bytes(array(&mut fields)?));
-    let _key_and_hash = take(&mut fields, 4 + 32)?;
+    let _body_key: [u8; 4] = array(&mut fields)?;
+    let body_sha256 = array(&mut fields)?;
     let (id, key) = (text(&mut fields)?, text(&mut fields)?);
-    Ok(Decoded {
-        entry: Entry { kind: EntryKind::from_code(kind), time, id, key, body: body.to_vec() },
+    Ok(Skeleton {
+        kind: EntryKind::from_code(kind),
+        time,
+        id,
+        key,
+        body_sha256,
         batch,
         ends_batch: flags & 1 == 1,
-        length: octets.len().saturating_sub(rest.len()),
+        body: body..body.saturating_add(body_length),
     })
+}
+
+/// The octets of a body at `at` in a frame, if they fit the checksum before them.
+fn read_body(frame: &[u8], at: Range<usize>) -> Result<&[u8], Fault> {
+    let sum = frame.get(at.start.saturating_sub(BODY_SUM_BYTES)..at.start).and_then(|s| s.try_into().ok()).ok_or(Fault::Short)?;
+    let body = frame.get(at).ok_or(Fault::Short)?;
+    if crc32c::crc32c(body) == u32::from_le_bytes(sum) { Ok(body) } else { Err(Fault::Body) }
 }
 
 fn size(length: u32, most: usize) -> Result<usize, Fault> {
@@ -169,6 +208,8 @@ const MAGIC: &[u8; 8] = b"offhookJ";
 pub const HEADER_BYTES: usize = 20;
 /// Octets of a frame before its skeleton.
 const FRAME_HEAD_BYTES: usize = 20;
+/// Octets of the checksum before a body.
+pub(super) const BODY_SUM_BYTES: usize = 4;
 /// Time, key of the body, hash, two length octets.
 const SKELETON_BYTES_MIN: usize = 8 + 4 + 32 + 2;
 const SKELETON_BYTES_MAX: usize = SKELETON_BYTES_MIN + 2 * 255;

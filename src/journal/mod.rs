@@ -3,16 +3,23 @@
 //! A journal is a row of segments, each a header and then frames. A frame is one [`Entry`]: a skeleton (kind, time, ids, hash of the body)
 //! and a body, checksummed apart (CRC-32C), so that a body may one day be encrypted or erased without touching the rest. Frames are
 //! written in batches, one sync a batch; each frame says which batch it belongs to and whether it ends it, and so a torn tail (the last
-//! batch, never acknowledged) can be told from damage (a batch with a later one behind it).
+//! batch, never acknowledged) can be told from damage (a batch with a later one behind it). What stands behind damage is found again by
+//! [`salvage`].
 //!
 //! Octets come in, octets go out; `shell::disk` writes and syncs them.
 
 mod entry;
 mod frame;
+mod salvage;
+#[cfg(test)]
+mod salvage_tests;
 mod scan;
 #[cfg(test)]
 mod tests;
 
 pub use entry::{Entry, EntryKind, Position};
-pub use frame::{Decoded, ENTRY_BYTES_MAX, Fault, HEADER_BYTES, decode, encode_batch, read_header, write_header};
+pub use frame::{
+    Decoded, ENTRY_BYTES_MAX, Fault, HEADER_BYTES, Skeleton, decode, decode_skeleton, encode_batch, read_header, write_header,
+};
+pub use salvage::{Piece, salvage};
 pub use scan::{End, Scan, scan};
