@@ -1,4 +1,7 @@
 //! `offhook journal verify|cat|export`: what the journal holds, and whether it is whole. Reads only; a running gateway is not disturbed.
+//! `offhook journal salvage`: what a damaged segment still holds.
+
+mod salvage;
 
 use std::{
     io::{self, Write},
@@ -41,6 +44,8 @@ enum Command {
     Cat(Which),
     /// Print entries as JSON, one object a line: position, time, kind, call_id, body.
     Export(Which),
+    /// Recover what a damaged segment still holds, and name what it has lost. Status 1 where something is lost.
+    Salvage(salvage::Salvage),
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +63,9 @@ struct Which {
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> ExitCode {
+    if let Command::Salvage(args) = &args.command {
+        return salvage::run(args);
+    }
     let data = match args.data {
         Some(data) => data,
         None => match Config::load(&args.config) {
@@ -71,12 +79,16 @@ pub fn run(args: Args) -> ExitCode {
     let directory = data.join("journal");
     match args.command {
         Command::Verify { json } => verify(&directory, json),
-        Command::Cat(which) => print(&directory, &which, |position, entry| {
-            let body = String::from_utf8_lossy(&entry.body);
-            format!("{position:<14} {} {:<8} {} {} {body}", entry.time, entry.kind.name(), entry.key, entry.id)
-        }),
+        Command::Cat(which) => print(&directory, &which, text),
         Command::Export(which) => print(&directory, &which, |position, entry| line(position, entry).to_string()),
+        Command::Salvage(args) => salvage::run(&args),
     }
+}
+
+/// An entry for people.
+fn text(position: Position, entry: &Entry) -> String {
+    let body = String::from_utf8_lossy(&entry.body);
+    format!("{position:<14} {} {:<8} {} {} {body}", entry.time, entry.kind.name(), entry.key, entry.id)
 }
 
 /// An entry as the contract exports it.
@@ -144,7 +156,10 @@ fn verify(directory: &std::path::Path, as_json: bool) -> ExitCode {
         }
         println!("{table}");
         if damaged {
-            println!("A damaged segment is set aside at the next start; restore it from a copy first if there is one.");
+            println!(
+                "A damaged segment is set aside at the next start. Restore it from a copy if there is one, or see what `offhook journal"
+            );
+            println!("salvage` recovers of it.");
         }
     }
     if damaged { FAILED.into() } else { OK.into() }

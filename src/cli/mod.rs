@@ -36,7 +36,7 @@ enum Command {
     Check(check::Args),
     /// Tell what the gateway makes of a SIP message.
     Inspect(inspect::Args),
-    /// Look into the journal: verify, cat, export.
+    /// Look into the journal: verify, cat, export, salvage.
     Journal(journal::Args),
     /// Tell what a capture file holds.
     Replay(replay::Args),

@@ -149,7 +149,7 @@ impl Pipeline {
         let mut finished = Vec::new();
         for settled in answered.writes {
             let call = settled.call_id;
-            let Some(mut write) = overlay.write(&answered.crm, call)? else { continue };
+            let Some(mut write) = overlay.write(&answered.crm, call)?.filter(|w| !w.is_behind(entry.time)) else { continue };
             if settled.outcome == "done" && write.written.is_empty() && self.live {
                 self.delivered(overlay, call, entry.time)?;
             }
@@ -238,6 +238,9 @@ fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result
     for Attempted { call_id, fields, .. } in attempt.writes {
         let known = overlay.write(&attempt.crm, call_id)?;
         let mut write = known.unwrap_or_else(|| Write::new(&attempt.crm, call_id, entry.time));
+        if write.is_behind(entry.time) {
+            continue;
+        }
         write.state = State::InFlight;
         write.sent = fields;
         overlay.changes.writes.insert((attempt.crm.clone(), call_id), write);
@@ -248,6 +251,7 @@ fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result
 impl Write {
     /// What an answer makes of it.
     fn settle(&mut self, settled: &Settled, at: Wall, attempts_max: u32) {
+        self.answered_at = Some(at);
         self.why.clone_from(&settled.why);
         match settled.outcome.as_str() {
             "done" => {

@@ -52,6 +52,9 @@ pub struct Write {
     pub id: Option<String>,
     /// What went wrong last.
     pub why: Option<String>,
+    /// When the last answer was given.
+    #[serde(default)]
+    pub answered_at: Option<Wall>,
 }
 
 impl Write {
@@ -71,7 +74,14 @@ impl Write {
             written,
             id: None,
             why: None,
+            answered_at: None,
         }
+    }
+
+    /// Whether what happened at `at` was answered and folded long ago: it comes again, behind what came after it, from a salvaged segment. Attempts
+    /// of a write alternate with their answers, and none is made before the last answer is folded.
+    pub(super) fn is_behind(&self, at: Wall) -> bool {
+        self.answered_at.is_some_and(|last| at < last)
     }
 
     /// The fields in which what is there differs from what should be.

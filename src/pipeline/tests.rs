@@ -357,6 +357,25 @@ fn a_rejected_record_waits_for_a_person() {
 }
 
 #[test]
+fn what_a_salvaged_segment_tells_again_changes_nothing() {
+    let mut world = World::new();
+    world.status = Some(400);
+    world.call();
+    world.until(SECOND);
+    assert_eq!(world.write().state, State::Review);
+    let salvaged = world.journal.iter().map(|(_, entry)| entry.clone()).collect::<Vec<_>>();
+    assert_eq!(salvaged.iter().filter(|e| e.kind == EntryKind::Answer).count(), 1);
+    world.status = Some(200);
+    world.webhook(1, "w1", "SALE");
+    world.until(50 * SECOND);
+    let (write, requests) = (world.write(), world.requests.len());
+    assert_eq!(write.state, State::Done);
+    salvaged.into_iter().for_each(|entry| world.write_down(entry));
+    world.until(100 * SECOND);
+    assert_eq!((world.write(), world.requests.len()), (write, requests));
+}
+
+#[test]
 fn a_throttled_lane_waits_as_long_as_it_is_told() {
     let mut world = World::new();
     world.status = Some(429);

@@ -3,6 +3,7 @@
 //! What a callback was told is synced is on disk. A failed sync is never tried again as if it had worked (the kernel may have dropped the
 //! pages): the journal closes, everybody is told, and it opens again on a new segment once that can be written.
 
+mod salvaged;
 mod sync_times;
 mod tail;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::{
     time::Wall,
 };
 
+pub use salvaged::{NotKept, keep_salvaged};
 pub use tail::{Batch, Damaged, Tail};
 pub use writer::{Lane, Refused};
 

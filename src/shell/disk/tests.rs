@@ -135,6 +135,68 @@ fn a_damaged_segment_is_set_aside_and_its_number_not_used_again() {
     assert!(journal.watermark().segment > 900, "above the store's position");
 }
 
+/// A journal with entries 0 to 4, of which 1 was damaged and its segment set aside, and 5 behind it. Returns the file that was set aside.
+fn set_aside(scratch: &Scratch) -> PathBuf {
+    let (journal, ..) = open(scratch, Position::default());
+    let lane = journal.lane(100);
+    let from = append(&lane, 0..3)[1].clone().expect("a position");
+    append(&lane, 3..5);
+    drop(journal);
+    let segment = path(&scratch.0, from.segment);
+    let mut octets = fs::read(&segment).expect("read");
+    octets[usize::try_from(from.offset).expect("fits") + 30] ^= 0xFF;
+    fs::write(&segment, octets).expect("written");
+    let (journal, recovery, _) = open(scratch, Position::default());
+    append(&journal.lane(100), 5..6);
+    recovery.set_aside[0].0.clone()
+}
+
+fn recovered(file: &Path) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    crate::journal::salvage(&fs::read(file).expect("read"), |piece| {
+        if let crate::journal::Piece::Entry { frame, .. } = piece {
+            entries.push(frame.entry);
+        }
+    });
+    entries
+}
+
+#[test]
+fn what_was_recovered_is_read_behind_all_the_rest_and_the_next_segment_begins_above_it() {
+    let scratch = Scratch::new("salvaged");
+    let damaged = set_aside(&scratch);
+    let kept = keep_salvaged(&damaged, &scratch.0, &recovered(&damaged)).expect("written");
+    let (journal, recovery, _) = open(&scratch, Position::default());
+    assert_eq!((recovery.entries, recovery.set_aside), (5, Vec::new()));
+    assert_eq!(all(&mut journal.tail(Position::default())), [5, 0, 2, 3, 4]);
+    assert!(path(&scratch.0, journal.watermark().segment) > kept);
+}
+
+#[test]
+fn what_was_recovered_goes_nowhere_that_it_would_harm() {
+    let scratch = Scratch::new("unsalvaged");
+    let journal = scratch.0.join("journal");
+    fs::create_dir(&journal).expect("made");
+    let inner = Scratch(journal.clone());
+    let damaged = set_aside(&inner);
+    let entries = recovered(&damaged);
+    assert!(matches!(keep_salvaged(&damaged, &journal, &[]), Err(NotKept::Nothing)));
+
+    let held = crate::shell::files::lock(&scratch.0).expect("the gateway's");
+    assert!(matches!(keep_salvaged(&damaged, &journal, &entries), Err(NotKept::File(_))), "a gateway is running");
+    drop(held);
+
+    let Err(NotKept::Name(_, named)) = keep_salvaged(&damaged, &path(&journal, 2), &entries) else { panic!("a number in use") };
+    let last = segments(&journal, SEGMENT).expect("listed").pop().expect("one");
+    let mut octets = fs::read(path(&journal, last)).expect("read");
+    octets.extend_from_slice(&[1, 1, 1, 0, 9, 9]);
+    fs::write(path(&journal, last), &octets).expect("written");
+    assert!(matches!(keep_salvaged(&damaged, &named, &entries), Err(NotKept::Torn(_))), "the torn tail would be damage");
+    octets.truncate(octets.len() - 6);
+    fs::write(path(&journal, last), &octets).expect("written");
+    assert_eq!(keep_salvaged(&damaged, &named, &entries).expect("written"), named);
+}
+
 #[test]
 fn a_failed_sync_closes_the_journal_until_a_new_segment_can_be_written() {
     let scratch = Scratch::new("sync");
