@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::sip::Dialog;
+use crate::sip::{
+    Dialog,
+    message::{Request, Response},
+};
 
 /// Two ends, one way a message takes 10 ms, and a network that loses what its generator says.
 struct Pair {
