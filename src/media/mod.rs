@@ -4,6 +4,7 @@
 //! Commands come keyed by call, packets by port; nothing is allocated per packet. It knows no SIP, no SDP and no socket: what to send and what to record
 //! goes out through [`Wire`], what happened through [`Media::poll_output`].
 
+mod call;
 mod leg;
 mod machine;
 mod outbound;
