@@ -1,13 +1,33 @@
-//! `offhook replay`: what a capture holds, without answering any of it.
+//! `offhook replay`: what a capture holds, what the gateway makes of it, and whether that is as it should be.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use super::{OK, WRONG_USE};
-use crate::driver::replay::{Call, Report, Rtpmap, observe};
+use serde_json::Value;
 
-/// Read a capture (pcap or pcapng) and tell its calls: ladders, codecs, keys, RTP streams.
+use super::{FAILED, OK, WRONG_USE};
+use crate::{
+    config::Config,
+    driver::{
+        live,
+        replay::{
+            Call, Report, Rtpmap,
+            drive::{self, Setup},
+            expect::{self, Difference},
+            observe, page, verdict,
+        },
+    },
+    media, pipeline,
+};
+
+/// Read a capture (pcap or pcapng) and tell its calls: ladders, codecs, keys, RTP streams; or play it against the gateway.
 ///
-/// Prints what the file holds, keys of cards too, since a file tells of no secure phase. Exit status 2 where it can be read no further.
+/// Prints what the file holds, keys of cards too, since a file tells of no secure phase. With --drive its far ends say again what they said, in
+/// the capture's own time, and the gateway with that configuration stands between them. Exit status: 1 where a rule or an expectation does not
+/// hold, 2 where the file can be read no further.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The capture.
@@ -18,6 +38,21 @@ pub struct Args {
     /// Name of a dynamic payload type that no signalling explains, such as 101=telephone-event/8000.
     #[arg(long, value_name = "PT=NAME", value_parser = rtpmap)]
     rtpmap: Vec<(u8, String)>,
+    /// Play the capture against the gateway with this configuration.
+    #[arg(long, value_name = "CONFIG")]
+    drive: Option<PathBuf>,
+    /// Hold the result against this expectation: the same JSON with whatever fields its author keeps.
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
+    /// Write the expectation instead; the rules of --drive must hold all the same.
+    #[arg(long, requires = "expect")]
+    bless: bool,
+    /// Write a page with the ladders.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 fn rtpmap(text: &str) -> Result<(u8, String), String> {
@@ -26,29 +61,76 @@ fn rtpmap(text: &str) -> Result<(u8, String), String> {
     Ok((number, name.split('/').next().unwrap_or(name).to_owned()))
 }
 
-/// Reads and tells.
+/// Reads, plays, compares and tells.
 pub fn run(args: Args) -> ExitCode {
-    let fail = |why: String| {
-        eprintln!("offhook replay: {}: {why}", args.file.display());
-        ExitCode::from(WRONG_USE)
+    match replay(&args) {
+        Ok(status) => status.into(),
+        Err(why) => {
+            eprintln!("offhook replay: {why}");
+            WRONG_USE.into()
+        }
+    }
+}
+
+fn replay(args: &Args) -> Result<u8, String> {
+    let named = |path: &Path, why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let file = fs::read(&args.file).map_err(|e| named(&args.file, &e))?;
+    let rtpmap = args.rtpmap.iter().cloned().collect::<Rtpmap>();
+    let report = match &args.drive {
+        Some(config) => drive::drive(&file, &rtpmap, &setup(&Config::load(config).map_err(|e| e.to_string())?)),
+        None => observe(&file, &rtpmap),
     };
-    let file = match std::fs::read(&args.file) {
-        Ok(file) => file,
-        Err(why) => return fail(why.to_string()),
+    let report = report.map_err(|e| named(&args.file, &e))?;
+    let json = serde_json::to_value(&report).map_err(|e| e.to_string())?;
+    let differences = match &args.expect {
+        Some(path) if args.bless => {
+            let text = serde_json::to_string_pretty(&expect::bless(&json)).map_err(|e| e.to_string())?;
+            fs::write(path, text + "\n").map_err(|e| named(path, &e))?;
+            None
+        }
+        Some(path) => Some(differences(path, &json).map_err(|e| named(path, &e))?),
+        None => None,
     };
-    let report = match observe(&file, &args.rtpmap.iter().cloned().collect::<Rtpmap>()) {
-        Ok(report) => report,
-        Err(why) => return fail(why.to_string()),
-    };
+    let name = args.file.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(path) = &args.html {
+        fs::write(path, page::page(&name, &report)).map_err(|e| named(path, &e))?;
+    }
+    if let Some(path) = &args.junit {
+        let xml = verdict::junit(&name, &report, differences.as_deref()).map_err(|e| named(path, &e))?;
+        fs::write(path, xml).map_err(|e| named(path, &e))?;
+    }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).unwrap_or_default());
+        println!("{}", serde_json::to_string_pretty(&json).unwrap_or_default());
     } else {
         people(&report);
     }
-    match &report.stopped {
-        Some(stopped) => fail(format!("read no further than frame {}, octet {}: {}", stopped.frame, stopped.offset, stopped.why)),
-        None => ExitCode::from(OK),
+    for difference in differences.iter().flatten() {
+        eprintln!("{difference}");
     }
+    if let Some(stopped) = &report.stopped {
+        return Err(named(&args.file, &format!("read no further than frame {}, octet {}: {}", stopped.frame, stopped.offset, stopped.why)));
+    }
+    let broken = report.calls.iter().filter_map(|c| c.play.as_ref()).flat_map(|p| &p.rules).filter(|r| !r.ok);
+    for rule in broken.clone() {
+        eprintln!("{}: {}", rule.name, rule.detail);
+    }
+    let well = differences.is_none_or(|d| d.is_empty()) && broken.count() == 0;
+    Ok(if well { OK } else { FAILED })
+}
+
+fn differences(path: &Path, json: &Value) -> Result<Vec<Difference>, String> {
+    let text = fs::read_to_string(path).map_err(|e| format!("{e}; write it with --bless"))?;
+    let expected = expect::parse(&text).map_err(|e| format!("{e}; an expectation is a JSON object like the report"))?;
+    Ok(expect::differences(&expected, json))
+}
+
+/// The gateway of a configuration, for the stage.
+fn setup(config: &Config) -> Setup {
+    let crm = |crm: &crate::config::Crm| {
+        let mapping = crm.mapping.clone();
+        (crm.name.clone(), Box::new(move |record: &serde_json::Map<_, _>| mapping.apply(record)) as pipeline::Mapping)
+    };
+    Setup { gateway: live::on_a_stage(config), media: media::Config::default(), crms: config.crms.iter().map(crm).collect() }
 }
 
 fn people(report: &Report) {
@@ -65,10 +147,7 @@ fn one(call: &Call) {
     println!("\n{}  {}", call.invite_at, call.call_id);
     let codec = call.codec.as_deref().unwrap_or("no audio");
     println!("  {} · {} · {codec}", call.outcome.unwrap_or("open"), call.ended_as);
-    for step in &call.ladder {
-        let again = if step.retransmission { " (again)" } else { "" };
-        println!("{:>9} ms  {:>21} → {:<21} {}{again}", step.at_ms, step.from.to_string(), step.to.to_string(), step.summary);
-    }
+    ladder(&call.ladder);
     for digit in &call.digits {
         println!("{:>9} ms  key {} by {}, {} ms", digit.at_ms, digit.digit, digit.leg.unwrap_or("somebody"), digit.duration_ms);
     }
@@ -78,5 +157,23 @@ fn one(call: &Call) {
             "  {} to {}: {codec}, {} packets, {} lost, jitter {} ms",
             stream.from, stream.to, stream.packets, stream.lost, stream.jitter_ms
         );
+    }
+    if let Some(play) = &call.play {
+        println!("  the gateway sent:");
+        ladder(&play.sent);
+        for event in &call.events {
+            let at_ms = event.pointer("/data/at_ms").and_then(Value::as_i64).unwrap_or_default();
+            println!("{at_ms:>9} ms  {}", event.get("type").and_then(Value::as_str).unwrap_or_default());
+        }
+        for rule in &play.rules {
+            println!("  {} {}: {}", if rule.ok { "✓" } else { "✗" }, rule.name, rule.detail);
+        }
+    }
+}
+
+fn ladder(steps: &[crate::driver::replay::Step]) {
+    for step in steps {
+        let again = if step.retransmission { " (again)" } else { "" };
+        println!("{:>9} ms  {:>21} → {:<21} {}{again}", step.at_ms, step.from.to_string(), step.to.to_string(), step.summary);
     }
 }

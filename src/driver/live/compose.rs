@@ -97,6 +97,14 @@ async fn address(target: &Target) -> Result<SocketAddr, Error> {
     found.first().copied().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
 }
 
+/// The same for a gateway that talks to no network: what is configured is what is bound, and a target whose name only a resolver knows is nowhere.
+pub fn on_a_stage(config: &Config) -> gateway::Config {
+    let nowhere = || SocketAddr::from(([0, 0, 0, 0], 0));
+    let place =
+        |t: &Target| t.host.trim_matches(['[', ']']).parse().map_or_else(|_| nowhere(), |ip: std::net::IpAddr| SocketAddr::new(ip, t.port));
+    gateway(config, &config.targets.iter().map(place).collect::<Vec<_>>(), &config.sip.listen)
+}
+
 /// What the gateway goes by, on the listeners really bound.
 pub(super) fn gateway(config: &Config, targets: &[SocketAddr], listeners: &[Listener]) -> gateway::Config {
     let id = |index: usize| u32::try_from(index).unwrap_or(0);

@@ -16,6 +16,8 @@ mod compose;
 mod signalling;
 mod writeback;
 
+pub use compose::on_a_stage;
+
 #[cfg(test)]
 mod tests;
 

@@ -138,7 +138,7 @@ impl Dialog {
         let sender = if from_caller == matches!(message, Message::Request(_)) { CALLER } else { CALLEE };
         self.steps.push(Step {
             at_ms: self.millis(seen.at),
-            frame: seen.frame,
+            frame: Some(seen.frame),
             from: seen.from,
             to: seen.to,
             transport: seen.transport,
@@ -248,6 +248,7 @@ impl Dialog {
             digits,
             streams: found.streams_of(index),
             events: Vec::new(),
+            play: None,
             call_id: self.call_id,
             invite_at: self.invite_at,
             ladder: self.steps,

@@ -1,10 +1,16 @@
 //! A capture file, in the capture's own time: what SIP, RTP and keys it holds, as the contract's JSON.
 //!
-//! Observing only: nothing is answered and nothing hidden. Bytes in, a report out.
+//! Observing answers nothing and hides nothing; [`drive`] puts the gateway between the far ends. Bytes in, a report out.
 
 mod calls;
+pub mod drive;
+pub mod expect;
+#[cfg(feature = "shell")]
+pub mod page;
 mod streams;
 mod tcp;
+#[cfg(feature = "shell")]
+pub mod verdict;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -111,15 +117,19 @@ pub struct Call {
     pub streams: Vec<Stream>,
     /// What the same call would have raised live; empty until the core is driven.
     pub events: Vec<serde_json::Value>,
+    /// What the gateway made of it, where it was driven.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub play: Option<drive::Play>,
 }
 
 /// One message of a ladder.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Step {
     /// Since the INVITE.
     pub at_ms: i64,
-    /// In which frame it ended.
-    pub frame: u64,
+    /// In which frame it ended; none where no file holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame: Option<u64>,
     /// Sender.
     pub from: SocketAddr,
     /// Receiver.

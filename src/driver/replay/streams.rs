@@ -63,6 +63,16 @@ impl Streams {
         Sort::Rtp
     }
 
+    /// What the packets of one side come to, by the names of its payload types.
+    pub(super) fn describe(self, leg: &'static str, zero: Wall, name: &dyn Fn(u8) -> Option<String>) -> (Vec<Stream>, Vec<Digit>) {
+        let (mut found, mut keys) = (Vec::new(), Vec::new());
+        for (source, heard) in self.0 {
+            found.extend(streams(source, Some(leg), &heard, name));
+            keys.extend(digits(Some(leg), &heard, zero, name));
+        }
+        (found, keys)
+    }
+
     /// What the packets come to, put to the calls whose signalling explains them.
     pub(super) fn finish(self, calls: &Calls, rtpmap: &Rtpmap, origin: Wall) -> Found {
         let mut found = Found::default();
