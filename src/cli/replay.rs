@@ -14,13 +14,11 @@ use crate::{
     driver::{
         live,
         replay::{
-            Call, Report, Rtpmap,
-            drive::{self, Setup},
+            Call, Report, Rtpmap, drive,
             expect::{self, Difference},
             observe, page, verdict,
         },
     },
-    media, pipeline,
 };
 
 /// Read a capture (pcap or pcapng) and tell its calls: ladders, codecs, keys, RTP streams; or play it against the gateway.
@@ -77,7 +75,10 @@ fn replay(args: &Args) -> Result<u8, String> {
     let file = fs::read(&args.file).map_err(|e| named(&args.file, &e))?;
     let rtpmap = args.rtpmap.iter().cloned().collect::<Rtpmap>();
     let report = match &args.drive {
-        Some(config) => drive::drive(&file, &rtpmap, &setup(&Config::load(config).map_err(|e| e.to_string())?)),
+        Some(config) => {
+            let config = Config::load_without_secrets(config).map_err(|e| e.to_string())?;
+            drive::drive(&file, &rtpmap, &live::on_a_stage(&config))
+        }
         None => observe(&file, &rtpmap),
     };
     let report = report.map_err(|e| named(&args.file, &e))?;
@@ -122,15 +123,6 @@ fn differences(path: &Path, json: &Value) -> Result<Vec<Difference>, String> {
     let text = fs::read_to_string(path).map_err(|e| format!("{e}; write it with --bless"))?;
     let expected = expect::parse(&text).map_err(|e| format!("{e}; an expectation is a JSON object like the report"))?;
     Ok(expect::differences(&expected, json))
-}
-
-/// The gateway of a configuration, for the stage.
-fn setup(config: &Config) -> Setup {
-    let crm = |crm: &crate::config::Crm| {
-        let mapping = crm.mapping.clone();
-        (crm.name.clone(), Box::new(move |record: &serde_json::Map<_, _>| mapping.apply(record)) as pipeline::Mapping)
-    };
-    Setup { gateway: live::on_a_stage(config), media: media::Config::default(), crms: config.crms.iter().map(crm).collect() }
 }
 
 fn people(report: &Report) {

@@ -77,10 +77,19 @@ impl Config {
         Self::parse(path, &text)
     }
 
+    /// The same for whoever talks to nobody, such as a capture's play: files with secrets need not be there, and what they hold is left empty.
+    pub fn load_without_secrets(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+        Self::parse_file(File::new(path, &text, false))
+    }
+
     /// Reads `text`, which stands in `path`. Files that it names are looked at.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        let file = File::new(path, text);
-        let (document, broken) = DeTable::parse_recoverable(text);
+        Self::parse_file(File::new(path, text, true))
+    }
+
+    fn parse_file(file: File<'_>) -> Result<Self, Error> {
+        let (document, broken) = DeTable::parse_recoverable(file.text);
         for error in &broken {
             let what = error.message().lines().collect::<Vec<_>>().join(", ");
             file.fault(&error.span().unwrap_or(0..0), what, "this is not TOML, see https://toml.io");
@@ -89,7 +98,7 @@ impl Config {
             // What stands behind a broken line would be reported as missing.
             return Err(Error::Faults(file.into_faults()));
         }
-        let config = Self::read(path, Table::root(&file, document.get_ref()));
+        let config = Self::read(file.path, Table::root(&file, document.get_ref()));
         let faults = file.into_faults();
         if faults.is_empty() { Ok(config) } else { Err(Error::Faults(faults)) }
     }

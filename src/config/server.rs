@@ -264,6 +264,9 @@ pub(super) fn address(t: &mut Table<'_>, key: &'static str) -> Option<IpAddr> {
 /// The content of a secret file that the file names.
 pub(super) fn secret(t: &mut Table<'_>, key: &'static str, directory: &Path, example: &str) -> Option<(Secret, Span)> {
     let (text, span) = t.text(key, example)?;
+    if !t.reads_secrets() {
+        return None;
+    }
     match secrets::read(&directory.join(&text)) {
         Ok(secret) => Some((secret, span)),
         Err(error) => {
@@ -278,7 +281,9 @@ pub(super) fn secret(t: &mut Table<'_>, key: &'static str, directory: &Path, exa
 /// The path of a file that the file names and that can be opened.
 pub(super) fn readable(t: &Table<'_>, text: &str, span: &Span, directory: &Path) -> PathBuf {
     let path = directory.join(text);
-    if let Err(error) = std::fs::File::open(&path) {
+    if t.reads_secrets()
+        && let Err(error) = std::fs::File::open(&path)
+    {
         t.fault(span, format!("{} cannot be opened: {error}", path.display()), "write the path of a file that exists and may be read");
     }
     path

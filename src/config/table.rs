@@ -16,12 +16,14 @@ pub(super) type Span = Range<usize>;
 pub(super) struct File<'f> {
     pub(super) path: &'f Path,
     pub(super) text: &'f str,
+    /// Whether files with secrets are read; a play against a capture needs none.
+    secrets: bool,
     faults: RefCell<Vec<Fault>>,
 }
 
 impl<'f> File<'f> {
-    pub(super) fn new(path: &'f Path, text: &'f str) -> Self {
-        Self { path, text, faults: RefCell::default() }
+    pub(super) fn new(path: &'f Path, text: &'f str, secrets: bool) -> Self {
+        Self { path, text, secrets, faults: RefCell::default() }
     }
 
     /// Notes a fault.
@@ -51,6 +53,11 @@ pub(super) struct Table<'t> {
 impl<'t> Table<'t> {
     pub(super) fn root(file: &'t File<'t>, entries: &'t DeTable<'t>) -> Self {
         Self { file, name: "the file".into(), span: 0..0, entries: Some(entries), known: BTreeSet::new() }
+    }
+
+    /// Whether files with secrets are read.
+    pub(super) fn reads_secrets(&self) -> bool {
+        self.file.secrets
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {

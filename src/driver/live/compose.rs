@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -11,7 +12,8 @@ use crate::{
     codec::Codec,
     config::{Config, CrmKind, OnJournalFailure, Route, Target, Trunk},
     crm::hubspot::{self, HubSpot},
-    gateway,
+    driver::replay::drive::Setup,
+    gateway, media,
     pipeline::{self, Key},
     route,
     shell::{
@@ -97,12 +99,21 @@ async fn address(target: &Target) -> Result<SocketAddr, Error> {
     found.first().copied().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
 }
 
-/// The same for a gateway that talks to no network: what is configured is what is bound, and a target whose name only a resolver knows is nowhere.
-pub fn on_a_stage(config: &Config) -> gateway::Config {
+/// A gateway that talks to no network, for a capture's play: what is configured is what is bound, and a target whose name only a resolver knows is
+/// nowhere.
+pub fn on_a_stage(config: &Config) -> Setup {
     let nowhere = || SocketAddr::from(([0, 0, 0, 0], 0));
     let place =
         |t: &Target| t.host.trim_matches(['[', ']']).parse().map_or_else(|_| nowhere(), |ip: std::net::IpAddr| SocketAddr::new(ip, t.port));
-    gateway(config, &config.targets.iter().map(place).collect::<Vec<_>>(), &config.sip.listen)
+    let crm = |crm: &crate::config::Crm| {
+        let mapping = crm.mapping.clone();
+        (crm.name.clone(), Box::new(move |record: &Map<String, Value>| mapping.apply(record)) as pipeline::Mapping)
+    };
+    Setup {
+        gateway: gateway(config, &config.targets.iter().map(place).collect::<Vec<_>>(), &config.sip.listen),
+        media: media::Config::default(),
+        crms: config.crms.iter().map(crm).collect(),
+    }
 }
 
 /// What the gateway goes by, on the listeners really bound.

@@ -97,9 +97,43 @@ impl Calls {
 
     /// The calls, with the streams and keys that were found for them.
     pub(super) fn finish(self, found: &mut Found) -> Vec<Call> {
-        self.all.into_iter().enumerate().map(|(index, dialog)| dialog.finish(index, found)).collect()
+        let peers = self.peers();
+        let named = |call: &mut Call, index: usize| call.peer_call_id = peers.get(&index).cloned();
+        let calls = self.all.into_iter().enumerate().map(|(index, dialog)| {
+            let mut call = dialog.finish(index, found);
+            named(&mut call, index);
+            call
+        });
+        calls.collect()
+    }
+
+    /// The two legs of a gateway: somebody is invited from the address that a caller invited, while that call lasts. A caller's other leg is the one that
+    /// was answered, else the last that was tried.
+    fn peers(&self) -> BTreeMap<usize, String> {
+        let mut invited: BTreeMap<SocketAddr, Vec<usize>> = BTreeMap::new();
+        let mut peers: BTreeMap<usize, (usize, bool)> = BTreeMap::new();
+        for (index, dialog) in self.all.iter().enumerate() {
+            let Some(first) = dialog.steps.first() else { continue };
+            let lasts = |other: &Dialog| other.end_at.is_none_or(|end| dialog.invite_at <= end);
+            let callers = invited.get(&first.from).map(Vec::as_slice).unwrap_or_default();
+            let parent = callers.iter().rev().take(PARENTS_MAX).find(|parent| self.all.get(**parent).is_some_and(lasts));
+            if let Some(parent) = parent {
+                let answered = dialog.answer_at.is_some();
+                let known = peers.get(parent).is_some_and(|(_, answered)| *answered);
+                if !known || answered {
+                    peers.insert(*parent, (index, answered));
+                }
+                peers.insert(index, (*parent, true));
+            }
+            invited.entry(first.to).or_default().push(index);
+        }
+        let name = |index: usize| self.all.get(index).map(|d| d.call_id.clone()).unwrap_or_default();
+        peers.into_iter().map(|(index, (peer, _))| (index, name(peer))).collect()
     }
 }
+
+/// Calls to one address that are looked through for the one that a leg belongs to: those that stand at a time.
+const PARENTS_MAX: usize = 1000;
 
 impl Dialog {
     fn new(call_id: &str, invite_at: Wall, caller_tag: String) -> Self {

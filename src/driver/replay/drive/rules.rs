@@ -94,6 +94,10 @@ fn relayed(script: &Script, played: &Played) -> Rule {
     }
     let mut faults = Vec::new();
     let mut compared = Vec::new();
+    let answered = played.events.iter().find(|e| matches!(e.kind, Kind::Answered { .. })).map(|e| e.time);
+    if answered.is_some_and(|at| !played.bridged.iter().any(|(when, on)| *on && *when < at + MARGIN)) {
+        faults.push("the call was answered and its legs were not bridged".to_owned());
+    }
     for leg in [Leg::Caller, Leg::Callee] {
         let ends = if leg == Leg::Caller { std::slice::from_ref(&script.caller) } else { script.callees.as_slice() };
         let mut sounding = ends.iter().filter(|end| !end.sounds.is_empty());
@@ -148,11 +152,12 @@ fn payloads_out(played: &Played, hears: Leg, wanted: impl Fn(u8) -> bool) -> Vec
     mine.filter_map(|f| Some((f.at, f.octets.get(payload(&f.octets)?)?))).collect()
 }
 
-/// Whether the call stood well at that moment: a while after its answer, a while before its end.
+/// Whether the legs were bridged well at that moment, a while before it and a while after.
 fn stands(at: Wall, played: &Played) -> bool {
-    let when = |wanted: fn(&Kind) -> bool| played.events.iter().find(|e| wanted(&e.kind)).map(|e| e.time);
-    let (Some(from), Some(to)) = (when(|k| matches!(k, Kind::Answered { .. })), when(Kind::is_terminal)) else { return false };
-    from + MARGIN < at && at + MARGIN < to
+    let end = played.events.iter().find(|e| e.kind.is_terminal()).map(|e| (e.time, false));
+    let changes = || played.bridged.iter().copied().chain(end);
+    let before = changes().take_while(|(when, _)| *when + MARGIN < at).last();
+    before.is_some_and(|(_, on)| on) && changes().all(|(when, _)| when + MARGIN < at || at + MARGIN < when)
 }
 
 /// Sound that crosses the answer or the end on its way may be lost with right.

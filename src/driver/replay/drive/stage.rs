@@ -52,6 +52,8 @@ pub(super) struct Played {
     pub(super) forwarded: Vec<Forwarded>,
     /// What was agreed on with each leg, the latest last.
     pub(super) agreed: Vec<(Leg, media::Stream)>,
+    /// When sound began or ceased to pass between the legs.
+    pub(super) bridged: Vec<(Wall, bool)>,
     pub(super) asked: BTreeMap<(String, String), Asked>,
     pub(super) unsaid: Vec<String>,
     /// Calls that were still open when nothing more was to come.
@@ -304,6 +306,7 @@ impl<'s> Stage<'s> {
             gateway::Output::Media(command) => {
                 match &command {
                     Command::Open { leg, local, .. } => drop(self.opened.insert(*local, *leg)),
+                    Command::Bridge { on, .. } => self.played.bridged.push((self.wall(), *on)),
                     Command::Agree { leg, agreed, .. } => self.played.agreed.push((*leg, agreed.clone())),
                     _ => {}
                 }
