@@ -25,7 +25,9 @@ class Call(pj.Call):
         self.over |= state == pj.PJSIP_INV_STATE_DISCONNECTED
 
     def onCallMediaState(self, _):
-        for index, media in enumerate(self.getInfo().media):
+        # What it holds lives no longer than itself.
+        info = self.getInfo()
+        for index, media in enumerate(info.media):
             if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
                 self.sound.startTransmit(self.getAudioMedia(index))
 

@@ -1,7 +1,9 @@
 //! `offhook replay`: what a capture holds, what the gateway makes of it, and whether that is as it should be.
 
 use std::{
-    fs,
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, BufWriter, Read as _, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -14,7 +16,7 @@ use crate::{
     driver::{
         live,
         replay::{
-            Call, Report, Rtpmap, drive,
+            Call, Observer, Report, Rtpmap, Step, Stream, drive,
             expect::{self, Difference},
             observe, page, verdict,
         },
@@ -71,7 +73,105 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn replay(args: &Args) -> Result<u8, String> {
-    let named = |path: &Path, why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    // Whatever looks at the whole needs it in memory; printing alone does not.
+    let whole = args.drive.is_some() || args.expect.is_some() || args.html.is_some() || args.junit.is_some();
+    if whole { hold(args) } else { stream(args) }
+}
+
+fn named(path: &Path, why: &dyn std::fmt::Display) -> String {
+    format!("{}: {why}", path.display())
+}
+
+/// Prints each call as soon as it is over.
+fn stream(args: &Args) -> Result<u8, String> {
+    let mut file = File::open(&args.file).map_err(|e| named(&args.file, &e))?;
+    let mut observer = Observer::new(args.rtpmap.iter().cloned().collect());
+    let mut printer =
+        Printer { json: args.json, out: BufWriter::new(std::io::stdout().lock()), waiting: BTreeMap::new(), next: 0, printed: 0 };
+    let mut piece = vec![0; PIECE];
+    loop {
+        let n = file.read(&mut piece).map_err(|e| named(&args.file, &e))?;
+        if n == 0 || observer.is_stopped() {
+            break;
+        }
+        observer.push(piece.get(..n).unwrap_or_default());
+        while let Some((place, call)) = observer.next_call() {
+            printer.call(place, call).map_err(|e| e.to_string())?;
+        }
+    }
+    let (report, rest) = observer.finish().map_err(|e| named(&args.file, &e))?;
+    for (place, call) in rest {
+        printer.call(place, call).map_err(|e| e.to_string())?;
+    }
+    printer.end(&report).map_err(|e| e.to_string())?;
+    ended(&args.file, &report)
+}
+
+/// Octets of a file that are read at a time.
+const PIECE: usize = 1 << 20;
+
+/// Prints calls in the order of their INVITEs, as far as a bounded wait for those that last allows.
+struct Printer<W: Write> {
+    json: bool,
+    out: W,
+    waiting: BTreeMap<usize, Call>,
+    next: usize,
+    printed: usize,
+}
+
+/// Calls that are over and wait for an earlier one to end.
+const WAITING_MAX: usize = 1000;
+
+impl<W: Write> Printer<W> {
+    fn call(&mut self, place: usize, call: Call) -> io::Result<()> {
+        self.waiting.insert(place, call);
+        while let Some(entry) = self.waiting.first_entry().filter(|e| *e.key() == self.next) {
+            let call = entry.remove();
+            self.print(&call)?;
+            self.next += 1;
+        }
+        if self.waiting.len() > WAITING_MAX
+            && let Some((place, call)) = self.waiting.pop_first()
+        {
+            // One that lasts on is printed when it ends.
+            self.next = self.next.max(place + 1);
+            self.print(&call)?;
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, call: &Call) -> io::Result<()> {
+        if self.json {
+            self.out.write_all(if self.printed == 0 { b"{\"calls\": [\n" } else { b",\n" })?;
+            serde_json::to_writer(&mut self.out, call)?;
+        } else {
+            one(&mut self.out, call)?;
+        }
+        self.printed += 1;
+        Ok(())
+    }
+
+    fn end(mut self, report: &Report) -> io::Result<()> {
+        while let Some((_, call)) = self.waiting.pop_first() {
+            self.print(&call)?;
+        }
+        if self.json {
+            let mut rest = serde_json::to_value(report)?;
+            if let Some(rest) = rest.as_object_mut() {
+                rest.remove("calls");
+            }
+            let rest = rest.to_string();
+            self.out.write_all(if self.printed == 0 { b"{\"calls\": [" } else { b"\n" })?;
+            writeln!(self.out, "],\n{}", rest.trim_start_matches('{'))?;
+        } else {
+            totals(&mut self.out, report, self.printed)?;
+        }
+        self.out.flush()
+    }
+}
+
+/// Looks at the whole: plays it, compares it, draws it.
+fn hold(args: &Args) -> Result<u8, String> {
     let file = fs::read(&args.file).map_err(|e| named(&args.file, &e))?;
     let rtpmap = args.rtpmap.iter().cloned().collect::<Rtpmap>();
     let report = match &args.drive {
@@ -100,23 +200,31 @@ fn replay(args: &Args) -> Result<u8, String> {
         let xml = verdict::junit(&name, &report, differences.as_deref()).map_err(|e| named(path, &e))?;
         fs::write(path, xml).map_err(|e| named(path, &e))?;
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&json).unwrap_or_default());
+    let mut out = std::io::stdout().lock();
+    let printed = if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&json).unwrap_or_default())
     } else {
-        people(&report);
-    }
+        report.calls.iter().try_for_each(|call| one(&mut out, call)).and_then(|()| totals(&mut out, &report, report.calls.len()))
+    };
+    printed.map_err(|e| e.to_string())?;
     for difference in differences.iter().flatten() {
         eprintln!("{difference}");
     }
-    if let Some(stopped) = &report.stopped {
-        return Err(named(&args.file, &format!("read no further than frame {}, octet {}: {}", stopped.frame, stopped.offset, stopped.why)));
-    }
+    let status = ended(&args.file, &report)?;
     let broken = report.calls.iter().filter_map(|c| c.play.as_ref()).flat_map(|p| &p.rules).filter(|r| !r.ok);
     for rule in broken.clone() {
         eprintln!("{}: {}", rule.name, rule.detail);
     }
     let well = differences.is_none_or(|d| d.is_empty()) && broken.count() == 0;
-    Ok(if well { OK } else { FAILED })
+    Ok(if well { status } else { FAILED })
+}
+
+/// An error where the file could be read no further.
+fn ended(file: &Path, report: &Report) -> Result<u8, String> {
+    match &report.stopped {
+        Some(s) => Err(named(file, &format!("read no further than frame {}, octet {}: {}", s.frame, s.offset, s.why))),
+        None => Ok(OK),
+    }
 }
 
 fn differences(path: &Path, json: &Value) -> Result<Vec<Difference>, String> {
@@ -125,47 +233,46 @@ fn differences(path: &Path, json: &Value) -> Result<Vec<Difference>, String> {
     Ok(expect::differences(&expected, json))
 }
 
-fn people(report: &Report) {
-    println!("{} frames, {} SIP messages, {} calls", report.frames, report.sip.messages, report.calls.len());
-    for call in &report.calls {
-        one(call);
-    }
+fn totals(out: &mut impl Write, report: &Report, calls: usize) -> io::Result<()> {
     for stream in &report.unassigned.streams {
-        println!("\nRTP of no call: {} to {}, {} packets", stream.from, stream.to, stream.packets);
+        writeln!(out, "RTP of no call: {} to {}, {} packets", stream.from, stream.to, stream.packets)?;
     }
+    writeln!(out, "{} frames, {} SIP messages, {calls} calls", report.frames, report.sip.messages)
 }
 
-fn one(call: &Call) {
-    println!("\n{}  {}", call.invite_at, call.call_id);
+fn one(out: &mut impl Write, call: &Call) -> io::Result<()> {
+    writeln!(out, "{}  {}", call.invite_at, call.call_id)?;
     let codec = call.codec.as_deref().unwrap_or("no audio");
-    println!("  {} · {} · {codec}", call.outcome.unwrap_or("open"), call.ended_as);
-    ladder(&call.ladder);
+    writeln!(out, "  {} · {} · {codec}", call.outcome.unwrap_or("open"), call.ended_as)?;
+    ladder(out, &call.ladder)?;
     for digit in &call.digits {
-        println!("{:>9} ms  key {} by {}, {} ms", digit.at_ms, digit.digit, digit.leg.unwrap_or("somebody"), digit.duration_ms);
+        writeln!(out, "{:>9} ms  key {} by {}, {} ms", digit.at_ms, digit.digit, digit.leg.unwrap_or("somebody"), digit.duration_ms)?;
+    }
+    for span in &call.sounds {
+        writeln!(out, "{:>9} ms  {} of {}, to {} ms", span.from_ms, span.kind, span.leg, span.to_ms)?;
     }
     for stream in &call.streams {
         let codec = stream.codec.as_deref().unwrap_or("?");
-        println!(
-            "  {} to {}: {codec}, {} packets, {} lost, jitter {} ms",
-            stream.from, stream.to, stream.packets, stream.lost, stream.jitter_ms
-        );
+        let Stream { from, to, packets, lost, jitter_ms, .. } = stream;
+        writeln!(out, "  {from} to {to}: {codec}, {packets} packets, {lost} lost, jitter {jitter_ms} ms")?;
     }
     if let Some(play) = &call.play {
-        println!("  the gateway sent:");
-        ladder(&play.sent);
+        writeln!(out, "  the gateway sent:")?;
+        ladder(out, &play.sent)?;
         for event in &call.events {
             let at_ms = event.pointer("/data/at_ms").and_then(Value::as_i64).unwrap_or_default();
-            println!("{at_ms:>9} ms  {}", event.get("type").and_then(Value::as_str).unwrap_or_default());
+            writeln!(out, "{at_ms:>9} ms  {}", event.get("type").and_then(Value::as_str).unwrap_or_default())?;
         }
         for rule in &play.rules {
-            println!("  {} {}: {}", if rule.ok { "✓" } else { "✗" }, rule.name, rule.detail);
+            writeln!(out, "  {} {}: {}", if rule.ok { "✓" } else { "✗" }, rule.name, rule.detail)?;
         }
     }
+    writeln!(out)
 }
 
-fn ladder(steps: &[crate::driver::replay::Step]) {
-    for step in steps {
+fn ladder(out: &mut impl Write, steps: &[Step]) -> io::Result<()> {
+    steps.iter().try_for_each(|step| {
         let again = if step.retransmission { " (again)" } else { "" };
-        println!("{:>9} ms  {:>21} → {:<21} {}{again}", step.at_ms, step.from.to_string(), step.to.to_string(), step.summary);
-    }
+        writeln!(out, "{:>9} ms  {:>21} → {:<21} {}{again}", step.at_ms, step.from.to_string(), step.to.to_string(), step.summary)
+    })
 }

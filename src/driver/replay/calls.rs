@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{Hash as _, Hasher as _},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use super::{Call, Digit, Step, call_id, is_invite, streams::Found};
@@ -25,15 +27,22 @@ pub(super) struct Seen {
     pub(super) transport: &'static str,
 }
 
-/// All dialogs that an INVITE opened, in the order of their INVITEs.
+/// The dialogs that INVITEs opened, and that are not over for long.
 #[derive(Default)]
 pub(super) struct Calls {
-    all: Vec<Dialog>,
+    open: BTreeMap<usize, Dialog>,
     by_id: BTreeMap<String, usize>,
+    /// Addresses for media, and the latest call that described each.
+    media: BTreeMap<SocketAddr, usize>,
+    /// Addresses that INVITEs went to, and the calls that they opened.
+    invited: BTreeMap<SocketAddr, Vec<usize>>,
+    opened: usize,
+    swept: Option<Wall>,
 }
 
+/// One of them.
 #[derive(Debug)]
-struct Dialog {
+pub(super) struct Dialog {
     call_id: String,
     invite_at: Wall,
     /// Tag of whoever sent the INVITE.
@@ -51,9 +60,15 @@ struct Dialog {
     offered_events: BTreeSet<&'static str>,
     info: bool,
     steps: Vec<Step>,
-    met: BTreeSet<(SocketAddr, SocketAddr, Vec<u8>)>,
+    met: BTreeSet<u64>,
     digits: Vec<Digit>,
     infos: BTreeSet<String>,
+    /// When anything of it was last seen, a packet of its sound too.
+    seen_at: Wall,
+    /// The call that a gateway makes this one for.
+    parent: Option<(usize, String)>,
+    /// The call that a gateway made for this one, and whether that was answered: the answered one counts, else the last.
+    child: Option<(String, bool)>,
 }
 
 /// Media that somebody described.
@@ -67,73 +82,101 @@ pub(super) struct Described {
 const CALLER: &str = "caller";
 const CALLEE: &str = "callee";
 
+/// A call is looked at for so long after its end: what is sent again comes within 32 s (RFC 3261 §17.1.1.2).
+const LINGER: Duration = Duration::from_secs(35);
+/// A call of which nothing was seen for so long has ended unseen.
+const UNSEEN: Duration = Duration::from_secs(3600);
+/// How often ended calls are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
 impl Calls {
     /// A message was captured.
-    pub(super) fn message(&mut self, seen: Seen, message: &Message, octets: Vec<u8>) {
+    pub(super) fn message(&mut self, seen: Seen, message: &Message, octets: &[u8]) {
         let id = call_id(message);
         let index = match (self.by_id.get(id), message) {
             (Some(index), _) => *index,
             (None, Message::Request(request)) if request.method == Method::INVITE => {
-                self.by_id.insert(id.to_owned(), self.all.len());
-                self.all.push(Dialog::new(id, seen.at, request.from().ok().and_then(|f| f.tag().map(str::to_owned)).unwrap_or_default()));
-                self.all.len() - 1
+                let index = self.opened;
+                self.opened += 1;
+                self.by_id.insert(id.to_owned(), index);
+                let mut dialog = Dialog::new(id, seen.at, request.from().ok().and_then(|f| f.tag().map(str::to_owned)).unwrap_or_default());
+                dialog.parent = self.parent(seen);
+                self.invited.entry(seen.to).or_default().push(index);
+                self.open.insert(index, dialog);
+                index
             }
             _ => return,
         };
-        if let Some(dialog) = self.all.get_mut(index) {
-            dialog.message(seen, message, octets);
+        let Some(dialog) = self.open.get_mut(&index) else { return };
+        dialog.message(seen, message, octets);
+        self.media.extend(dialog.media.keys().map(|address| (*address, index)));
+        let (id, answered) = (dialog.call_id.clone(), dialog.answer_at.is_some());
+        if let Some(parent) = dialog.parent.as_ref().map(|(parent, _)| *parent)
+            && let Some(parent) = self.open.get_mut(&parent)
+            && (answered || parent.child.as_ref().is_none_or(|(_, answered)| !answered))
+        {
+            parent.child = Some((id, answered));
         }
     }
 
-    /// The call whose signalling named an address for media, and who named it.
-    pub(super) fn describing(&self, address: SocketAddr) -> Option<(usize, &Described)> {
-        self.all.iter().enumerate().rev().find_map(|(index, dialog)| Some((index, dialog.media.get(&address)?)))
+    /// The call for which a gateway makes this one: somebody is invited from the address that a caller invited, while that call lasts.
+    fn parent(&self, invite: Seen) -> Option<(usize, String)> {
+        let callers = self.invited.get(&invite.from)?;
+        let lasts = |index: &&usize| self.open.get(index).is_some_and(|d| d.end_at.is_none_or(|end| invite.at <= end));
+        let parent = callers.iter().rev().find(lasts)?;
+        Some((*parent, self.open.get(parent)?.call_id.clone()))
     }
 
-    /// When a call's INVITE was captured.
-    pub(super) fn invite_at(&self, call: usize) -> Option<Wall> {
-        self.all.get(call).map(|d| d.invite_at)
+    /// The call whose signalling explains a packet, and who sends it.
+    pub(super) fn explaining(&mut self, at: Wall, from: SocketAddr, to: SocketAddr) -> Option<(usize, Option<&'static str>)> {
+        let by = |address| self.media.get(&address).copied();
+        let index = by(to).max(by(from))?;
+        let dialog = self.open.get_mut(&index)?;
+        dialog.seen_at = dialog.seen_at.max(at);
+        let by_sender = dialog.media.get(&from).map(|d| d.leg);
+        let by_target = || dialog.media.get(&to).map(|d| if d.leg == CALLER { CALLEE } else { CALLER });
+        Some((index, by_sender.or_else(by_target)))
     }
 
-    /// The calls, with the streams and keys that were found for them.
-    pub(super) fn finish(self, found: &mut Found) -> Vec<Call> {
-        let peers = self.peers();
-        let named = |call: &mut Call, index: usize| call.peer_call_id = peers.get(&index).cloned();
-        let calls = self.all.into_iter().enumerate().map(|(index, dialog)| {
-            let mut call = dialog.finish(index, found);
-            named(&mut call, index);
-            call
-        });
-        calls.collect()
+    /// What a payload type stands for at an address of a call.
+    pub(super) fn name(&self, call: usize, address: SocketAddr, number: u8) -> Option<String> {
+        self.open.get(&call)?.media.get(&address)?.names.get(&number).cloned()
     }
 
-    /// The two legs of a gateway: somebody is invited from the address that a caller invited, while that call lasts. A caller's other leg is the one that
-    /// was answered, else the last that was tried.
-    fn peers(&self) -> BTreeMap<usize, String> {
-        let mut invited: BTreeMap<SocketAddr, Vec<usize>> = BTreeMap::new();
-        let mut peers: BTreeMap<usize, (usize, bool)> = BTreeMap::new();
-        for (index, dialog) in self.all.iter().enumerate() {
-            let Some(first) = dialog.steps.first() else { continue };
-            let lasts = |other: &Dialog| other.end_at.is_none_or(|end| dialog.invite_at <= end);
-            let callers = invited.get(&first.from).map(Vec::as_slice).unwrap_or_default();
-            let parent = callers.iter().rev().take(PARENTS_MAX).find(|parent| self.all.get(**parent).is_some_and(lasts));
-            if let Some(parent) = parent {
-                let answered = dialog.answer_at.is_some();
-                let known = peers.get(parent).is_some_and(|(_, answered)| *answered);
-                if !known || answered {
-                    peers.insert(*parent, (index, answered));
-                }
-                peers.insert(index, (*parent, true));
+    /// Calls that are over for long enough at `now`; all of them at the file's end.
+    pub(super) fn over(&mut self, now: Option<Wall>) -> Vec<(usize, Dialog)> {
+        if let Some(now) = now {
+            if self.swept.is_some_and(|swept| now < swept + SWEEP) {
+                return Vec::new();
             }
-            invited.entry(first.to).or_default().push(index);
+            self.swept = Some(now);
         }
-        let name = |index: usize| self.all.get(index).map(|d| d.call_id.clone()).unwrap_or_default();
-        peers.into_iter().map(|(index, (peer, _))| (index, name(peer))).collect()
+        let is_over = |dialog: &Dialog| {
+            now.is_none_or(|now| dialog.seen_at + UNSEEN < now || dialog.end_at.is_some_and(|end| end.max(dialog.seen_at) + LINGER < now))
+        };
+        let over = self.open.iter().filter(|(_, dialog)| is_over(dialog)).map(|(index, _)| *index).collect::<Vec<_>>();
+        let mut gone = Vec::new();
+        for index in over {
+            let Some(dialog) = self.open.remove(&index) else { continue };
+            self.by_id.remove(&dialog.call_id);
+            for address in dialog.media.keys() {
+                if self.media.get(address) == Some(&index) {
+                    self.media.remove(address);
+                }
+            }
+            if let Some(to) = dialog.steps.first().map(|s| s.to)
+                && let Some(calls) = self.invited.get_mut(&to)
+            {
+                calls.retain(|call| *call != index);
+                if calls.is_empty() {
+                    self.invited.remove(&to);
+                }
+            }
+            gone.push((index, dialog));
+        }
+        gone
     }
 }
-
-/// Calls to one address that are looked through for the one that a leg belongs to: those that stand at a time.
-const PARENTS_MAX: usize = 1000;
 
 impl Dialog {
     fn new(call_id: &str, invite_at: Wall, caller_tag: String) -> Self {
@@ -155,14 +198,23 @@ impl Dialog {
             met: BTreeSet::new(),
             digits: Vec::new(),
             infos: BTreeSet::new(),
+            seen_at: invite_at,
+            parent: None,
+            child: None,
         }
+    }
+
+    /// When its INVITE was captured.
+    pub(super) fn invite_at(&self) -> Wall {
+        self.invite_at
     }
 
     fn millis(&self, at: Wall) -> i64 {
         at.as_millis() - self.invite_at.as_millis()
     }
 
-    fn message(&mut self, seen: Seen, message: &Message, octets: Vec<u8>) {
+    fn message(&mut self, seen: Seen, message: &Message, octets: &[u8]) {
+        self.seen_at = self.seen_at.max(seen.at);
         let (headers, body, from) = match message {
             Message::Request(request) => (&request.headers, &request.body, request.from()),
             Message::Response(response) => (&response.headers, &response.body, response.from()),
@@ -176,7 +228,7 @@ impl Dialog {
             from: seen.from,
             to: seen.to,
             transport: seen.transport,
-            retransmission: !self.met.insert((seen.from, seen.to, octets)),
+            retransmission: !self.met.insert(mark(seen, octets)),
             summary: ladder::of(message),
         });
         if headers.get("Content-Type").is_some_and(|t| t.to_ascii_lowercase().starts_with("application/sdp"))
@@ -252,7 +304,8 @@ impl Dialog {
         })
     }
 
-    fn finish(self, index: usize, found: &mut Found) -> Call {
+    /// All that there is to say of it.
+    pub(super) fn finish(self, found: Found) -> Call {
         let outcome = self.outcome();
         let ended_as = match (outcome, self.bye) {
             (_, true) if self.referred => "transferred",
@@ -262,7 +315,7 @@ impl Dialog {
             (Some(_), _) => "failed",
         };
         let mut digits = self.digits.clone();
-        digits.extend(found.digits_of(index));
+        digits.extend(found.digits);
         digits.sort_by_key(|d| d.at_ms);
         let dtmf = if self.offered_events.len() == 2 {
             Some(DtmfMethod::Rfc4733)
@@ -276,11 +329,12 @@ impl Dialog {
             end_ms: self.end_at.map(|at| self.millis(at)),
             outcome: outcome.map(name),
             ended_as,
-            peer_call_id: None,
+            peer_call_id: self.parent.map(|(_, id)| id).or_else(|| self.child.map(|(id, _)| id)),
             codec: self.codec.filter(|_| self.answer_at.is_some()),
             dtmf,
             digits,
-            streams: found.streams_of(index),
+            sounds: found.sounds,
+            streams: found.streams,
             events: Vec::new(),
             play: None,
             call_id: self.call_id,
@@ -288,6 +342,13 @@ impl Dialog {
             ladder: self.steps,
         }
     }
+}
+
+/// Tells octets between two addresses from others.
+fn mark(seen: Seen, octets: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    (seen.from, seen.to, octets).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn is_ack(message: &Message) -> bool {

@@ -5,30 +5,28 @@
 mod calls;
 pub mod drive;
 pub mod expect;
+mod observer;
 #[cfg(feature = "shell")]
 pub mod page;
+mod sounds;
+mod source;
 mod streams;
 mod tcp;
 #[cfg(feature = "shell")]
 pub mod verdict;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::Serialize;
 
 use crate::{
     event::DtmfMethod,
-    pcap::{self, Reader, Transport},
+    pcap,
     sip::message::{Message, Method},
     time::Wall,
 };
 
-use calls::Calls;
-use streams::Streams;
-use tcp::Streams as TcpStreams;
+pub use observer::Observer;
 
 /// What a capture holds.
 #[derive(Debug, Serialize)]
@@ -37,8 +35,10 @@ pub struct Report {
     pub frames: u64,
     /// Where it can be read no further.
     pub stopped: Option<Stopped>,
-    /// Frames that carry nothing of ours.
+    /// Frames that carry nothing of ours; the first thousand.
     pub ignored: Vec<Ignored>,
+    /// How many more there were.
+    pub ignored_more: u64,
     /// RTCP packets.
     pub rtcp: u64,
     /// Its SIP.
@@ -55,7 +55,7 @@ pub struct Stopped {
     /// Last frame read.
     pub frame: u64,
     /// Octets from the start.
-    pub offset: usize,
+    pub offset: u64,
     /// What is wrong.
     pub why: &'static str,
 }
@@ -113,6 +113,8 @@ pub struct Call {
     pub ladder: Vec<Step>,
     /// Every key.
     pub digits: Vec<Digit>,
+    /// When each leg spoke and when it was silent.
+    pub sounds: Vec<Span>,
     /// RTP.
     pub streams: Vec<Stream>,
     /// What the same call would have raised live; empty until the core is driven.
@@ -157,6 +159,19 @@ pub struct Digit {
     pub method: DtmfMethod,
     /// Whether its end was seen.
     pub complete: bool,
+}
+
+/// A span of one leg's sound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// Whose.
+    pub leg: &'static str,
+    /// `speech` or `silence`: a detector that tells no more apart.
+    pub kind: &'static str,
+    /// Its start since the INVITE.
+    pub from_ms: i64,
+    /// Its end.
+    pub to_ms: i64,
 }
 
 /// One SSRC and payload type from one address to another.
@@ -210,83 +225,15 @@ pub struct Unassigned {
 /// Names for dynamic payload types of RTP that no signalling explains.
 pub type Rtpmap = BTreeMap<u8, String>;
 
-/// Looks at a whole capture.
+/// Looks at a whole capture that is in memory.
 pub fn observe(file: &[u8], rtpmap: &Rtpmap) -> Result<Report, pcap::Stopped> {
-    let reader = Reader::new(file)?;
-    let mut report = Report {
-        frames: 0,
-        stopped: None,
-        ignored: Vec::new(),
-        rtcp: 0,
-        sip: Sip::default(),
-        calls: Vec::new(),
-        unassigned: Unassigned::default(),
-    };
-    let mut calls = Calls::default();
-    let mut streams = Streams::default();
-    let mut segments = TcpStreams::default();
-    let mut call_ids = BTreeSet::new();
-    let mut first = None;
-    for frame in reader {
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(pcap::Stopped { frame, offset, why }) => {
-                report.stopped = Some(Stopped { frame, offset, why });
-                break;
-            }
-        };
-        report.frames += 1;
-        first.get_or_insert(frame.at);
-        let packet = match pcap::packet(&frame) {
-            Ok(packet) => packet,
-            Err(why) => {
-                report.ignored.push(Ignored { frame: frame.number, why });
-                continue;
-            }
-        };
-        let mut messages = Vec::new();
-        let transport = match packet.transport {
-            Transport::Udp => {
-                if let Some(message) = sip(packet.payload) {
-                    messages.push((message, packet.payload.to_vec()));
-                } else {
-                    match streams.packet(frame.at, &packet) {
-                        streams::Sort::Rtp => {}
-                        streams::Sort::Rtcp => report.rtcp += 1,
-                        streams::Sort::Other(why) => report.ignored.push(Ignored { frame: frame.number, why }),
-                    }
-                }
-                "udp"
-            }
-            Transport::Tcp { sequence, syn } => {
-                for octets in segments.segment(&packet, sequence, syn) {
-                    if let Some(message) = sip(&octets) {
-                        messages.push((message, octets));
-                    }
-                }
-                "tcp"
-            }
-        };
-        for (message, octets) in messages {
-            report.sip.messages += 1;
-            *report.sip.transports.entry(transport).or_default() += 1;
-            match &message {
-                Message::Request(request) => *report.sip.requests.entry(request.method.to_string()).or_default() += 1,
-                Message::Response(response) => *report.sip.responses.entry(response.status).or_default() += 1,
-            }
-            let seen = calls::Seen { at: frame.at, frame: frame.number, from: packet.from, to: packet.to, transport };
-            call_ids.insert(call_id(&message).to_owned());
-            calls.message(seen, &message, octets);
-        }
-    }
-    report.sip.call_ids = call_ids.len();
-    let origin = first.unwrap_or_default();
-    let mut found = streams.finish(&calls, rtpmap, origin);
-    report.calls = calls.finish(&mut found);
-    report.sip.invite_dialogs = report.calls.len();
-    report.sip.answered = report.calls.iter().filter(|c| c.answer_ms.is_some()).count();
-    report.unassigned = found.rest();
-    Ok(report)
+    let mut observer = Observer::new(rtpmap.clone());
+    observer.push(file);
+    let calls = std::iter::from_fn(|| observer.next_call()).collect::<Vec<_>>();
+    let (report, rest) = observer.finish()?;
+    let mut calls = calls.into_iter().chain(rest).collect::<Vec<_>>();
+    calls.sort_by_key(|(place, _)| *place);
+    Ok(Report { calls: calls.into_iter().map(|(_, call)| call).collect(), ..report })
 }
 
 /// A datagram as a SIP message; not every datagram that could be one is.

@@ -1,10 +1,11 @@
 //! SIP over TCP out of captured segments: each direction put together in order, then framed.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use crate::{
     pcap::Packet,
     sip::framing::{Frame, Framer},
+    time::Wall,
 };
 
 /// Both directions of every connection.
@@ -13,6 +14,8 @@ pub(super) struct Streams(BTreeMap<(SocketAddr, SocketAddr), Direction>);
 
 #[derive(Default)]
 struct Direction {
+    /// When a segment of it was last seen.
+    seen: Wall,
     /// Number of the next octet; none until something of it was seen.
     next: Option<u32>,
     /// What came too early.
@@ -26,11 +29,12 @@ const EARLY_MAX: usize = 64;
 
 impl Streams {
     /// A segment was captured: the messages that are whole with it.
-    pub(super) fn segment(&mut self, packet: &Packet<'_>, sequence: u32, syn: bool) -> Vec<Vec<u8>> {
+    pub(super) fn segment(&mut self, at: Wall, packet: &Packet<'_>, sequence: u32, syn: bool) -> Vec<Vec<u8>> {
         let direction = self.0.entry((packet.from, packet.to)).or_default();
         if syn {
             *direction = Direction { next: Some(sequence.wrapping_add(1)), ..Direction::default() };
         }
+        direction.seen = at;
         if packet.payload.is_empty() || direction.broken {
             return Vec::new();
         }
@@ -56,6 +60,13 @@ impl Streams {
                 }
             }
         }
+    }
+}
+
+impl Streams {
+    /// Lets go of connections that have been still for so long; one that goes on is read from its next segment.
+    pub(super) fn forget(&mut self, now: Wall, after: Duration) {
+        self.0.retain(|_, direction| now < direction.seen + after);
     }
 }
 

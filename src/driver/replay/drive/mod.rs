@@ -9,16 +9,18 @@ mod rules;
 mod script;
 mod stage;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Call, Digit, Report, Rtpmap, Step, Stream, observe, streams::Streams};
+use super::{Call, Digit, Report, Rtpmap, Step, Stream, observe, source::Source};
 use crate::{
     crm::{Fields, record_key},
     event::Leg,
-    gateway, media,
-    pcap::{self, Packet, Transport},
+    gateway, media, pcap,
     pipeline::{self, Record},
+    rtp::Header,
     time::Wall,
 };
 
@@ -71,7 +73,7 @@ pub struct Write {
 /// Plays every call of a capture that an INVITE opens.
 pub fn drive(file: &[u8], rtpmap: &Rtpmap, setup: &Setup) -> Result<Report, pcap::Stopped> {
     let mut report = observe(file, rtpmap)?;
-    for script in script::scripts(file)? {
+    for script in script::scripts(file) {
         let Some(call) = report.calls.iter_mut().find(|c| c.call_id == script.call_id) else { continue };
         let played = Stage::new(setup, &script).play();
         call.events = played.events.iter().map(crate::event::Event::to_cloudevent).collect();
@@ -98,11 +100,6 @@ fn play(script: &Script, call: &Call, played: &Played, setup: &Setup) -> Play {
 
 /// What a leg was sent, described as if it had been captured.
 fn heard(zero: Wall, played: &Played, hears: Leg) -> (Vec<Stream>, Vec<Digit>) {
-    let mut streams = Streams::default();
-    for packet in played.forwarded.iter().filter(|f| f.hears == hears) {
-        let sent = Packet { from: packet.from, to: packet.to, transport: Transport::Udp, payload: &packet.octets };
-        streams.packet(packet.at, &sent);
-    }
     let name = |number: u8| {
         let agreed = played.agreed.iter().rev().filter(|(leg, _)| *leg == hears);
         agreed.map(|(_, agreed)| agreed).find_map(|agreed| {
@@ -113,7 +110,21 @@ fn heard(zero: Wall, played: &Played, hears: Leg) -> (Vec<Stream>, Vec<Digit>) {
             }
         })
     };
-    streams.describe(if hears == Leg::Caller { "callee" } else { "caller" }, zero, &name)
+    let leg = if hears == Leg::Caller { "callee" } else { "caller" };
+    let mut sources = BTreeMap::new();
+    for packet in played.forwarded.iter().filter(|f| f.hears == hears) {
+        let Ok(header) = Header::parse(&packet.octets) else { continue };
+        let key = (packet.from, packet.to, header.ssrc);
+        let source = sources.entry(key).or_insert_with(|| Source::new(packet.from, packet.to, header.ssrc, Some(leg)));
+        source.packet(packet.at, &header, &packet.octets, &name, None);
+    }
+    let (mut streams, mut digits) = (Vec::new(), Vec::new());
+    for (_, source) in sources {
+        let (more, keys) = source.finish(zero, None);
+        streams.extend(more);
+        digits.extend(keys);
+    }
+    (streams, digits)
 }
 
 fn writes(played: &Played, setup: &Setup) -> Vec<Write> {

@@ -8,7 +8,7 @@ use std::{
 use super::super::{call_id, calls::Seen, sip, tcp};
 use crate::{
     event::Leg,
-    pcap::{self, Reader, Stopped},
+    pcap::{self, Datagrams, Reader},
     sdp::Session,
     sip::{
         endpoint::Transport,
@@ -114,15 +114,18 @@ impl Dialog {
 }
 
 /// The calls of a capture as plays. A file that ends early gives what it holds.
-pub(super) fn scripts(file: &[u8]) -> Result<Vec<Script>, Stopped> {
+pub(super) fn scripts(file: &[u8]) -> Vec<Script> {
     let mut dialogs: Vec<Dialog> = Vec::new();
     let mut packets = Vec::new();
     let mut met = BTreeSet::new();
     let mut segments = tcp::Streams::default();
-    for frame in Reader::new(file)?.map_while(Result::ok) {
-        let Ok(packet) = pcap::packet(&frame) else { continue };
+    let (mut reader, mut datagrams) = (Reader::default(), Datagrams::default());
+    reader.push(file);
+    reader.end();
+    while let Some(Ok(frame)) = reader.next_frame() {
+        let Ok(packet) = datagrams.packet(&frame) else { continue };
         let (messages, transport) = match packet.transport {
-            pcap::Transport::Udp => match sip(packet.payload) {
+            pcap::Transport::Udp => match sip(&packet.payload) {
                 Some(message) => (vec![(message, packet.payload.to_vec())], "udp"),
                 None => {
                     packets.push((packet.to, Sound { at: frame.at, from: packet.from, octets: packet.payload.to_vec() }));
@@ -130,7 +133,7 @@ pub(super) fn scripts(file: &[u8]) -> Result<Vec<Script>, Stopped> {
                 }
             },
             pcap::Transport::Tcp { sequence, syn } => {
-                let whole = segments.segment(&packet, sequence, syn).into_iter();
+                let whole = segments.segment(frame.at, &packet, sequence, syn).into_iter();
                 (whole.filter_map(|octets| Some((sip(&octets)?, octets))).collect(), "tcp")
             }
         };
@@ -140,7 +143,7 @@ pub(super) fn scripts(file: &[u8]) -> Result<Vec<Script>, Stopped> {
             take(&mut dialogs, seen, message, again);
         }
     }
-    Ok(plays(&dialogs, packets))
+    plays(&dialogs, packets)
 }
 
 fn take(dialogs: &mut Vec<Dialog>, seen: Seen, message: Message, again: bool) {
