@@ -51,6 +51,7 @@ fn bridged(calls: u32, caller: Codec, platform: Codec, recorded: bool) -> Media 
             media.handle_bound(Port(port), Ok(()));
             let agreed = Stream {
                 remote: address(4000),
+                signalling: address(4000).ip(),
                 codec,
                 pt: codec.payload_type(),
                 recv: vec![(codec.payload_type(), codec)],

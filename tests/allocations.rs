@@ -48,6 +48,7 @@ fn allocations(caller: Codec, platform: Codec, secure: bool) -> usize {
         command(Command::Open { call, leg, local: address(20_000) });
         let agreed = Stream {
             remote: address(4000),
+            signalling: address(4000).ip(),
             codec,
             pt: codec.payload_type(),
             recv: vec![(codec.payload_type(), codec)],

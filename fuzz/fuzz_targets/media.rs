@@ -46,6 +46,7 @@ fuzz_target!(|input: &[u8]| {
         media.handle_bound(Port(number), Ok(()));
         let agreed = Stream {
             remote: address(4000),
+            signalling: address(4000).ip(),
             codec,
             pt: codec.payload_type(),
             recv: vec![(codec.payload_type(), codec)],

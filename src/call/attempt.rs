@@ -189,9 +189,10 @@ impl Call {
                 invite.headers.push(name, value);
             }
         }
-        let known = self.callee.as_ref().and_then(|l| l.dialog.as_ref()).map(|d| d.remote_tag().to_owned());
+        // Of the dialog that stands it is the same answer again; a tag alone tells no dialog (RFC 3261 §12), some peers have one for all.
+        let stands = self.callee.as_ref().and_then(|l| l.dialog.as_ref());
         let tag = response.to().ok().and_then(|t| t.tag().map(str::to_owned));
-        if known.is_some() && known == tag {
+        if stands.is_some_and(|d| d.call_id() == response.call_id() && Some(d.remote_tag()) == tag.as_deref()) {
             return;
         }
         let Some(mut leg) = self.unwanted.get(&client).cloned() else { return };

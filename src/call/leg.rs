@@ -168,6 +168,7 @@ impl Leg {
         let agreed = self.agreed.as_ref()?;
         Some(media::Stream {
             remote: agreed.remote,
+            signalling: self.peer.ip(),
             codec: agreed.codec,
             pt: agreed.pt,
             recv: agreed.recv.clone(),

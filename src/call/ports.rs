@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::time::Instant;
+use crate::{chance::Chance, time::Instant};
 
 /// The ports of a gateway.
 #[derive(Clone, Debug)]
@@ -17,9 +17,13 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The even ports of `range`: RTP takes them, the odd one above is RTCP's (RFC 3550 §11).
-    pub fn new(range: RangeInclusive<u16>) -> Self {
-        Self { free: range.filter(|p| p % 2 == 0).collect(), resting: VecDeque::new(), used: BTreeSet::new() }
+    /// The even ports of `range`: RTP takes them, the odd one above is RTCP's (RFC 3550 §11). They begin anywhere: after a crash those who talk on into
+    /// the old calls' ports are not heard in the first new ones.
+    pub fn new(range: RangeInclusive<u16>, chance: &mut Chance) -> Self {
+        let mut free: VecDeque<u16> = range.filter(|p| p % 2 == 0).collect();
+        let start = usize::try_from(chance.below(free.len().max(1) as u64)).unwrap_or(0);
+        free.rotate_left(start);
+        Self { free, resting: VecDeque::new(), used: BTreeSet::new() }
     }
 
     /// A port that nobody uses.
@@ -55,8 +59,9 @@ mod tests {
     #[test]
     fn a_port_rests_before_it_is_used_again() {
         let at = Instant::from_millis;
-        let mut ports = Ports::new(20_001..=20_004);
-        assert_eq!((ports.take(at(0)), ports.take(at(0)), ports.take(at(0))), (Some(20_002), Some(20_004), None));
+        let mut ports = Ports::new(20_001..=20_004, &mut Chance::from_seed(1));
+        let both: BTreeSet<_> = [ports.take(at(0)), ports.take(at(0))].into();
+        assert_eq!((both, ports.take(at(0))), ([Some(20_002), Some(20_004)].into(), None));
         ports.give(at(100), 20_002);
         ports.give(at(100), 20_002);
         assert_eq!((ports.take(at(5000)), ports.in_use()), (None, 1));

@@ -161,7 +161,7 @@ impl Gateway {
     pub fn new(config: Config, mut chance: Chance) -> Self {
         Self {
             endpoint: Endpoint::new(chance.split()),
-            ports: Ports::new(config.ports.clone()),
+            ports: Ports::new(config.ports.clone(), &mut chance),
             config,
             chance,
             calls: BTreeMap::new(),

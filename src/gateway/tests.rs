@@ -374,6 +374,27 @@ fn a_busy_target_is_an_answer_and_silence_is_not() {
     assert_eq!((w.terminal().outcome, w.events.len()), (Outcome::NoAnswer, 2));
 }
 
+/// Found by seed 4488 of the simulator: all peers of a maker may have one tag.
+#[test]
+fn a_late_answer_of_a_target_that_was_given_up_is_ended_whatever_its_tag() {
+    let mut w = World::new(config());
+    w.send(CARRIER, &invite("+4930", Some(&sdp(CARRIER, "0"))));
+    w.response(CARRIER, 100);
+    let first = w.request(PLATFORM, &Method::INVITE);
+    w.answer(PLATFORM, &first, 180, None);
+    w.response(CARRIER, 180);
+    w.pass(20_000);
+    w.request(PLATFORM, &Method::CANCEL);
+    let second = w.request(SECOND, &Method::INVITE);
+    w.answer(SECOND, &second, 200, Some(&sdp(SECOND, "0")));
+    w.request(SECOND, &Method::ACK);
+    w.response(CARRIER, 200);
+    w.answer(PLATFORM, &first, 200, Some(&sdp(PLATFORM, "0")));
+    w.request(PLATFORM, &Method::ACK);
+    w.request(PLATFORM, &Method::BYE);
+    w.quiet();
+}
+
 #[test]
 fn a_cancel_ends_the_call_even_where_it_crosses_the_answer() {
     let mut w = World::new(config());

@@ -77,10 +77,14 @@ impl LegMedia {
         self.stream = Some(agreed);
     }
 
-    /// Whether a packet from there is taken. The first tells where the other side really sends from; after that strangers are not heard, unless it is the
-    /// address that was agreed on, or the known one has gone quiet.
+    /// Whether a packet from there is taken: from the host that was agreed on, or from where the signalling comes, since a NAT shows only its own
+    /// address. The first tells where the other side really sends from; after that another port is not heard, unless it is the one that was agreed on,
+    /// or the known one has gone quiet. A host that is neither is never heard: it may be the late talker of somebody else's call.
     pub(super) fn admit(&mut self, now: Instant, from: SocketAddr) -> bool {
         let Some(stream) = self.stream.as_ref().filter(|s| s.receive) else { return false };
+        if from.ip() != stream.remote.ip() && from.ip() != stream.signalling {
+            return false;
+        }
         let stale = || self.watch.last.is_none_or(|last| now.since(last) > SOURCE_STALE);
         if self.source.is_none_or(|known| known == from || from == stream.remote || stale()) {
             self.source = Some(from);

@@ -12,7 +12,7 @@ pub mod tap;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use machine::{Config, Media, Output, Port, Wire};
 pub use tap::{Tap, TapFrame};
@@ -134,6 +134,8 @@ pub enum Command {
 pub struct Stream {
     /// Where the other side wants its packets.
     pub remote: SocketAddr,
+    /// Where its signalling comes from: behind a NAT its packets do too.
+    pub signalling: IpAddr,
     /// What is sent to it.
     pub codec: Codec,
     /// Under which payload type.

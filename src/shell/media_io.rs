@@ -273,6 +273,7 @@ mod tests {
     fn stream(remote: SocketAddr) -> Stream {
         Stream {
             remote,
+            signalling: remote.ip(),
             codec: Codec::Pcmu,
             pt: 0,
             recv: vec![(0, Codec::Pcmu)],

@@ -92,6 +92,10 @@ pub fn bless(report: &Value) -> Value {
                 without_chance(value, &ids);
             }
         }
+        // Its own ports are drawn too.
+        for stream in call.get_mut("forwarded").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
+            stream.remove("from");
+        }
         if call.get("events").and_then(Value::as_array).is_some_and(Vec::is_empty) {
             call.remove("events");
         }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::script::DISPOSITIONS;
 use crate::{
     chance::Chance,
     crm::{
         Fields, HttpAnswer, HttpRequest,
         sandbox::{Fault, HubSpot, Outcome, Request, hubspot},
     },
+    pipeline::record::{FAILED_NO_DISPOSITION, NO_DISPOSITION},
     time::{Instant, Now, Wall},
 };
 
@@ -49,7 +51,13 @@ pub(super) fn account(chance: &mut Chance, until_s: u64) -> HubSpot {
     let token = ask(&mut account, now, "/oauth/v1/token", None, form.into_bytes());
     let bearer = token["access_token"].as_str().map(str::to_owned);
     for name in FIELDS.iter().skip(1).chain([&KEY]) {
-        let property = json!({"name": name, "label": name, "groupName": "callinformation", "type": "string", "fieldType": "text", "hasUniqueValue": *name == KEY});
+        let mut property = json!({"name": name, "label": name, "groupName": "callinformation", "type": "string", "fieldType": "text", "hasUniqueValue": *name == KEY});
+        if *name == "offhook_disposition" {
+            let known = DISPOSITIONS.iter().chain(&[NO_DISPOSITION, FAILED_NO_DISPOSITION]);
+            property["type"] = json!("enumeration");
+            property["fieldType"] = json!("select");
+            property["options"] = known.map(|word| json!({"label": word, "value": word})).collect();
+        }
         ask(&mut account, now, "/crm/v3/properties/calls", bearer.clone(), property.to_string().into_bytes());
     }
     account.take_ledger();

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     crm,
+    phone::OnStream,
+    pipes::Pipe,
     world::{Happening, Outside, Plant, SIP},
 };
 use crate::{
@@ -16,12 +18,18 @@ use crate::{
     media::{self, Command, Media, Port, Report, Sink, Tap, Wire},
     pipeline::{self, Key, Memory, NoAnswer, Pipeline, Store, restart},
     route::{Dtmf, Route, Table, Target, Trunk},
-    sip::endpoint::{Transmit, Transport},
+    sip::endpoint::{ConnectionId, ListenerId, Transmit, Transport},
     time::Instant,
 };
 
 /// What platforms sign their webhooks with.
 pub(super) const WEBHOOK_KEY: &str = "raw:simulated";
+
+/// The gateway's listeners, by their place.
+const UDP: ListenerId = 0;
+pub(super) const TCP: ListenerId = 1;
+/// A closed journal tries so often whether it can go on.
+const REOPEN: Duration = Duration::from_secs(2);
 
 /// Who waits for an entry to be on disk.
 enum Waiter {
@@ -70,7 +78,7 @@ impl Wire for Out {
     }
 }
 
-fn gateway_config(targets: &[SocketAddr]) -> gateway::Config {
+fn gateway_config(targets: &[(SocketAddr, Transport)]) -> gateway::Config {
     let trunk = Trunk {
         name: "carrier".into(),
         allow: vec!["10.0.1.0/24".parse().unwrap_or_default()],
@@ -79,11 +87,11 @@ fn gateway_config(targets: &[SocketAddr]) -> gateway::Config {
         codecs: Codec::ALL.to_vec(),
         dtmf: Dtmf::Auto,
     };
-    let target = |(index, address): (usize, &SocketAddr)| Target {
+    let target = |(index, (address, transport)): (usize, &(SocketAddr, Transport))| Target {
         name: format!("platform-{index}"),
-        uri: format!("sip:{address}"),
+        uri: format!("sip:{address};transport={}", transport.as_str().to_ascii_lowercase()),
         address: *address,
-        listener: 0,
+        listener: if *transport == Transport::Tcp { TCP } else { UDP },
         advertised: None,
         codecs: None,
         dtmf: Dtmf::Auto,
@@ -109,7 +117,7 @@ fn gateway_config(targets: &[SocketAddr]) -> gateway::Config {
             targets: targets.iter().enumerate().map(target).collect(),
             routes: vec![route("0", vec![0, 1]), route("1", vec![1])],
         },
-        listeners: vec![Local { transport: Transport::Udp, address: SIP }],
+        listeners: [Transport::Udp, Transport::Tcp].map(|transport| Local { transport, address: SIP }).to_vec(),
         ports: 20_000..=20_199,
         calls_max: 50,
         overload_status: 503,
@@ -119,7 +127,8 @@ fn gateway_config(targets: &[SocketAddr]) -> gateway::Config {
     }
 }
 
-fn pipeline_config() -> pipeline::Config {
+/// What the pipeline of this world goes by.
+pub(super) fn pipeline_config() -> pipeline::Config {
     let connector = hubspot::HubSpot {
         base_url: crm::URL.into(),
         token_url: format!("{}/oauth/v1/token", crm::URL),
@@ -219,6 +228,23 @@ impl Life {
         self.settle(out)
     }
 
+    /// Something happens to a stream at its end.
+    pub(super) fn stream(
+        &mut self,
+        out: &mut Outside,
+        connection: ConnectionId,
+        from: SocketAddr,
+        what: &OnStream<'_>,
+    ) -> Result<(), String> {
+        let now = out.now_for_timers();
+        match what {
+            OnStream::Opened => self.gateway.handle_connected(now, connection, from, TCP),
+            OnStream::Octets(octets) => self.gateway.handle_stream(now, connection, octets),
+            OnStream::Closed => self.gateway.handle_closed(now, connection),
+        }
+        self.settle(out)
+    }
+
     /// A command reaches media.
     pub(super) fn command(&mut self, out: &mut Outside, command: Command) -> Result<(), String> {
         let now = out.now();
@@ -242,7 +268,7 @@ impl Life {
             out.disk.cut();
             self.journal_open = false;
             self.gateway.handle_journal(JournalWord::Closed);
-            out.schedule(now.mono + Duration::from_secs(2), Happening::Reopen(self.id));
+            out.schedule(now.mono + REOPEN, Happening::Reopen(self.id));
         } else {
             out.disk.sync();
         }
@@ -268,6 +294,10 @@ impl Life {
 
     /// The journal goes on on a new segment.
     pub(super) fn reopen(&mut self, out: &mut Outside) -> Result<(), String> {
+        if out.disk_is_full() {
+            out.schedule(out.now().mono + REOPEN, Happening::Reopen(self.id));
+            return Ok(());
+        }
         out.disk.begin();
         self.journal_open = true;
         self.gateway.handle_journal(JournalWord::Opened);
@@ -322,7 +352,16 @@ impl Life {
                 }
                 out.send(SIP, to, bytes.to_vec());
             }
-            gateway::Output::Transmit(_) => {}
+            gateway::Output::Transmit(Transmit::Connect { connection, to, .. }) => {
+                out.connect(Pipe { life: self.id, gateway: connection }, to)
+            }
+            gateway::Output::Transmit(Transmit::Stream { connection, bytes }) => {
+                out.stream(Pipe { life: self.id, gateway: connection }, false, bytes.to_vec());
+            }
+            gateway::Output::Transmit(Transmit::Close { connection }) => {
+                let now = out.now().mono;
+                out.schedule(now, Happening::Broken(Pipe { life: self.id, gateway: connection }));
+            }
             gateway::Output::Media(command) => {
                 if self.spoil_command(out, &command) {
                     return;

@@ -14,6 +14,7 @@ mod disk;
 mod life;
 mod network;
 mod phone;
+mod pipes;
 mod script;
 mod world;
 

@@ -4,6 +4,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{chance::Chance, time::Instant};
 
+/// TCP sends again after so long at the least (RFC 6298 §2.4).
+const RETRANSMISSION: Duration = Duration::from_millis(200);
+
 /// How bad a seed's network is, in percent and milliseconds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Network {
@@ -31,6 +34,18 @@ impl Network {
     /// Whether nothing is ever lost or late.
     pub(super) fn is_clean(&self) -> bool {
         self.loss == 0 && self.doubles == 0 && self.jitter_ms == 0 && self.partition.is_none()
+    }
+
+    /// When octets of a stream arrive: what is lost is sent again, what a partition holds up comes after it.
+    pub(super) fn arrival(&self, chance: &mut Chance, now: Instant, peer: SocketAddr) -> Instant {
+        let mut at = now + Duration::from_micros(5000 + 1000 * chance.below(self.jitter_ms + 1));
+        while chance.percent(self.loss) {
+            at += RETRANSMISSION;
+        }
+        match &self.partition {
+            Some((cut, since, until)) if peer.ip() == cut.ip() && (*since..*until).contains(&now) => at.max(*until + RETRANSMISSION),
+            _ => at,
+        }
     }
 
     /// When a datagram arrives: not at all, once, or twice.

@@ -15,7 +15,7 @@ use crate::{
     rtp,
     sip::{
         Dialog, Endpoint, Method, NameAddr, Request, Response, Uri,
-        endpoint::{ClientId, Destination, Event, ServerId, Transmit, Transport},
+        endpoint::{ClientId, ConnectionId, Destination, Event, ServerId, Transmit, Transport},
     },
     time::Instant,
 };
@@ -135,8 +135,47 @@ fn media_of(body: &[u8]) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-fn destination(from: SocketAddr) -> Destination {
-    Destination { transport: Transport::Udp, remote: SIP, listener: 0, sent_by: from.to_string() }
+fn destination(from: SocketAddr, transport: Transport) -> Destination {
+    Destination { transport, remote: SIP, listener: 0, sent_by: from.to_string() }
+}
+
+/// What leaves a phone's SIP socket.
+pub(super) enum Leaves {
+    /// A datagram, from whom, to whom.
+    Datagram(SocketAddr, SocketAddr, Vec<u8>),
+    /// It opens a stream to the gateway; of whom, under which id.
+    Opens(SocketAddr, ConnectionId),
+    /// Octets of a stream.
+    Octets(SocketAddr, ConnectionId, Vec<u8>),
+    /// It closes one.
+    Closes(SocketAddr, ConnectionId),
+}
+
+/// Everything that an endpoint wants sent.
+fn leaves(endpoint: &mut Endpoint, at: SocketAddr, out: &mut Vec<Leaves>) {
+    while let Some(transmit) = endpoint.poll_transmit() {
+        out.push(match transmit {
+            Transmit::Datagram { to, bytes, .. } => Leaves::Datagram(at, to, bytes.to_vec()),
+            Transmit::Connect { connection, .. } => Leaves::Opens(at, connection),
+            Transmit::Stream { connection, bytes } => Leaves::Octets(at, connection, bytes.to_vec()),
+            Transmit::Close { connection } => Leaves::Closes(at, connection),
+        });
+    }
+}
+
+/// What happens to a stream at a phone's end.
+pub(super) enum OnStream<'o> {
+    Opened,
+    Octets(&'o [u8]),
+    Closed,
+}
+
+fn on_stream(endpoint: &mut Endpoint, now: Instant, connection: ConnectionId, what: &OnStream<'_>) {
+    match what {
+        OnStream::Opened => endpoint.handle_connected(connection, SIP, 0),
+        OnStream::Octets(octets) => endpoint.handle_stream(now, connection, octets),
+        OnStream::Closed => endpoint.handle_closed(now, connection),
+    }
 }
 
 fn uri(text: &str) -> Uri {
@@ -220,6 +259,19 @@ impl Caller {
         }
     }
 
+    pub(super) fn stream(&mut self, now: Instant, connection: ConnectionId, what: &OnStream<'_>, chance: &mut Chance) {
+        on_stream(&mut self.endpoint, now, connection, what);
+        self.events(now, chance);
+    }
+
+    fn destination(&self) -> Destination {
+        destination(self.at, if self.script.tcp { Transport::Tcp } else { Transport::Udp })
+    }
+
+    fn contact(&self, user: &str) -> String {
+        format!("sip:{user}@{}{}", self.at, if self.script.tcp { ";transport=tcp" } else { "" })
+    }
+
     pub(super) fn handle_timeout(
         &mut self,
         now: Instant,
@@ -277,13 +329,14 @@ impl Caller {
             ("To", format!("<{to}>")),
             ("Call-ID", format!("call-{}@{}", self.index, self.at)),
             ("CSeq", "1 INVITE".into()),
-            ("Contact", format!("<sip:c{}@{}>", self.index, self.at)),
+            ("Contact", format!("<{}>", self.contact(&format!("c{}", self.index)))),
         ] {
             invite.headers.push(name, value);
         }
         invite.set_body("application/sdp", sdp(self.rtp));
         self.invite = Some(invite.clone());
-        self.client = Some(self.endpoint.request(now, invite, destination(self.at)));
+        let to = self.destination();
+        self.client = Some(self.endpoint.request(now, invite, to));
     }
 
     /// Keys and then hangs up, as far as the story allows.
@@ -320,7 +373,8 @@ impl Caller {
 
     fn hang_up(&mut self, now: Instant) {
         if let Some(bye) = self.dialog.as_mut().map(|d| d.request(Method::BYE)) {
-            self.endpoint.request(now, bye, destination(self.at));
+            let to = self.destination();
+            self.endpoint.request(now, bye, to);
         }
         self.hung_up = true;
         self.end();
@@ -366,8 +420,9 @@ impl Caller {
             return;
         }
         let Some(invite) = &self.invite else { return };
-        let Ok(mut dialog) = Dialog::caller(invite, response, uri(&format!("sip:c@{}", self.at))) else { return };
-        self.endpoint.ack(client, dialog.ack(1), &destination(self.at));
+        let Ok(mut dialog) = Dialog::caller(invite, response, uri(&self.contact("c"))) else { return };
+        let to = self.destination();
+        self.endpoint.ack(client, dialog.ack(1), &to);
         if self.stage != Stage::Dialing {
             return;
         }
@@ -375,7 +430,7 @@ impl Caller {
         if self.cancelled {
             // It crossed the CANCEL (RFC 3261 §9.1).
             let bye = dialog.request(Method::BYE);
-            self.endpoint.request(now, bye, destination(self.at));
+            self.endpoint.request(now, bye, to);
             self.hung_up = true;
             return self.end();
         }
@@ -388,12 +443,8 @@ impl Caller {
         self.deadline = Some(now + Duration::from_millis(1200 + 200 * u64::try_from(reference.len()).unwrap_or(0) + self.script.talk_ms));
     }
 
-    pub(super) fn transmits(&mut self, out: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>) {
-        while let Some(transmit) = self.endpoint.poll_transmit() {
-            if let Transmit::Datagram { to, bytes, .. } = transmit {
-                out.push((self.at, to, bytes.to_vec()));
-            }
-        }
+    pub(super) fn leaves(&mut self, out: &mut Vec<Leaves>) {
+        leaves(&mut self.endpoint, self.at, out);
     }
 }
 
@@ -426,14 +477,15 @@ pub(super) struct Platform {
     which: usize,
     pub(super) at: SocketAddr,
     endpoint: Endpoint,
+    transport: Transport,
     pub(super) calls: BTreeMap<usize, Taken>,
     /// Answers that nobody acknowledged.
     pub(super) unacknowledged: u64,
 }
 
 impl Platform {
-    pub(super) fn new(which: usize, at: SocketAddr, chance: &mut Chance) -> Self {
-        Self { which, at, endpoint: Endpoint::new(chance.split()), calls: BTreeMap::new(), unacknowledged: 0 }
+    pub(super) fn new(which: usize, at: SocketAddr, transport: Transport, chance: &mut Chance) -> Self {
+        Self { which, at, endpoint: Endpoint::new(chance.split()), transport, calls: BTreeMap::new(), unacknowledged: 0 }
     }
 
     fn rtp(&self, index: usize) -> SocketAddr {
@@ -457,6 +509,18 @@ impl Platform {
         }
     }
 
+    pub(super) fn stream(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        what: &OnStream<'_>,
+        scripts: &[Script],
+        stories: &mut [Story],
+    ) {
+        on_stream(&mut self.endpoint, now, connection, what);
+        self.events(now, scripts, stories);
+    }
+
     pub(super) fn handle_timeout(
         &mut self,
         now: Instant,
@@ -468,7 +532,7 @@ impl Platform {
         self.endpoint.handle_timeout(now);
         self.events(now, scripts, stories);
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let at = self.at;
+        let (at, transport) = (self.at, self.transport);
         for (index, call) in &mut self.calls {
             let Some(story) = stories.get_mut(*index) else { continue };
             if due(call.dies_at) {
@@ -487,7 +551,7 @@ impl Platform {
                 call.answer_at = None;
                 call.forget_at = Some(now + Duration::from_secs(30));
                 let mut ok = call.invite.response(200, None, Some("p"));
-                ok.headers.push("Contact", format!("<sip:p@{at}>"));
+                ok.headers.push("Contact", format!("<sip:p@{at}{}>", if transport == Transport::Tcp { ";transport=tcp" } else { "" }));
                 ok.set_body("application/sdp", sdp(call.rtp));
                 call.dialog = Dialog::callee(&call.invite, "p", uri(&format!("sip:p@{at}"))).ok();
                 self.endpoint.respond(now, call.server, ok);
@@ -505,7 +569,7 @@ impl Platform {
                     call.ask_at = Some(over.unwrap_or(now + Duration::from_millis(100)));
                 } else if let Some(mut info) = call.dialog.as_mut().map(|d| d.request(Method::INFO)) {
                     info.headers.push("X-Offhook-Secure", if start { "start;reason=payment" } else { "end" });
-                    call.asked = Some((self.endpoint.request(now, info, destination(at)), start));
+                    call.asked = Some((self.endpoint.request(now, info, destination(at, transport)), start));
                 }
             }
             if due(call.hang_up_at) {
@@ -516,7 +580,7 @@ impl Platform {
                 if busy {
                     call.hang_up_at = Some(now + Duration::from_millis(300));
                 } else if let Some(bye) = call.dialog.as_mut().map(|d| d.request(Method::BYE)) {
-                    self.endpoint.request(now, bye, destination(at));
+                    self.endpoint.request(now, bye, destination(at, transport));
                     (call.ended, call.talk) = (true, None);
                     story.platform_done.get_or_insert(now);
                     story.report.get_or_insert(now);
@@ -633,11 +697,7 @@ impl Platform {
         }
     }
 
-    pub(super) fn transmits(&mut self, out: &mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>) {
-        while let Some(transmit) = self.endpoint.poll_transmit() {
-            if let Transmit::Datagram { to, bytes, .. } = transmit {
-                out.push((self.at, to, bytes.to_vec()));
-            }
-        }
+    pub(super) fn leaves(&mut self, out: &mut Vec<Leaves>) {
+        leaves(&mut self.endpoint, self.at, out);
     }
 }

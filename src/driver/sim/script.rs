@@ -23,9 +23,16 @@ pub(super) struct Script {
     pub(super) talk_ms: u64,
     /// Whether the platform hangs up.
     pub(super) platform_hangs_up: bool,
+    /// He calls over TCP.
+    pub(super) tcp: bool,
     /// What its webhook says, and how often it is sent.
     pub(super) disposition: Option<(&'static str, u64)>,
 }
+
+/// Dispositions that the CRM's list has.
+pub(super) const DISPOSITIONS: [&str; 3] = ["PAID", "PROMISED", "WRONG NUMBER"];
+/// One that it does not have: the record is refused by validation.
+pub(super) const UNHEARD_OF: &str = "UNHEARD OF";
 
 /// What a target does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +70,9 @@ fn script(chance: &mut Chance) -> Script {
     };
     let reference = if chance.percent(60) { format!("{}#", digits(chance, 4)) } else { String::new() };
     let card = chance.percent(40).then(|| digits(chance, 16));
-    let dispositions = ["PAID", "PROMISED", "WRONG NUMBER"];
     let disposition = chance.percent(75).then(|| {
-        let word = dispositions.get(usize::try_from(chance.below(3)).unwrap_or(0)).copied().unwrap_or("PAID");
+        let word = DISPOSITIONS.get(usize::try_from(chance.below(3)).unwrap_or(0)).copied().unwrap_or("PAID");
+        let word = if chance.percent(10) { UNHEARD_OF } else { word };
         (word, 1 + chance.below(3))
     });
     Script {
@@ -78,6 +85,7 @@ fn script(chance: &mut Chance) -> Script {
         card,
         talk_ms: 300 + chance.below(2000),
         platform_hangs_up: chance.percent(30),
+        tcp: chance.percent(25),
         disposition,
     }
 }

@@ -16,7 +16,8 @@ use super::{
     disk::Disk,
     life::{Life, WEBHOOK_KEY},
     network::Network,
-    phone::{Caller, Platform, Stage, Story},
+    phone::{Caller, Leaves, OnStream, Platform, Stage, Story},
+    pipes::{PhoneEnd, Pipe, Pipes},
     script::{Script, scripts},
 };
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     journal::Position,
     media::{self, Command, Report},
     pipeline::{Key, Memory, attempted},
+    sip::endpoint::{ConnectionId, Transport},
     time::{Instant, Now, Wall},
 };
 
@@ -110,6 +112,14 @@ pub struct Run {
 /// What happens at some moment.
 pub(super) enum Happening {
     Datagram(SocketAddr, SocketAddr, Vec<u8>),
+    /// A stream stands, at the end that did not open it.
+    Opened(Pipe, bool),
+    /// Octets of a stream: whether to the gateway.
+    Octets(Pipe, bool, Vec<u8>),
+    /// A stream breaks, or is closed.
+    Broken(Pipe),
+    /// Streams are reset, each with a chance of one in two.
+    Reset,
     ToMedia(u32, Command),
     ToGateway(u32, Report),
     Synced(u32, bool),
@@ -130,10 +140,14 @@ pub(super) struct Outside {
     network: Network,
     pub(super) disk: Disk,
     disk_failure_percent: u64,
+    /// When nothing more fits onto the disk.
+    disk_full: Option<(Instant, Instant)>,
     pub(super) disk_failed: bool,
     crm: HubSpot,
     pub(super) ledger: Vec<Value>,
-    pub(super) targets: Vec<SocketAddr>,
+    pub(super) targets: Vec<(SocketAddr, Transport)>,
+    pub(super) pipes: Pipes,
+    pub(super) resets: u64,
     pub(super) plant: Option<Plant>,
     /// The store as it was after each of its last transactions.
     kept: VecDeque<Memory>,
@@ -199,14 +213,55 @@ impl Outside {
         }
     }
 
+    /// The gateway opens a stream to a phone.
+    pub(super) fn connect(&mut self, pipe: Pipe, to: SocketAddr) {
+        self.pipes.gateway_opens(pipe, to, self.now);
+        self.on_its_way(pipe, false, Happening::Opened(pipe, false));
+    }
+
+    /// A phone opens a stream to the gateway; to nobody where no process lives.
+    fn connect_phone(&mut self, life: Option<u32>, at: SocketAddr, connection: ConnectionId) {
+        let pipe = self.pipes.phone_opens(life.unwrap_or(0), at, connection, self.now);
+        self.on_its_way(pipe, true, if life.is_some() { Happening::Opened(pipe, true) } else { Happening::Broken(pipe) });
+    }
+
+    /// Octets go into a stream.
+    pub(super) fn stream(&mut self, pipe: Pipe, to_gateway: bool, octets: Vec<u8>) {
+        if let Some(ladder) = &mut self.ladder {
+            let line = String::from_utf8_lossy(&octets).lines().next().unwrap_or_default().to_owned();
+            let phone = self.pipes.phone(pipe).map(|end| end.at.to_string()).unwrap_or_default();
+            let (from, to) = if to_gateway { (phone, SIP.to_string()) } else { (SIP.to_string(), phone) };
+            ladder.push(format!("{:>7} {from} -> {to} tcp {line}", self.now.as_micros() / 1000));
+        }
+        self.on_its_way(pipe, to_gateway, Happening::Octets(pipe, to_gateway, octets));
+    }
+
+    fn on_its_way(&mut self, pipe: Pipe, to_gateway: bool, what: Happening) {
+        let Some(phone) = self.pipes.phone(pipe) else { return };
+        let network = if self.now < FAULTS { self.network.clone() } else { Network::default() };
+        let at = network.arrival(&mut self.chance, self.now, phone.at);
+        if let Some(at) = self.pipes.arrival(pipe, to_gateway, at) {
+            self.schedule(at, what);
+        }
+    }
+
     pub(super) fn is_clean(&self) -> bool {
         self.network.is_clean()
     }
 
     pub(super) fn disk_fails(&mut self) -> bool {
-        let fails = self.now < FAULTS && self.chance.percent(self.disk_failure_percent);
+        let fails = self.disk_is_full() || self.now < FAULTS && self.chance.percent(self.disk_failure_percent);
         self.disk_failed |= fails;
         fails
+    }
+
+    pub(super) fn disk_is_full(&self) -> bool {
+        self.disk_full.is_some_and(|(from, until)| (from..until).contains(&self.now))
+    }
+
+    /// A digest of all that has happened so far.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace
     }
 
     pub(super) fn media_config(&self) -> media::Config {
@@ -306,14 +361,16 @@ pub fn run(seed: u64, options: &Options) -> Run {
 impl World {
     fn new(seed: u64, options: &Options) -> Self {
         let mut chance = Chance::from_seed(seed);
-        let targets: Vec<SocketAddr> = (1..=2).map(|n| SocketAddr::from(([10, 0, 2, n], 5060))).collect();
+        let addresses: Vec<SocketAddr> = (1..=2).map(|n| SocketAddr::from(([10, 0, 2, n], 5060))).collect();
+        let transport = |chance: &mut Chance| if chance.percent(30) { Transport::Tcp } else { Transport::Udp };
+        let targets: Vec<_> = addresses.iter().map(|at| (*at, transport(&mut chance))).collect();
         let mut scripts = scripts(&mut chance);
         if let Some(only) = &options.only {
             for (_, script) in scripts.iter_mut().enumerate().filter(|(index, _)| !only.contains(index)) {
                 script.at_ms = u64::MAX / 4000;
             }
         }
-        let network = Network::of(&mut chance, &targets);
+        let network = Network::of(&mut chance, &addresses);
         let rough = !network.is_clean();
         let mut out = Outside {
             now: Instant::ORIGIN,
@@ -322,10 +379,16 @@ impl World {
             network,
             disk: Disk::default(),
             disk_failure_percent: if rough && chance.percent(30) { 1 + chance.below(10) } else { 0 },
+            disk_full: (rough && chance.percent(15)).then(|| {
+                let from = Instant::from_millis(2000 + chance.below(20_000));
+                (from, from + Duration::from_millis(500 + chance.below(6000)))
+            }),
             disk_failed: false,
             crm: crm::account(&mut chance, FAULTS.as_micros() / 1_000_000),
             ledger: Vec::new(),
             targets: targets.clone(),
+            pipes: Pipes::default(),
+            resets: 0,
             plant: options.plant,
             kept: VecDeque::new(),
             steps: Vec::new(),
@@ -348,8 +411,13 @@ impl World {
             let at = Instant::from_millis(2000 + chance.below(26_000));
             out.schedule(at, Happening::Crash);
         }
+        for _ in 0..if rough { chance.below(3) } else { 0 } {
+            let at = Instant::from_millis(2000 + chance.below(26_000));
+            out.schedule(at, Happening::Reset);
+        }
         let callers = scripts.iter().cloned().enumerate().map(|(index, script)| Caller::new(index, script, &mut chance)).collect();
-        let platforms = targets.iter().enumerate().map(|(which, at)| Platform::new(which, *at, &mut chance)).collect();
+        let platforms =
+            targets.iter().enumerate().map(|(which, (at, transport))| Platform::new(which, *at, *transport, &mut chance)).collect();
         let stories = vec![Story::default(); scripts.len()];
         let mut world = Self {
             out,
@@ -479,6 +547,21 @@ impl World {
                 self.out.note(&octets);
                 self.datagram(from, to, &octets);
             }
+            Happening::Opened(pipe, to_gateway) => self.on_stream(pipe, to_gateway, &OnStream::Opened),
+            Happening::Octets(pipe, to_gateway, octets) => {
+                self.out.note(&octets);
+                self.on_stream(pipe, to_gateway, &OnStream::Octets(&octets));
+            }
+            Happening::Broken(pipe) => self.broken_pipe(pipe),
+            Happening::Reset => {
+                self.out.note(b"reset");
+                self.out.resets += 1;
+                for pipe in self.out.pipes.of(None) {
+                    if self.out.chance.percent(50) {
+                        self.broken_pipe(pipe);
+                    }
+                }
+            }
             Happening::ToMedia(id, command) => self.in_this_life(id, |life, out| life.command(out, command)),
             Happening::ToGateway(id, report) => self.in_this_life(id, |life, out| life.report(out, report)),
             Happening::Synced(id, failed) => {
@@ -496,8 +579,12 @@ impl World {
             Happening::Webhook(index) => self.webhook(index),
             Happening::Crash => {
                 self.out.note(b"crash");
-                if self.life.take().is_some() {
+                if let Some(life) = self.life.take() {
                     self.crashes += 1;
+                    // The system resets what the process had open.
+                    for pipe in self.out.pipes.of(Some(life.id)) {
+                        self.broken_pipe(pipe);
+                    }
                     let Outside { disk, chance, .. } = &mut self.out;
                     disk.crash(chance);
                     let at = self.out.now + Duration::from_millis(200 + self.out.chance.below(3000));
@@ -505,6 +592,53 @@ impl World {
                 }
             }
             Happening::Restart => self.restart(),
+        }
+    }
+
+    /// Something happens to a stream at one of its ends.
+    fn on_stream(&mut self, pipe: Pipe, to_gateway: bool, what: &OnStream<'_>) {
+        let Some(phone) = self.out.pipes.phone(pipe) else { return };
+        if to_gateway {
+            return self.in_this_life(pipe.life, |life, out| life.stream(out, pipe.gateway, phone.at, what));
+        }
+        self.at_phone(phone, what);
+    }
+
+    fn at_phone(&mut self, phone: PhoneEnd, what: &OnStream<'_>) {
+        let now = self.out.now;
+        let Self { callers, platforms, scripts, stories, out, .. } = self;
+        for caller in callers.iter_mut().filter(|c| c.at == phone.at) {
+            caller.stream(now, phone.connection, what, &mut out.chance);
+        }
+        for platform in platforms.iter_mut().filter(|p| p.at == phone.at) {
+            platform.stream(now, phone.connection, what, scripts, stories);
+        }
+    }
+
+    /// Both ends learn that a stream is gone; what was on its way is lost.
+    fn broken_pipe(&mut self, pipe: Pipe) {
+        let Some(phone) = self.out.pipes.close(pipe) else { return };
+        self.in_this_life(pipe.life, |life, out| life.stream(out, pipe.gateway, phone.at, &OnStream::Closed));
+        self.at_phone(phone, &OnStream::Closed);
+    }
+
+    fn leave(&mut self, leaves: Leaves) {
+        match leaves {
+            Leaves::Datagram(from, to, octets) => self.out.send(from, to, octets),
+            Leaves::Opens(at, connection) => {
+                let life = self.life.as_ref().map(|life| life.id);
+                self.out.connect_phone(life, at, connection);
+            }
+            Leaves::Octets(at, connection, octets) => {
+                if let Some(pipe) = self.out.pipes.of_phone(at, connection) {
+                    self.out.stream(pipe, true, octets);
+                }
+            }
+            Leaves::Closes(at, connection) => {
+                if let Some(pipe) = self.out.pipes.of_phone(at, connection) {
+                    self.broken_pipe(pipe);
+                }
+            }
         }
     }
 
@@ -525,22 +659,25 @@ impl World {
     /// Lets the phones do what is due, and sends what they want sent.
     fn phones(&mut self) {
         let now = self.out.now;
-        let mut sent = Vec::new();
+        let (mut sent, mut leaves) = (Vec::new(), Vec::new());
         let Self { callers, platforms, scripts, stories, out, .. } = self;
         for (caller, story) in callers.iter_mut().zip(stories.iter_mut()) {
             if caller.next_timeout().is_some_and(|at| at <= now) {
                 caller.handle_timeout(now, story, &mut sent, &mut out.chance);
             }
-            caller.transmits(&mut sent);
+            caller.leaves(&mut leaves);
         }
         for platform in platforms.iter_mut() {
             if platform.next_timeout().is_some_and(|at| at <= now) {
                 platform.handle_timeout(now, scripts, stories, &mut sent, &mut out.chance);
             }
-            platform.transmits(&mut sent);
+            platform.leaves(&mut leaves);
         }
         for (from, to, octets) in sent {
             self.out.send(from, to, octets);
+        }
+        for leaves in leaves {
+            self.leave(leaves);
         }
     }
 
