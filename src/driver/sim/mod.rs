@@ -11,6 +11,7 @@
 mod check;
 mod crm;
 mod disk;
+mod dress;
 mod life;
 mod network;
 mod phone;

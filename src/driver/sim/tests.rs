@@ -27,12 +27,12 @@ const FOUND: [(Plant, u64, &str); 10] = [
     (Plant::LostAckRetransmission, 199, "every answer is acknowledged"),
     (Plant::DroppedDedupMark, 0, "a webhook is taken once"),
     (Plant::LeakedPort, 0, "every leg, port and timer is released"),
-    (Plant::SentBeforeSync, 1, "durable, then sent"),
-    (Plant::DigitInSecurePhase, 0, "no card digit leaves a secure phase"),
+    (Plant::SentBeforeSync, 0, "durable, then sent"),
+    (Plant::DigitInSecurePhase, 4, "no card digit leaves a secure phase"),
     (Plant::TimerOnWallClock, 8, "everything comes to rest"),
     (Plant::StaleTarget, 0, "whoever took the call hears the caller"),
     (Plant::EventOutOfSequence, 0, "sequence numbers without a gap"),
-    (Plant::TornEntryTaken, 355, "the journal can be read after any crash"),
+    (Plant::TornEntryTaken, 448, "the journal can be read after any crash"),
     (Plant::DoubleTerminal, 0, "one terminal event a call"),
 ];
 

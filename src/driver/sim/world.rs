@@ -14,6 +14,7 @@ use super::{
     check::{self, Failure},
     crm,
     disk::Disk,
+    dress::Maker,
     life::{Life, WEBHOOK_KEY},
     network::Network,
     phone::{Caller, Leaves, OnStream, Platform, Stage, Story},
@@ -147,6 +148,8 @@ pub(super) struct Outside {
     pub(super) ledger: Vec<Value>,
     pub(super) targets: Vec<(SocketAddr, Transport)>,
     pub(super) pipes: Pipes,
+    /// Whose octets the phones send.
+    makers: BTreeMap<IpAddr, Maker>,
     pub(super) resets: u64,
     pub(super) plant: Option<Plant>,
     /// The store as it was after each of its last transactions.
@@ -388,6 +391,7 @@ impl World {
             ledger: Vec::new(),
             targets: targets.clone(),
             pipes: Pipes::default(),
+            makers: BTreeMap::new(),
             resets: 0,
             plant: options.plant,
             kept: VecDeque::new(),
@@ -415,10 +419,13 @@ impl World {
             let at = Instant::from_millis(2000 + chance.below(26_000));
             out.schedule(at, Happening::Reset);
         }
-        let callers = scripts.iter().cloned().enumerate().map(|(index, script)| Caller::new(index, script, &mut chance)).collect();
+        let callers: Vec<Caller> =
+            scripts.iter().cloned().enumerate().map(|(index, script)| Caller::new(index, script, &mut chance)).collect();
         let platforms =
             targets.iter().enumerate().map(|(which, (at, transport))| Platform::new(which, *at, *transport, &mut chance)).collect();
         let stories = vec![Story::default(); scripts.len()];
+        let phones = callers.iter().map(|c| c.at).chain(targets.iter().map(|(at, _)| *at));
+        out.makers = phones.map(|at| (at.ip(), Maker::of(&mut chance))).collect();
         let mut world = Self {
             out,
             life: None,
@@ -623,14 +630,19 @@ impl World {
     }
 
     fn leave(&mut self, leaves: Leaves) {
+        let maker = |at: SocketAddr, out: &Outside| out.makers.get(&at.ip()).copied().unwrap_or(Maker::Ours);
         match leaves {
-            Leaves::Datagram(from, to, octets) => self.out.send(from, to, octets),
+            Leaves::Datagram(from, to, octets) => {
+                let octets = maker(from, &self.out).dress(octets);
+                self.out.send(from, to, octets);
+            }
             Leaves::Opens(at, connection) => {
                 let life = self.life.as_ref().map(|life| life.id);
                 self.out.connect_phone(life, at, connection);
             }
             Leaves::Octets(at, connection, octets) => {
                 if let Some(pipe) = self.out.pipes.of_phone(at, connection) {
+                    let octets = maker(at, &self.out).dress(octets);
                     self.out.stream(pipe, true, octets);
                 }
             }
