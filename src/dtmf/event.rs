@@ -159,6 +159,19 @@ mod tests {
         assert_eq!(Payload::parse(&[1, 2, 3]), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_payload_reads_back(event: u8, end: bool, volume in 0_u8..64, duration: u16, reserved: bool, more in proptest::collection::vec(0_u8.., 0..5)) {
+            let payload = Payload { event, end, volume, duration };
+            let mut octets = payload.emit().to_vec();
+            octets.extend(more);
+            proptest::prop_assert_eq!(Payload::parse(&octets), Some(payload));
+            // RFC 4733 §2.3: the reserved bit is ignored.
+            octets[1] |= if reserved { 0x40 } else { 0 };
+            proptest::prop_assert_eq!(Payload::parse(&octets), Some(payload));
+        }
+    }
+
     #[test]
     fn one_key_however_often_its_packets_come() {
         let mut receiver = Receiver::default();

@@ -58,11 +58,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_written_is_read() {
-        for code in 0..=16 {
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read_however_a_peer_writes_it(code in 0_u8..=16, duration: u32, capitals: bool, apart: bool, as_code: bool, lf: bool) {
             let digit = Digit::from_code(code).expect("a key");
-            assert_eq!(parse(RELAY, &body(digit, 90)), Some((digit, 90)));
+            proptest::prop_assert_eq!(parse(RELAY, &body(digit, duration)), Some((digit, duration)));
+            let mut text = body(digit, duration);
+            if as_code && code >= 10 {
+                text = format!("Signal={code}\r\nDuration={duration}\r\n");
+            }
+            for (wanted, from, to) in [(apart, "=", " = "), (lf, "\r\n", "\n")] {
+                if wanted {
+                    text = text.replace(from, to);
+                }
+            }
+            let (kind, text) = if capitals { (RELAY.to_uppercase(), text.to_uppercase()) } else { (format!("{RELAY}; charset=utf-8"), text) };
+            proptest::prop_assert_eq!(parse(&kind, &text), Some((digit, duration)));
+            let bare = digit.as_char().map_or_else(|| code.to_string(), |c| c.to_string());
+            proptest::prop_assert_eq!(parse(BARE, &format!(" {bare}\r\n")), Some((digit, DURATION_MS)));
+        }
+
+        #[test]
+        fn no_body_panics(kind in "(application/dtmf(-relay)?)?.{0,8}", text in "(Signal|Duration|=|[0-9]|\r\n|.){0,20}") {
+            parse(&kind, &text);
         }
     }
 }

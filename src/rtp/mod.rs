@@ -121,6 +121,33 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_packet_of_all_its_parts_tells_them(
+            marker: bool, payload_type in (0_u8..128).prop_filter("no RTCP", |pt| !(64..=95).contains(pt)), sequence: u16, timestamp: u32, ssrc: u32,
+            sources in proptest::collection::vec(any::<u32>(), 0..16),
+            extension in proptest::option::of((any::<u16>(), proptest::collection::vec(any::<u32>(), 0..5))),
+            payload in proptest::collection::vec(any::<u8>(), 0..200),
+            padding in proptest::option::of(1_u8..20),
+        ) {
+            let first = u8::try_from(sources.len()).expect("fits") | if extension.is_some() { 0x10 } else { 0 } | if padding.is_some() { 0x20 } else { 0 };
+            let mut packet = vec![0; HEADER_OCTETS];
+            write(&mut packet, first, marker, payload_type, sequence, timestamp, ssrc);
+            packet.extend(sources.iter().flat_map(|source| source.to_be_bytes()));
+            if let Some((profile, words)) = extension {
+                packet.extend(profile.to_be_bytes());
+                packet.extend(u16::try_from(words.len()).expect("fits").to_be_bytes());
+                packet.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+            }
+            let start = packet.len();
+            packet.extend(&payload);
+            if let Some(count) = padding {
+                packet.extend(vec![0; usize::from(count) - 1]);
+                packet.push(count);
+            }
+            let wanted = Header { marker, payload_type, sequence, timestamp, ssrc, payload: start..start + payload.len() };
+            prop_assert_eq!(Header::parse(&packet), Ok(wanted));
+        }
+
+        #[test]
         fn what_is_read_can_be_written_again(mut bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(header) = Header::parse(&bytes) {
                 prop_assert!(header.payload.start >= HEADER_OCTETS && header.payload.end <= bytes.len());

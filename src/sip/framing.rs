@@ -107,6 +107,8 @@ fn content_length(head: &[u8]) -> Result<usize, Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn frames(stream: &[u8], piece: usize) -> Vec<Frame> {
@@ -124,11 +126,44 @@ mod tests {
     const STREAM: &[u8] =
         b"\r\nINVITE a SIP/2.0\r\nl: 4\r\n\r\n\r\n\r\n\r\n\r\nBYE b SIP/2.0\r\n\r\nACK c SIP/2.0\r\nContent-Length : 0\r\n\r\n";
 
-    proptest::proptest! {
+    proptest! {
         #[test]
         fn how_the_stream_is_cut_changes_nothing(piece in 1_usize..40) {
-            proptest::prop_assert_eq!(frames(STREAM, piece), frames(STREAM, STREAM.len()));
-            proptest::prop_assert_eq!(frames(STREAM, piece).len(), 4);
+            prop_assert_eq!(frames(STREAM, piece), frames(STREAM, STREAM.len()));
+            prop_assert_eq!(frames(STREAM, piece).len(), 4);
+        }
+    }
+
+    /// One thing in a stream: its octets, and the frame it is.
+    fn thing() -> impl Strategy<Value = (Vec<u8>, Frame)> {
+        let length = prop::sample::select(vec!["Content-Length: ", "l:", "content-length : ", "L:  "]);
+        let head = "[A-Z]{3,6} sip:[a-z]{1,5} SIP/2\\.0(\r\nX-[a-z]{1,5}: [ -9;-~]{0,20}){0,3}";
+        let body = prop_oneof![vec(any::<u8>(), 0..40), Just(b"\r\n\r\nBYE b SIP/2.0\r\n\r\n".to_vec())];
+        let message = (any::<bool>(), head, length, body).prop_map(|(lead, head, length, body)| {
+            let message = [format!("{head}\r\n{length}{}\r\n\r\n", body.len()).into_bytes(), body].concat();
+            // One line end before a message is passed over (RFC 3261 §7.5).
+            let lead: &[u8] = if lead { b"\r\n" } else { b"" };
+            ([lead, &message].concat(), Frame::Message(message.into()))
+        });
+        prop_oneof![4 => message, 1 => Just((b"\r\n\r\n".to_vec(), Frame::Ping))]
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_put_in_comes_out_however_it_is_cut(things in vec(thing(), 0..6), cuts in vec(any::<prop::sample::Index>(), 0..12)) {
+            let stream = things.iter().flat_map(|(octets, _)| octets.iter().copied()).collect::<Vec<_>>();
+            let mut cuts = cuts.into_iter().map(|cut| cut.index(stream.len() + 1)).chain([0, stream.len()]).collect::<Vec<_>>();
+            cuts.sort_unstable();
+            let mut framer = Framer::default();
+            let mut found = Vec::new();
+            for piece in cuts.windows(2) {
+                framer.push(&stream[piece[0]..piece[1]]);
+                while let Some(frame) = framer.next_frame().expect("frames") {
+                    found.push(frame);
+                }
+            }
+            prop_assert_eq!(found, things.into_iter().map(|(_, frame)| frame).collect::<Vec<_>>());
+            prop_assert_eq!(framer.buffered(), 0);
         }
     }
 

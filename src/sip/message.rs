@@ -8,6 +8,8 @@ mod address;
 mod header;
 mod method;
 mod read;
+#[cfg(test)]
+mod round_trip_tests;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -25,8 +25,10 @@ impl Uri {
     /// With one more parameter.
     #[must_use]
     pub fn with_param(mut self, name: &str, value: &str) -> Self {
-        let headers_at = self.text.find('?').unwrap_or(self.text.len());
-        self.text.insert_str(headers_at, &format!(";{name}={value}"));
+        // Only behind the host: a user part may hold a question mark too.
+        let tail = self.authority().1;
+        let headers = tail.find('?').map_or(0, |at| tail.len() - at);
+        self.text.insert_str(self.text.len() - headers, &format!(";{name}={value}"));
         self
     }
 
@@ -200,8 +202,134 @@ fn unescape(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+
     use super::*;
+
+    /// A host as it stands in a URI: a name, an address, an IPv6 reference.
+    pub(in crate::sip) fn host() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\\.[a-z]{1,6}){0,2}",
+            any::<std::net::Ipv4Addr>().prop_map(|ip| ip.to_string()),
+            any::<std::net::Ipv6Addr>().prop_map(|ip| format!("[{ip}]")),
+        ]
+    }
+
+    /// A user part with all that RFC 3261 §25.1 lets stand there unescaped, and escapes.
+    fn user() -> impl Strategy<Value = String> {
+        "([A-Za-z0-9_.!~*'()&=+$,;?/-]|%[0-9A-F]{2}){1,12}"
+    }
+
+    fn names_and_values(value: &'static str) -> impl Strategy<Value = Vec<(String, String)>> {
+        vec(("[a-z-]{1,6}", value), 0..3)
+            .prop_map(|pairs| pairs.into_iter().enumerate().map(|(n, (name, value))| (format!("{name}{n}"), value)).collect())
+    }
+
+    /// The parts of a SIP URI.
+    #[derive(Clone, Debug)]
+    struct Parts {
+        scheme: &'static str,
+        user: Option<String>,
+        password: Option<String>,
+        host: String,
+        port: Option<u16>,
+        /// An empty value: a flag.
+        params: Vec<(String, String)>,
+        headers: Vec<(String, String)>,
+    }
+
+    fn parts() -> impl Strategy<Value = Parts> {
+        let user = option::of((user(), option::of("[A-Za-z0-9&=+$,]{0,6}")));
+        let scheme = prop::sample::select(vec!["sip", "sips", "SIP"]);
+        let params = names_and_values("[A-Za-z0-9.:/&+$-]{0,8}");
+        (scheme, user, host(), option::of(any::<u16>()), params, names_and_values("[ -~ä€]{0,10}")).prop_map(
+            |(scheme, user, host, port, params, headers)| {
+                let (user, password) = user.map_or((None, None), |(user, password)| (Some(user), password));
+                Parts { scheme, user, password, host, port, params, headers }
+            },
+        )
+    }
+
+    impl fmt::Display for Parts {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}:", self.scheme)?;
+            if let Some(user) = &self.user {
+                write!(f, "{user}{}@", self.password.as_ref().map(|p| format!(":{p}")).unwrap_or_default())?;
+            }
+            write!(f, "{}{}", self.host, self.port.map(|p| format!(":{p}")).unwrap_or_default())?;
+            for (name, value) in &self.params {
+                write!(f, ";{name}{}", if value.is_empty() { String::new() } else { format!("={value}") })?;
+            }
+            for (n, (name, value)) in self.headers.iter().enumerate() {
+                let escape = |b: u8| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02x}") };
+                write!(f, "{}{name}={}", if n == 0 { '?' } else { '&' }, value.bytes().map(escape).collect::<String>())?;
+            }
+            Ok(())
+        }
+    }
+
+    /// A URI of any kind, as text.
+    pub(in crate::sip) fn uri_text() -> impl Strategy<Value = String> {
+        let other =
+            "(tel:\\+?[0-9.()-]{1,12}(;phone-context=[a-z0-9.]{1,8})?|urn:service:[a-z]{1,8}|[a-z][a-z0-9+.-]{0,5}:[!#-;=?-~]{1,12})";
+        prop_oneof![3 => parts().prop_map(|p| p.to_string()), 1 => other.prop_filter("a URI", |text: &String| text.parse::<Uri>().is_ok())]
+    }
+
+    fn pairs(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
+        pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_uri_tells_its_parts(parts in parts()) {
+            let uri: Uri = parts.to_string().parse().expect("a URI");
+            prop_assert_eq!(uri.to_string(), parts.to_string());
+            prop_assert!(uri.is_sip());
+            prop_assert_eq!((uri.scheme(), uri.user(), uri.port()), (parts.scheme, parts.user.as_deref(), parts.port));
+            prop_assert_eq!(uri.host(), parts.host.trim_matches(['[', ']']));
+            prop_assert_eq!(uri.ip(), uri.host().parse().ok());
+            for (name, value) in &parts.params {
+                prop_assert_eq!(uri.param(&name.to_uppercase()), Some(value.as_str()));
+            }
+            prop_assert_eq!(uri.headers(), parts.headers.clone());
+            prop_assert_eq!(uri.without_headers().to_string(), Parts { headers: Vec::new(), ..parts }.to_string());
+        }
+
+        #[test]
+        fn one_more_parameter_changes_nothing_else(parts in parts(), value in "[a-z0-9]{1,6}") {
+            let uri = parts.to_string().parse::<Uri>().expect("a URI").with_param("more", &value);
+            let more = Parts { params: parts.params.iter().cloned().chain([("more".into(), value)]).collect(), ..parts };
+            prop_assert_eq!(uri.to_string(), more.to_string());
+            prop_assert_eq!(uri.to_string().parse(), Ok(uri));
+        }
+
+        #[test]
+        fn a_uri_of_ours_is_readable(user in option::of(user()), host in host(), port in option::of(any::<u16>())) {
+            let uri = Uri::sip(user.as_deref().unwrap_or_default(), host.trim_matches(['[', ']']), port);
+            prop_assert_eq!((uri.user(), uri.port()), (user.as_deref(), port));
+            prop_assert_eq!(uri.host(), host.trim_matches(['[', ']']));
+            prop_assert_eq!(uri.to_string().parse(), Ok(uri));
+        }
+
+        #[test]
+        fn no_text_panics_and_what_is_read_is_kept(text in "[ -~]{0,40}") {
+            if let Ok(uri) = text.parse::<Uri>() {
+                prop_assert_eq!(uri.as_str(), text.trim());
+                let _ = (uri.user(), uri.host(), uri.port(), uri.param("x"), uri.headers(), uri.without_headers(), uri.clone().with_param("a", "b"));
+            }
+        }
+
+        #[test]
+        fn parameters_of_a_header_are_all_told(pairs_in in names_and_values("[a-z0-9]{0,5}")) {
+            let text = pairs_in.iter().map(|(n, v)| if v.is_empty() { format!("; {n}") } else { format!(" ;{n} = {v}") }).collect::<String>();
+            let told = params(&text).map(|(n, v)| (n, v.unwrap_or_default())).collect::<Vec<_>>();
+            prop_assert_eq!(told, pairs(&pairs_in));
+            for (name, value) in &pairs_in {
+                prop_assert_eq!(param(&text, name), Some(value.as_str()));
+            }
+        }
+    }
 
     #[test]
     fn parts_of_a_sip_uri() {

@@ -22,7 +22,8 @@ impl Via {
         let (head, params) = value.split_at_checked(value.find(';').unwrap_or(value.len()))?;
         let (protocol, sent_by) = head.trim().rsplit_once(|c: char| c.is_ascii_whitespace()).map(|(p, s)| (p.trim(), s))?;
         // `SIP / 2.0 / UDP host : port`: white space may stand around each slash and colon (RFC 4475 §3.1.1.1).
-        let (protocol, sent_by) = match sent_by.strip_prefix(':').or_else(|| sent_by.parse::<u16>().ok().map(|_| sent_by)) {
+        let port = sent_by.strip_prefix(':').or_else(|| protocol.ends_with(':').then_some(sent_by));
+        let (protocol, sent_by) = match port {
             Some(port) if protocol.contains(|c: char| c.is_ascii_whitespace()) => {
                 let before = protocol.trim_end_matches(':').trim_end();
                 let (protocol, host) = before.rsplit_once(|c: char| c.is_ascii_whitespace())?;
