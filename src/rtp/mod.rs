@@ -1,6 +1,7 @@
 //! RTP packets (RFC 3550 §5.1): a checked view, edited in place, and what a stream's sequence numbers tell.
 
 pub mod packet;
+pub mod rtcp;
 pub mod sequence;
 
 use std::ops::Range;

@@ -3,7 +3,12 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{Digit, Rtpmap, Span, Stream, Unassigned, calls::Calls, sounds::Sounds, source::Source};
-use crate::{codec::Codec, pcap::Packet, rtp::Header, time::Wall};
+use crate::{
+    codec::Codec,
+    pcap::Packet,
+    rtp::{Header, rtcp},
+    time::Wall,
+};
 
 /// What a datagram is.
 pub(super) enum Sort {
@@ -53,10 +58,13 @@ pub(super) struct Found {
 
 impl Streams {
     pub(super) fn packet(&mut self, at: Wall, packet: &Packet<'_>, calls: &mut Calls, rtpmap: &Rtpmap) -> Sort {
-        if let [first, 200..=204, ..] = &*packet.payload
-            && first >> 6 == 2
-        {
-            return Sort::Rtcp;
+        match rtcp::parse(&packet.payload) {
+            Ok(_) => return Sort::Rtcp,
+            // Its type is RTCP's and no payload type with a marker (RFC 5761 §4): cut short, or followed by what is not.
+            Err(rtcp::Error::Length | rtcp::Error::Padding) if packet.payload.get(1).is_some_and(|kind| (200..208).contains(kind)) => {
+                return Sort::Other("RTCP that is not whole");
+            }
+            Err(_) => {}
         }
         let Ok(header) = Header::parse(&packet.payload) else { return Sort::Other("neither SIP nor RTP") };
         self.origin.get_or_insert(at);
