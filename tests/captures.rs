@@ -81,6 +81,21 @@ fn played_against_the_gateway_each_gives_what_stands_beside_it_and_every_rule_ho
     }
 }
 
+#[test]
+fn with_a_configuration_the_keys_of_a_phase_are_masked_on_both_legs() {
+    let report =
+        serde_json::to_value(drive::masked(&capture("secure-phase"), &Rtpmap::default(), &setup()).expect("readable")).expect("JSON");
+    let calls = report["calls"].as_array().expect("calls");
+    assert_eq!(calls.len(), 2, "both legs");
+    for call in calls {
+        let digits = call["digits"].as_array().expect("digits");
+        let shown: String = digits.iter().filter(|d| d["leg"] == "caller").filter_map(|d| d["digit"].as_str()).collect();
+        assert_eq!(shown, "77#", "{}", call["call_id"]);
+    }
+    assert_eq!(calls[0]["digits"].as_array().expect("digits").iter().filter(|d| d["masked"] == true).count(), 16);
+    assert!(calls[0]["events"].as_array().expect("events").iter().any(|e| e["type"] == "call.secure.started"));
+}
+
 /// A classic capture as its head and its records.
 fn records(file: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
     let (head, mut rest) = file.split_at(24);

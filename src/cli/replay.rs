@@ -41,6 +41,9 @@ pub struct Args {
     /// Play the capture against the gateway with this configuration.
     #[arg(long, value_name = "CONFIG")]
     drive: Option<PathBuf>,
+    /// Look at it as the gateway with this configuration would: keys of a secure phase are masked, and the events that it would raise are told.
+    #[arg(long, value_name = "FILE", conflicts_with = "drive")]
+    config: Option<PathBuf>,
     /// Hold the result against this expectation: the same JSON with whatever fields its author keeps.
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
@@ -74,7 +77,7 @@ pub fn run(args: Args) -> ExitCode {
 
 fn replay(args: &Args) -> Result<u8, String> {
     // Whatever looks at the whole needs it in memory; printing alone does not.
-    let whole = args.drive.is_some() || args.expect.is_some() || args.html.is_some() || args.junit.is_some();
+    let whole = args.drive.is_some() || args.config.is_some() || args.expect.is_some() || args.html.is_some() || args.junit.is_some();
     if whole { hold(args) } else { stream(args) }
 }
 
@@ -174,12 +177,11 @@ impl<W: Write> Printer<W> {
 fn hold(args: &Args) -> Result<u8, String> {
     let file = fs::read(&args.file).map_err(|e| named(&args.file, &e))?;
     let rtpmap = args.rtpmap.iter().cloned().collect::<Rtpmap>();
-    let report = match &args.drive {
-        Some(config) => {
-            let config = Config::load_without_secrets(config).map_err(|e| e.to_string())?;
-            drive::drive(&file, &rtpmap, &live::on_a_stage(&config))
-        }
-        None => observe(&file, &rtpmap),
+    let stage = |config: &PathBuf| Config::load_without_secrets(config).map(|config| live::on_a_stage(&config)).map_err(|e| e.to_string());
+    let report = match (&args.drive, &args.config) {
+        (Some(config), _) => drive::drive(&file, &rtpmap, &stage(config)?),
+        (None, Some(config)) => drive::masked(&file, &rtpmap, &stage(config)?),
+        (None, None) => observe(&file, &rtpmap),
     };
     let report = report.map_err(|e| named(&args.file, &e))?;
     let json = serde_json::to_value(&report).map_err(|e| e.to_string())?;
@@ -246,7 +248,14 @@ fn one(out: &mut impl Write, call: &Call) -> io::Result<()> {
     writeln!(out, "  {} · {} · {codec}", call.outcome.unwrap_or("open"), call.ended_as)?;
     ladder(out, &call.ladder)?;
     for digit in &call.digits {
-        writeln!(out, "{:>9} ms  key {} by {}, {} ms", digit.at_ms, digit.digit, digit.leg.unwrap_or("somebody"), digit.duration_ms)?;
+        writeln!(
+            out,
+            "{:>9} ms  key {} by {}, {} ms",
+            digit.at_ms,
+            digit.digit.as_deref().unwrap_or("(masked)"),
+            digit.leg.unwrap_or("somebody"),
+            digit.duration_ms
+        )?;
     }
     for span in &call.sounds {
         writeln!(out, "{:>9} ms  {} of {}, to {} ms", span.from_ms, span.kind, span.leg, span.to_ms)?;

@@ -251,8 +251,16 @@ impl Dialog {
                 {
                     self.info = true;
                     let at_ms = self.millis(seen.at);
-                    let digit = digit.to_string();
-                    self.digits.push(Digit { leg: Some(sender), digit, at_ms, duration_ms, method: DtmfMethod::Info, complete: true });
+                    let digit = Some(digit.to_string());
+                    self.digits.push(Digit {
+                        leg: Some(sender),
+                        digit,
+                        at_ms,
+                        duration_ms,
+                        method: DtmfMethod::Info,
+                        complete: true,
+                        masked: false,
+                    });
                 }
             }
             Message::Response(response) if response.cseq().is_ok_and(|(_, m)| m == Method::REFER) => {

@@ -149,8 +149,12 @@ pub struct Step {
 pub struct Digit {
     /// Who pressed it; none where no signalling tells.
     pub leg: Option<&'static str>,
-    /// Which.
-    pub digit: String,
+    /// Which; absent where a secure phase of the configuration hides it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digit: Option<String>,
+    /// A secure phase hides it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
     /// Since the INVITE, or since the file's first frame.
     pub at_ms: i64,
     /// How long it was held.

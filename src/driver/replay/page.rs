@@ -65,7 +65,7 @@ fn one(index: usize, call: &Call) -> Markup {
             table {
                 tr { th { "key" } th { "by" } th { "at ms" } th { "ms" } th { "how" } }
                 @for d in &call.digits {
-                    tr { td { (d.digit) } td { (d.leg.unwrap_or("?")) } td { (d.at_ms) } td { (d.duration_ms) } td { (format!("{:?}", d.method).to_lowercase()) } }
+                    tr { td { (d.digit.as_deref().unwrap_or("masked")) } td { (d.leg.unwrap_or("?")) } td { (d.at_ms) } td { (d.duration_ms) } td { (format!("{:?}", d.method).to_lowercase()) } }
                 }
             }
         }

@@ -172,7 +172,8 @@ impl Source {
         let Self { from, to, ssrc, leg, kinds, pressed, .. } = self;
         let digit = |p: event::Pressed| Digit {
             leg,
-            digit: p.digit.to_string(),
+            digit: Some(p.digit.to_string()),
+            masked: false,
             at_ms: p.at.millis_since(monotonic(zero)),
             duration_ms: p.duration_ms,
             method: DtmfMethod::Rfc4733,

@@ -52,7 +52,7 @@ fn messages_dialogs_and_keys_are_those_that_tshark_counts() {
         }
         let keys = |method| {
             let digits = report.calls.iter().flat_map(|c| &c.digits).chain(&report.unassigned.digits).filter(|d| d.method == method);
-            digits.map(|d| d.digit.as_str()).collect::<String>()
+            digits.filter_map(|d| d.digit.as_deref()).collect::<String>()
         };
         let wanted = row["INFO DTMF"].replace('-', "");
         assert_eq!(keys(DtmfMethod::Info), wanted, "{name}: keys by INFO");

@@ -82,6 +82,51 @@ pub fn drive(file: &[u8], rtpmap: &Rtpmap, setup: &Setup) -> Result<Report, pcap
     Ok(report)
 }
 
+/// Observes a capture as the gateway of a configuration would: its events, and no key that a secure phase of its routes hides.
+pub fn masked(file: &[u8], rtpmap: &Rtpmap, setup: &Setup) -> Result<Report, pcap::Stopped> {
+    let mut report = drive(file, rtpmap, setup)?;
+    // Which phases hide the keys of each dialog: a gateway's other leg has those of the first.
+    let mut hidden: BTreeMap<String, Vec<(Wall, Wall)>> = BTreeMap::new();
+    for call in &mut report.calls {
+        if call.play.take().is_none() {
+            continue;
+        }
+        let phases = phases(call);
+        hidden.entry(call.call_id.clone()).or_default().extend(&phases);
+        if let Some(peer) = &call.peer_call_id {
+            hidden.entry(peer.clone()).or_default().extend(&phases);
+        }
+    }
+    for call in &mut report.calls {
+        let phases = hidden.get(&call.call_id).map(Vec::as_slice).unwrap_or_default();
+        let micros = call.invite_at.as_micros();
+        for digit in &mut call.digits {
+            let at = Wall::from_micros(micros + digit.at_ms * 1000);
+            if phases.iter().any(|(from, to)| *from <= at && at < *to) {
+                (digit.digit, digit.masked) = (None, true);
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// The secure phases of a call that was played, by its events; one that nothing ended lasts to the end.
+fn phases(call: &Call) -> Vec<(Wall, Wall)> {
+    let mut phases = Vec::new();
+    let mut began = None;
+    for event in &call.events {
+        let at =
+            event.pointer("/data/media_ms").and_then(Value::as_i64).map(|ms| Wall::from_micros(call.invite_at.as_micros() + ms * 1000));
+        match event.get("type").and_then(Value::as_str) {
+            Some("call.secure.started") => began = at,
+            Some("call.secure.ended") => phases.extend(began.take().zip(at)),
+            _ => {}
+        }
+    }
+    phases.extend(began.map(|from| (from, Wall::from_micros(i64::MAX))));
+    phases
+}
+
 fn play(script: &Script, call: &Call, played: &Played, setup: &Setup) -> Play {
     let (mut forwarded, mut forwarded_digits) = (Vec::new(), Vec::new());
     for leg in [Leg::Caller, Leg::Callee] {

@@ -64,7 +64,7 @@ fn everything_said(played: &Played) -> Rule {
 /// What the events tell of the caller's keys is what he keyed; what a phase hides is told by its number.
 fn digits(played: &Played, keyed: &[Digit]) -> Rule {
     let name = "the digits are those keyed";
-    let pressed = keyed.iter().filter(|d| d.leg == Some("caller")).map(|d| d.digit.as_str()).collect::<String>();
+    let pressed = keyed.iter().filter(|d| d.leg == Some("caller")).filter_map(|d| d.digit.as_deref()).collect::<String>();
     let mut told = String::new();
     let mut hidden = 0_u32;
     let mut secure = false;
