@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     crm::mapping::Mapping,
-    pipeline::{Key, Pace},
+    pipeline::{
+        Key, Pace,
+        webhook::scheme::{Proof, SCHEMES, STANDARD_WEBHOOKS, Scheme},
+    },
     shell::secrets::Secret,
 };
 
@@ -71,8 +74,14 @@ pub struct Crm {
 pub struct Webhook {
     /// Last part of its address, `/v1/webhooks/SOURCE`.
     pub source: String,
-    /// The signing key: `whsec_BASE64`, or BASE64, or `raw:TEXT`; checked.
-    pub secret: Secret,
+    /// How it signs.
+    pub scheme: Scheme,
+    /// The header of its signature, where that is not the scheme's own.
+    pub header: Option<String>,
+    /// The address that it was given.
+    pub public_url: Option<String>,
+    /// The signing keys, each `whsec_BASE64`, or BASE64, or `raw:TEXT`; checked.
+    pub secrets: Vec<Secret>,
 }
 
 pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
@@ -127,24 +136,28 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
             text
         });
         t.choice("schema", &[("generic", ())]);
+        let schemes = SCHEMES.map(|scheme| (scheme.name, scheme));
+        let scheme = t.choice("signature", &schemes).unwrap_or(STANDARD_WEBHOOKS);
+        let header = t.text("signature_header", "\"X-Acme-Signature\"").map(|(text, _)| text);
+        let public_url = t.text("public_url", "\"https://calls.example.com/v1/webhooks/twilio\"").map(|(text, _)| text);
+        if scheme.proof == Proof::AddressAndForm && public_url.is_none() {
+            t.required("public_url", "\"https://calls.example.com/v1/webhooks/twilio\", the address that the sender was given");
+        }
         if !t.has("secret_file") {
             t.required("secret_file", "\"FILE\"");
         }
-        let secret = secret(&mut t, "secret_file", directory, "\"FILE\"").map_or_else(
-            || Secret::new(String::new()),
-            |(secret, span)| {
-                if Key::parse(secret.reveal()).is_none() {
-                    t.fault(
-                        &span,
-                        "the key in `secret_file` is none",
-                        "put whsec_BASE64, BASE64 or raw:TEXT into the file, as the platform shows it",
-                    );
-                }
-                secret
-            },
-        );
+        // While a key is changed both are good: the new one in `secret_file`, the old one here.
+        let secrets = ["secret_file", "old_secret_file"].into_iter().filter_map(|key| {
+            let (secret, span) = secret(&mut t, key, directory, "\"FILE\"")?;
+            if Key::parse(secret.reveal()).is_none() {
+                let instead = "put whsec_BASE64, BASE64 or raw:TEXT into the file, as the platform shows it";
+                t.fault(&span, format!("the key in `{key}` is none"), instead);
+            }
+            Some(secret)
+        });
+        let secrets = secrets.collect();
         t.finish();
-        webhooks.push(Webhook { source, secret });
+        webhooks.push(Webhook { source, scheme, header, public_url, secrets });
     }
     webhooks
 }

@@ -37,7 +37,7 @@ use crate::{
 
 pub use record::Record;
 pub use store::{Counts, Memory, Store, StoreError};
-pub use webhook::Key;
+pub use webhook::{Key, Source};
 
 use lane::Lane;
 
@@ -80,7 +80,7 @@ pub struct Config {
     /// Where records are written.
     pub crms: Vec<Crm>,
     /// Who may send webhooks.
-    pub sources: BTreeMap<String, Key>,
+    pub sources: BTreeMap<String, Source>,
     /// How long after its end a call's outcome may still come by webhook.
     pub outcome_wait: Duration,
     /// Attempts before a write is given up.
@@ -301,7 +301,6 @@ impl Pipeline {
 
     /// A webhook came. Its answer is [`Output::Respond`] with `reply`. `signed`: the system's wall clock as it is, steps and all, which the window of
     /// the signature is held against.
-    #[expect(clippy::too_many_arguments, reason = "a webhook is what it is: who, which headers, which octets")]
     pub fn webhook(
         &mut self,
         now: Now,
@@ -309,15 +308,15 @@ impl Pipeline {
         store: &impl Store,
         reply: u64,
         source: &str,
-        headers: &[(String, String)],
-        body: &[u8],
+        request: &webhook::Request<'_>,
     ) -> Result<(), StoreError> {
-        let Some(key) = self.config.sources.get(source) else {
+        let body = request.body;
+        let Some(known) = self.config.sources.get(source) else {
             self.count(Count::Webhook("refused"));
             self.respond(reply, 404, Some((format!("no [[webhook]] has source = \"{source}\""), "see the sources in the configuration")));
             return Ok(());
         };
-        if let Err(bad) = key.verify(headers, body, signed) {
+        if let Err(bad) = known.verify(request, signed) {
             self.count(Count::Webhook("bad_signature"));
             self.respond(reply, 401, Some((bad.to_string(), "the key is the one in this source's secret_file")));
             return Ok(());

@@ -89,7 +89,7 @@ fn pipeline() -> Pipeline {
         refresh_token: Zeroizing::new("first".into()),
         pace: Pace::default(),
     };
-    let sources = [("platform".to_owned(), Key::parse(KEY).expect("a key"))].into();
+    let sources = [("platform".to_owned(), Source::standard(Key::parse(KEY).expect("a key")))].into();
     let config = Config { crms: vec![crm], sources, outcome_wait: Duration::from_secs(60), attempts_max: 3 };
     Pipeline::new(config, Chance::from_seed(1))
 }
@@ -214,7 +214,9 @@ impl World {
         let seconds = (now.wall.as_millis() / 1000).to_string();
         let headers = [("webhook-id", "m".to_owned()), ("webhook-timestamp", seconds), ("webhook-signature", signature)];
         let headers = headers.map(|(n, v)| (n.to_owned(), v));
-        self.pipeline.webhook(now, now.wall, &self.store, reply, "platform", &headers, &body).expect("stored");
+        self.pipeline
+            .webhook(now, now.wall, &self.store, reply, "platform", &webhook::Request { headers: &headers, query: "", body: &body })
+            .expect("stored");
         self.settle();
     }
 
@@ -440,8 +442,9 @@ fn a_webhook_is_answered_when_it_is_on_disk_and_counts_once() {
     world.webhook(4, "w1", "NO SALE");
     assert_eq!(world.responses, [(1, 503), (2, 200), (3, 200), (4, 400)]);
     let now = world.now();
-    world.pipeline.webhook(now, now.wall, &world.store, 5, "nobody", &[], b"{}").expect("stored");
-    world.pipeline.webhook(now, now.wall, &world.store, 6, "platform", &[], b"{}").expect("stored");
+    let unsigned = webhook::Request { headers: &[], query: "", body: b"{}" };
+    world.pipeline.webhook(now, now.wall, &world.store, 5, "nobody", &unsigned).expect("stored");
+    world.pipeline.webhook(now, now.wall, &world.store, 6, "platform", &unsigned).expect("stored");
     world.settle();
     assert_eq!(world.responses[4..], [(5, 404), (6, 401)]);
 }

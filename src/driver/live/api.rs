@@ -34,7 +34,7 @@ pub(super) async fn serve(
     let reader = Reader { path: store, open: Arc::default() };
     while let Some(ask) = asks.recv().await {
         match ask {
-            Ask::Webhook { source, headers, body, reply } => {
+            Ask::Webhook { source, headers, query, body, reply } => {
                 let Ok(_place) = places.clone().try_acquire_owned() else {
                     metrics.webhook("refused");
                     let hint = "send it again in a second, and not more at a time";
@@ -42,7 +42,7 @@ pub(super) async fn serve(
                     continue;
                 };
                 // When the thread is gone, the reply is dropped and the server says so.
-                let _ = pipeline.send(Told::Webhook { source, headers, body, reply: Waiting { reply, _place } });
+                let _ = pipeline.send(Told::Webhook { source, headers, query, body, reply: Waiting { reply, _place } });
             }
             Ask::Secure { call, on, reason, reply } => {
                 if let Err(error) = gateway.try_send(Order::Secure { call, on, reason, reply })

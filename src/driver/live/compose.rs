@@ -47,10 +47,14 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
             pace: crm.pace,
         });
     }
-    let key = |w: &crate::config::Webhook| Some((w.source.clone(), Key::parse(w.secret.reveal())?));
+    let source = |w: &crate::config::Webhook| {
+        let keys = w.secrets.iter().filter_map(|secret| Key::parse(secret.reveal())).collect();
+        let source = pipeline::Source { scheme: w.scheme, keys, header: w.header.clone(), public_url: w.public_url.clone() };
+        (w.source.clone(), source)
+    };
     Ok(pipeline::Config {
         crms,
-        sources: config.webhooks.iter().filter_map(key).collect(),
+        sources: config.webhooks.iter().map(source).collect(),
         outcome_wait: config.writeback.outcome_wait,
         attempts_max: config.writeback.attempts_max,
     })

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     crm::{HttpAnswer, HttpRequest},
-    pipeline::{Count, NoAnswer, Output, Pipeline, Store, StoreError},
+    pipeline::{Count, NoAnswer, Output, Pipeline, Store, StoreError, webhook},
     shell::{
         clock::Clock,
         disk::{Lane, Tail},
@@ -35,7 +35,7 @@ pub(super) enum Told {
     /// The journal takes entries again.
     JournalOpened,
     /// A webhook came.
-    Webhook { source: String, headers: Vec<(String, String)>, body: Bytes, reply: Waiting },
+    Webhook { source: String, headers: Vec<(String, String)>, query: String, body: Bytes, reply: Waiting },
     /// An entry is on disk, or not.
     Synced(u64, Result<(), String>),
     /// A CRM answered, or did not.
@@ -147,11 +147,12 @@ impl Loop {
             Told::Synced(append, result) => self.parts.pipeline.synced(now, append, result),
             Told::Answered(request, answer) => self.parts.pipeline.answer(now, request, answer),
             Told::Stop(until) => self.stop = Some(until),
-            Told::Webhook { source, headers, body, reply } => {
+            Told::Webhook { source, headers, query, body, reply } => {
                 self.next_reply = self.next_reply.wrapping_add(1);
                 self.replies.insert(self.next_reply, reply);
                 let Parts { pipeline, store, clock, .. } = &mut self.parts;
-                pipeline.webhook(now, clock.system_wall(), store, self.next_reply, &source, &headers, &body)?;
+                let request = webhook::Request { headers: &headers, query: &query, body: &body };
+                pipeline.webhook(now, clock.system_wall(), store, self.next_reply, &source, &request)?;
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::{
     gateway::{self, Gateway, JournalWord},
     journal::{Entry, EntryKind, Position},
     media::{self, Command, Media, Port, Report, Sink, Tap, Wire},
-    pipeline::{self, Key, Memory, NoAnswer, Pipeline, Store, restart},
+    pipeline::{self, Key, Memory, NoAnswer, Pipeline, Source, Store, restart, webhook},
     route::{Dtmf, Route, Table, Target, Trunk},
     sip::endpoint::{ConnectionId, ListenerId, Transmit, Transport},
     time::Instant,
@@ -145,7 +145,7 @@ pub(super) fn pipeline_config() -> pipeline::Config {
         refresh_token: String::from(sandbox::hubspot::REFRESH_TOKEN).into(),
         pace: pipeline::Pace::default(),
     };
-    let sources = Key::parse(WEBHOOK_KEY).map(|key| ("platform".to_owned(), key)).into_iter().collect();
+    let sources = Key::parse(WEBHOOK_KEY).map(|key| ("platform".to_owned(), Source::standard(key))).into_iter().collect();
     pipeline::Config { crms: vec![crm], sources, outcome_wait: Duration::from_secs(20), attempts_max: 1000 }
 }
 
@@ -314,7 +314,9 @@ impl Life {
 
     /// A webhook came.
     pub(super) fn webhook(&mut self, out: &mut Outside, reply: u64, headers: &[(String, String)], body: &[u8]) -> Result<(), String> {
-        self.pipeline.webhook(out.now(), out.system_wall(), &self.store, reply, "platform", headers, body).map_err(|e| e.to_string())?;
+        self.pipeline
+            .webhook(out.now(), out.system_wall(), &self.store, reply, "platform", &webhook::Request { headers, query: "", body })
+            .map_err(|e| e.to_string())?;
         self.settle(out)
     }
 

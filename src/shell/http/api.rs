@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -114,7 +114,7 @@ async fn body(body: Body, most: usize) -> Result<Bytes, Problem> {
     }
 }
 
-async fn webhook(State(api): Api, Path(source): Path<String>, headers: HeaderMap, content: Body) -> Response {
+async fn webhook(State(api): Api, Path(source): Path<String>, RawQuery(query): RawQuery, headers: HeaderMap, content: Body) -> Response {
     let content = match body(content, WEBHOOK_BYTES_MAX).await {
         Ok(content) => content,
         Err(problem) => {
@@ -123,7 +123,7 @@ async fn webhook(State(api): Api, Path(source): Path<String>, headers: HeaderMap
         }
     };
     let headers = headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect();
-    answer(&api, |reply| Ask::Webhook { source, headers, body: content, reply }).await
+    answer(&api, |reply| Ask::Webhook { source, headers, query: query.unwrap_or_default(), body: content, reply }).await
 }
 
 #[derive(Deserialize)]

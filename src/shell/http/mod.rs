@@ -30,6 +30,8 @@ pub enum Ask {
         source: String,
         /// Header names in lower case, and values.
         headers: Vec<(String, String)>,
+        /// What follows the question mark of the address.
+        query: String,
         /// The body.
         body: Bytes,
         /// Status, and for a refusal what is wrong.

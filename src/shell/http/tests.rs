@@ -91,7 +91,7 @@ async fn a_webhook_arrives_octet_by_octet_and_its_answer_goes_back() {
     let mut world = world(&[]).await;
     let mut asks = std::mem::replace(&mut world.asks, mpsc::channel(1).1);
     let driver = tokio::spawn(async move {
-        let Some(Ask::Webhook { source, headers, body, reply }) = asks.recv().await else { panic!("a webhook") };
+        let Some(Ask::Webhook { source, headers, body, reply, .. }) = asks.recv().await else { panic!("a webhook") };
         assert_eq!((source.as_str(), &body[..]), ("platform", &b"{ \"id\":1 }"[..]));
         assert!(headers.iter().any(|(name, _)| name == "host"));
         reply.send(Err(Problem::new(401, "the signature does not fit", "sign with the key of secret_file"))).expect("somebody waits");
