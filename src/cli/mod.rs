@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod inspect;
 pub mod journal;
+pub mod queue;
 pub mod replay;
 pub mod sandbox;
 pub mod serve;
@@ -38,7 +39,9 @@ enum Command {
     Inspect(inspect::Args),
     /// Look into the journal: verify, cat, export, salvage.
     Journal(journal::Args),
-    /// Tell what a capture file holds.
+    /// Show the CRM writes that are not done, try them again or drop them.
+    Queue(queue::Args),
+    /// Tell what a capture file holds, or play it against the gateway.
     Replay(replay::Args),
     /// Run a seeded world of calls, crashes and faults, and check what must hold.
     Simulate(simulate::Args),
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Journal(args) => journal::run(args),
+        Command::Queue(args) => queue::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Sandbox(args) => sandbox::run(args),

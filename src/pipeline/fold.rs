@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Answered, Attempt, Attempted, Count, Pipeline, Settled,
+    Answered, Attempt, Attempted, Count, Decided, Decision, Pipeline, Settled,
     record::Record,
     store::{Changes, State, Store, StoreError, Write},
     webhook::Payload,
@@ -73,7 +73,8 @@ impl Pipeline {
                 EntryKind::Webhook => self.fold_webhook(&mut overlay, entry)?,
                 EntryKind::Attempt => fold_attempt(&mut overlay, entry)?,
                 EntryKind::Answer => finished.extend(self.fold_answer(&mut overlay, entry)?),
-                EntryKind::Review | EntryKind::Alarm | EntryKind::Other(_) => {}
+                EntryKind::Review => fold_decision(&mut overlay, entry)?,
+                EntryKind::Alarm | EntryKind::Other(_) => {}
             }
         }
         let touched = std::mem::take(&mut overlay.touched);
@@ -188,8 +189,8 @@ impl Pipeline {
             write.revision = write.revision.saturating_add(1);
             let differs = !write.difference().is_empty();
             match (write.state, differs) {
-                // Its answer looks again.
-                (State::InFlight, _) | (_, false) => {}
+                // Its answer looks again; what a person has dropped stays so.
+                (State::InFlight | State::Dropped, _) | (_, false) => {}
                 (State::Retrying | State::Queued, true) => {}
                 (State::Done | State::Review | State::Dead, true) => {
                     write.state = State::Queued;
@@ -246,6 +247,30 @@ fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result
         overlay.changes.writes.insert((attempt.crm.clone(), call_id), write);
     }
     Ok(())
+}
+
+/// What a person decided of a write that waited for him.
+fn fold_decision<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
+    let Ok(decided) = serde_json::from_slice::<Decided>(&entry.body) else { return Ok(()) };
+    let Some(mut write) = overlay.write(&decided.crm, decided.call_id)? else { return Ok(()) };
+    match decided.decision {
+        Decision::Retry if write.state.waits_for_a_person() => {
+            write.state = if write.difference().is_empty() { State::Done } else { State::Queued };
+            (write.attempts, write.due, write.since) = (0, entry.time, entry.time);
+        }
+        Decision::Drop if write.state.waits_for_a_person() => write.state = State::Dropped,
+        // An answer came first.
+        Decision::Retry | Decision::Drop => return Ok(()),
+    }
+    overlay.changes.writes.insert((decided.crm, decided.call_id), write);
+    Ok(())
+}
+
+impl State {
+    /// Whether it goes no further by itself.
+    pub(super) const fn waits_for_a_person(self) -> bool {
+        matches!(self, Self::Review | Self::Dead | Self::Dropped)
+    }
 }
 
 impl Write {

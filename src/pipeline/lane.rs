@@ -125,7 +125,7 @@ impl Pipeline {
     /// Attempts of the last run whose answer nobody heard are made again: the key makes that harmless.
     fn resume(&mut self, now: Now, store: &mut impl Store) -> Result<(), StoreError> {
         let mut changes = super::store::Changes::default();
-        for mut write in store.in_flight()? {
+        for mut write in store.writes_in(State::InFlight, usize::MAX)? {
             write.state = State::Retrying;
             write.due = now.wall;
             write.why = Some("the program ended before the CRM's answer came".into());

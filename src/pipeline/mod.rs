@@ -195,6 +195,26 @@ struct Settled {
     counts: Option<u16>,
 }
 
+/// What a person does with a write that waits for him: refused by the CRM, or given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It is tried again from the start.
+    Retry,
+    /// It is not written; what the CRM has stays as it is.
+    Drop,
+}
+
+/// Body of an entry that holds a decision.
+#[derive(Debug, Serialize, Deserialize)]
+struct Decided {
+    crm: String,
+    call_id: CallId,
+    decision: Decision,
+    /// Who decided, as he says.
+    by: String,
+}
+
 /// The calls that an attempt entry carries; none for any other.
 pub fn attempted(entry: &Entry) -> Vec<CallId> {
     if entry.kind != EntryKind::Attempt {
@@ -206,6 +226,7 @@ pub fn attempted(entry: &Entry) -> Vec<CallId> {
 /// Who waits for an entry to be on disk.
 enum Waiting {
     Webhook { reply: u64, id: String },
+    Decision { reply: u64 },
     Attempt(Request),
     Answer(Entry),
 }
@@ -359,6 +380,38 @@ impl Pipeline {
         Ok(())
     }
 
+    /// A person decides on a write that waits for him. The answer is [`Output::Respond`] with `reply`, once the decision is on disk.
+    #[expect(clippy::too_many_arguments, reason = "who decides what about which record of which CRM")]
+    pub fn decide(
+        &mut self,
+        now: Now,
+        store: &impl Store,
+        reply: u64,
+        crm: &str,
+        call_id: CallId,
+        decision: Decision,
+        by: &str,
+    ) -> Result<(), StoreError> {
+        match store.write(crm, call_id)? {
+            None => {
+                let what = format!("\"{crm}\" has no write of this call");
+                self.respond(reply, 404, Some((what, "`offhook queue show` lists what waits, with target and call")));
+            }
+            Some(write) if !write.state.waits_for_a_person() => {
+                let what = format!("this write is {} and waits for nobody", write.state.name());
+                self.respond(reply, 409, Some((what, "only what is in review, dead or dropped can be decided on")));
+            }
+            Some(_) => {
+                let decided = Decided { crm: crm.to_owned(), call_id, decision, by: by.to_owned() };
+                let body = serde_json::to_vec(&decided).unwrap_or_default();
+                let entry =
+                    Entry { kind: EntryKind::Review, time: now.wall, id: format!("{crm}/{call_id}"), key: call_id.to_string(), body };
+                self.append(entry, Waiting::Decision { reply });
+            }
+        }
+        Ok(())
+    }
+
     /// An entry is on disk, or was not taken.
     pub fn synced(&mut self, now: Now, append: u64, result: Result<(), String>) {
         match (self.waiting.remove(&append), result) {
@@ -366,6 +419,10 @@ impl Pipeline {
             (Some(Waiting::Webhook { reply, .. }), Ok(())) => {
                 self.count(Count::Webhook("accepted"));
                 self.respond(reply, 200, None);
+            }
+            (Some(Waiting::Decision { reply }), Ok(())) => self.respond(reply, 200, None),
+            (Some(Waiting::Decision { reply }), Err(why)) => {
+                self.respond(reply, 503, Some((format!("the decision could not be written: {why}"), "decide again later")));
             }
             (Some(Waiting::Webhook { reply, id }), Err(why)) => {
                 self.arriving.remove(&id);

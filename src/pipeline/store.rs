@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{record::Record, webhook::Payload};
 use crate::{crm::Fields, event::CallId, journal::Position, time::Wall};
@@ -23,6 +24,31 @@ pub enum State {
     Review,
     /// Given up.
     Dead,
+    /// A person decided that it is not written.
+    Dropped,
+}
+
+impl State {
+    /// Its word in tables and outputs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Queued => "queued",
+            Self::Retrying => "retrying",
+            Self::InFlight => "in_flight",
+            Self::Review => "review",
+            Self::Dead => "dead",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+impl std::str::FromStr for State {
+    type Err = ();
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let all = [Self::Done, Self::Queued, Self::Retrying, Self::InFlight, Self::Review, Self::Dead, Self::Dropped];
+        all.into_iter().find(|state| state.name() == name).ok_or(())
+    }
 }
 
 /// What one CRM has and should have of one call.
@@ -107,6 +133,15 @@ pub struct Counts {
     pub oldest: Option<Wall>,
 }
 
+impl Counts {
+    /// The contract's document: how many stand how, and for how long the oldest waits, ms.
+    pub fn document(&self, now: Wall) -> Value {
+        let Self { queued, in_flight, retrying, dead, review, oldest } = self;
+        let oldest_ms = oldest.map(|at| now.as_millis().saturating_sub(at.as_millis()).max(0));
+        json!({"queued": queued, "in_flight": in_flight, "retrying": retrying, "dead": dead, "review": review, "oldest_ms": oldest_ms})
+    }
+}
+
 /// What one batch changes, committed at once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
@@ -153,8 +188,8 @@ pub trait Store {
     fn due(&self, crm: &str, at: Wall, most: usize) -> Result<Vec<Write>, StoreError>;
     /// When the next queued or retrying write of `crm` is due.
     fn next_due(&self, crm: &str) -> Result<Option<Wall>, StoreError>;
-    /// Writes whose answer is not in the journal.
-    fn in_flight(&self) -> Result<Vec<Write>, StoreError>;
+    /// Writes that stand so, those that wait longest first.
+    fn writes_in(&self, state: State, most: usize) -> Result<Vec<Write>, StoreError>;
     /// Records whose wait for an outcome ends at or before `at`.
     fn waited(&self, at: Wall, most: usize) -> Result<Vec<Record>, StoreError>;
     /// When the next such wait ends.
@@ -229,8 +264,11 @@ impl Store for Memory {
         Ok(self.waiting(crm).map(|w| w.due).min())
     }
 
-    fn in_flight(&self) -> Result<Vec<Write>, StoreError> {
-        Ok(self.writes.values().filter(|w| w.state == State::InFlight).cloned().collect())
+    fn writes_in(&self, state: State, most: usize) -> Result<Vec<Write>, StoreError> {
+        let mut found = self.writes.values().filter(|w| w.state == state).cloned().collect::<Vec<_>>();
+        found.sort_by_key(|w| (w.since, w.call_id));
+        found.truncate(most);
+        Ok(found)
     }
 
     fn waited(&self, at: Wall, most: usize) -> Result<Vec<Record>, StoreError> {
@@ -254,7 +292,7 @@ impl Store for Memory {
         let mut counts = Counts::default();
         for write in self.writes.values() {
             let count = match write.state {
-                State::Done => continue,
+                State::Done | State::Dropped => continue,
                 State::Queued => &mut counts.queued,
                 State::Retrying => &mut counts.retrying,
                 State::InFlight => &mut counts.in_flight,

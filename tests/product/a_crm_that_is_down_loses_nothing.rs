@@ -57,6 +57,31 @@ fn a_record_that_it_rejects_goes_to_review_with_its_reason() {
     bench.wait("one record in review", || (bench.metric("offhook_review_depth") == Some(1.0)).then_some(()));
     let (_, call) = bench.get(&format!("/v1/calls/{call_id}"));
     assert!(call.contains("INVALID_LONG") || call.contains("not a valid number"), "the CRM's own words: {call}");
+
+    // What a person does with it, from the command line.
+    let (status, listed) = queue(&bench, &["show", "--json"]);
+    let line: serde_json::Value = serde_json::from_str(&listed).expect("one line");
+    assert_eq!((status, &line["call_id"], &line["state"]), (Some(0), &json!(call_id), &json!("review")));
+    assert_eq!(line["wanted"]["offhook_sentiment"], "splendid");
+    let requests = || bench.ledger().iter().filter(|l| l["kind"] == "request").count();
+    let before = requests();
+    assert_eq!(queue(&bench, &["retry", call_id, "--by", "anna"]).0, Some(0));
+    bench.wait("a second refusal", || (requests() > before && bench.metric("offhook_review_depth") == Some(1.0)).then_some(()));
+    assert_eq!(queue(&bench, &["status", "--json"]).0, Some(1), "somebody has to look");
+    assert_eq!(queue(&bench, &["drop", "--all", "review"]).0, Some(0));
+    bench.wait("nothing in review", || (bench.metric("offhook_review_depth") == Some(0.0)).then_some(()));
+    let (status, counts) = queue(&bench, &["status", "--json"]);
+    let counts: serde_json::Value = serde_json::from_str(&counts).expect("a document");
+    assert_eq!((status, counts), (Some(0), json!({"queued": 0, "in_flight": 0, "retrying": 0, "dead": 0, "review": 0, "oldest_ms": null})));
+}
+
+/// `offhook queue …` beside the running gateway: its exit status and what it prints.
+fn queue(bench: &Bench, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_offhook"));
+    command.arg("queue").args(arguments).arg("--config").arg(bench.folder.join("offhook.toml"));
+    let output = command.output().expect("it runs");
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::{
     event::CallId,
     pipeline::{Record, Store, StoreError, store::Write},
     shell::{
+        clock::Clock,
         http::{Answer, Ask, Problem},
         store::Sqlite,
         telemetry::Metrics,
@@ -29,20 +30,21 @@ pub(super) async fn serve(
     gateway: mpsc::Sender<Order>,
     store: PathBuf,
     metrics: Arc<Metrics>,
+    clock: Clock,
 ) {
     let places = Arc::new(Semaphore::new(WEBHOOKS_MAX));
     let reader = Reader { path: store, open: Arc::default() };
     while let Some(ask) = asks.recv().await {
         match ask {
             Ask::Webhook { source, headers, query, body, reply } => {
-                let Ok(_place) = places.clone().try_acquire_owned() else {
+                let Ok(place) = places.clone().try_acquire_owned() else {
                     metrics.webhook("refused");
                     let hint = "send it again in a second, and not more at a time";
                     let _ = reply.send(Err(Problem::new(429, format!("{WEBHOOKS_MAX} webhooks wait to be written already"), hint)));
                     continue;
                 };
                 // When the thread is gone, the reply is dropped and the server says so.
-                let _ = pipeline.send(Told::Webhook { source, headers, query, body, reply: Waiting { reply, _place } });
+                let _ = pipeline.send(Told::Webhook { source, headers, query, body, reply: Waiting { reply, _place: Some(place) } });
             }
             Ask::Secure { call, on, reason, reply } => {
                 if let Err(error) = gateway.try_send(Order::Secure { call, on, reason, reply })
@@ -50,6 +52,13 @@ pub(super) async fn serve(
                 {
                     let _ = reply.send(Err(Problem::busy()));
                 }
+            }
+            Ask::Decide { target, call, decision, by, reply } => {
+                let _ = pipeline.send(Told::Decide { target, call, decision, by, reply });
+            }
+            Ask::Queue { reply } => {
+                let now = clock.system_wall();
+                reader.read(reply, move |store| Ok(Ok(store.counts()?.document(now))));
             }
             Ask::Calls { limit, reply } => reader.read(reply, move |store| {
                 let calls = store.recent(limit)?.iter().map(summary).collect::<Vec<_>>();

@@ -207,7 +207,7 @@ impl Live {
         )
         .await?;
         let names = tokio::spawn(compose::follow_names(config.clone(), targets, orders.clone()));
-        tokio::spawn(api::serve(asked, told, orders, store_path, metrics.clone()));
+        tokio::spawn(api::serve(asked, told, orders, store_path, metrics.clone(), clock.clone()));
         let live = Self {
             sip: signalling.listeners.clone(),
             http: server.address,

@@ -16,7 +16,8 @@ use tokio::{
 
 use crate::{
     crm::{HttpAnswer, HttpRequest},
-    pipeline::{Count, NoAnswer, Output, Pipeline, Store, StoreError, webhook},
+    event::CallId,
+    pipeline::{Count, Decision, NoAnswer, Output, Pipeline, Store, StoreError, webhook},
     shell::{
         clock::Clock,
         disk::{Lane, Tail},
@@ -36,6 +37,8 @@ pub(super) enum Told {
     JournalOpened,
     /// A webhook came.
     Webhook { source: String, headers: Vec<(String, String)>, query: String, body: Bytes, reply: Waiting },
+    /// A person decides on a write.
+    Decide { target: String, call: CallId, decision: Decision, by: String, reply: oneshot::Sender<http::Answer> },
     /// An entry is on disk, or not.
     Synced(u64, Result<(), String>),
     /// A CRM answered, or did not.
@@ -47,7 +50,7 @@ pub(super) enum Told {
 /// Who waits for the answer to a webhook, and the place that it takes until then.
 pub(super) struct Waiting {
     pub(super) reply: oneshot::Sender<http::Answer>,
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _place: Option<OwnedSemaphorePermit>,
 }
 
 /// What the thread works with.
@@ -147,6 +150,12 @@ impl Loop {
             Told::Synced(append, result) => self.parts.pipeline.synced(now, append, result),
             Told::Answered(request, answer) => self.parts.pipeline.answer(now, request, answer),
             Told::Stop(until) => self.stop = Some(until),
+            Told::Decide { target, call, decision, by, reply } => {
+                self.next_reply = self.next_reply.wrapping_add(1);
+                self.replies.insert(self.next_reply, Waiting { reply, _place: None });
+                let Parts { pipeline, store, .. } = &mut self.parts;
+                pipeline.decide(now, store, self.next_reply, &target, call, decision, &by)?;
+            }
             Told::Webhook { source, headers, query, body, reply } => {
                 self.next_reply = self.next_reply.wrapping_add(1);
                 self.replies.insert(self.next_reply, reply);

@@ -24,6 +24,7 @@ use tokio::{
 use super::{Answer, Ask, Problem};
 use crate::{
     event::CallId,
+    pipeline::Decision,
     shell::{
         secrets::Secret,
         telemetry::{Health, Metrics},
@@ -45,6 +46,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/calls", get(calls))
         .route("/v1/calls/{call_id}", get(call))
         .route("/v1/calls/{call_id}/secure", post(secure))
+        .route("/v1/queue", get(queue).post(decide))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(shared.clone(), token));
     // A webhook is known by its signature, and a load balancer has no token.
@@ -184,6 +186,35 @@ async fn secure(State(api): Api, Path(id): Path<String>, content: Body) -> Respo
     };
     let on = matches!(asked.action, Action::Start);
     answer(&api, |reply| Ask::Secure { call, on, reason: asked.reason, reply }).await
+}
+
+async fn queue(State(api): Api) -> Response {
+    answer(&api, |reply| Ask::Queue { reply }).await
+}
+
+#[derive(Deserialize)]
+struct Decided {
+    target: String,
+    call_id: CallId,
+    action: Decision,
+    #[serde(default)]
+    by: String,
+}
+
+async fn decide(State(api): Api, content: Body) -> Response {
+    let content = match body(content, SECURE_BYTES_MAX).await {
+        Ok(content) => content,
+        Err(problem) => return problem.into_response(),
+    };
+    match serde_json::from_slice(&content) {
+        Ok(Decided { target, call_id, action, by }) => {
+            answer(&api, |reply| Ask::Decide { target, call: call_id, decision: action, by, reply }).await
+        }
+        Err(error) => {
+            let hint = r#"send {"target": "hubspot", "call_id": "…", "action": "retry" or "drop", "by": "your name"}"#;
+            Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response()
+        }
+    }
 }
 
 async fn health(State(api): Api) -> Response {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::event::CallId;
+use crate::{event::CallId, pipeline::Decision};
 
 pub use client::{Client, Failed, Reply, Request};
 pub use problem::Problem;
@@ -46,6 +46,24 @@ pub enum Ask {
         /// As given.
         reason: String,
         /// What became of it.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `POST /v1/queue`: a person decides on a write that waits for him.
+    Decide {
+        /// Name of the CRM.
+        target: String,
+        /// Which call.
+        call: CallId,
+        /// What is done.
+        decision: Decision,
+        /// Who decides, as he says.
+        by: String,
+        /// Status, and for a refusal what is wrong.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `GET /v1/queue`: how many writes stand how.
+    Queue {
+        /// A document.
         reply: oneshot::Sender<Answer>,
     },
     /// `GET /v1/calls`: live ones, then ended ones, newest first.

@@ -44,17 +44,6 @@ fn number<T: TryInto<i64>>(value: T) -> i64 {
     value.try_into().unwrap_or(i64::MAX)
 }
 
-const fn word(state: State) -> &'static str {
-    match state {
-        State::Done => "done",
-        State::Queued => "queued",
-        State::Retrying => "retrying",
-        State::InFlight => "in_flight",
-        State::Review => "review",
-        State::Dead => "dead",
-    }
-}
-
 impl Sqlite {
     /// Opens the tables at `path`, made where they are missing. Tables of another version are made anew: the journal holds it all.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
@@ -114,7 +103,7 @@ fn put(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreErro
     for ((crm, call), write) in &changes.writes {
         run(
             "INSERT OR REPLACE INTO writes (crm, call_id, state, due, since, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![crm, call.to_string(), word(write.state), write.due.as_micros(), write.since.as_micros(), json(write)?],
+            params![crm, call.to_string(), write.state.name(), write.due.as_micros(), write.since.as_micros(), json(write)?],
         )?;
     }
     for (name, call) in &changes.names {
@@ -184,8 +173,8 @@ impl Store for Sqlite {
         self.wall("SELECT MIN(due) FROM writes WHERE crm = ?1 AND state IN ('queued', 'retrying')", [crm])
     }
 
-    fn in_flight(&self) -> Result<Vec<Write>, StoreError> {
-        self.documents("SELECT document FROM writes WHERE state = 'in_flight' ORDER BY crm, call_id", [])
+    fn writes_in(&self, state: State, most: usize) -> Result<Vec<Write>, StoreError> {
+        self.documents("SELECT document FROM writes WHERE state = ?1 ORDER BY since, call_id LIMIT ?2", params![state.name(), number(most)])
     }
 
     fn waited(&self, at: Wall, most: usize) -> Result<Vec<Record>, StoreError> {
@@ -206,7 +195,7 @@ impl Store for Sqlite {
     }
 
     fn counts(&self) -> Result<Counts, StoreError> {
-        let sql = "SELECT state, COUNT(*), MIN(since) FROM writes WHERE state <> 'done' GROUP BY state";
+        let sql = "SELECT state, COUNT(*), MIN(since) FROM writes WHERE state NOT IN ('done', 'dropped') GROUP BY state";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
         let mut counts = Counts::default();
@@ -235,7 +224,7 @@ impl Store for Sqlite {
 }
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;

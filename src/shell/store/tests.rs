@@ -70,7 +70,7 @@ fn suite(mut store: impl Store) {
     assert_eq!(due(&ask, 30, 9), [call(2), call(1)], "the earliest first");
     assert_eq!(due(&ask, 30, 1), [call(2)]);
     assert_eq!((store.next_due("crm"), store.next_due("none")), (Ok(Some(at(20))), Ok(None)));
-    assert_eq!(store.in_flight().expect("read").len(), 1);
+    assert_eq!(store.writes_in(State::InFlight, 10).expect("read").len(), 1);
     assert_eq!(store.write("crm", call(4)), Ok(Some(write(4, State::Review, 1))));
     assert_eq!(store.writes(call(4)).expect("read").len(), 1);
     assert_eq!(
