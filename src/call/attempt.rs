@@ -5,7 +5,7 @@ use crate::{
     codec::Codec,
     event::{EndedBy, Leg as Side},
     media,
-    route::tries_next,
+    route::{outcome, tries_next},
     sdp::{Session, negotiate},
     sip::{Dialog, Method, NameAddr, Request, Response, Uri, endpoint::ClientId},
     time::Instant,
@@ -126,6 +126,7 @@ impl Call {
             200..=299 => self.taken(world, client, response),
             status => {
                 self.clients.remove(&client);
+                self.refusal_cause = outcome::q850(response.headers.values("Reason"));
                 self.attempt_failed(world, status, &format!("{status} {}", response.reason));
             }
         }

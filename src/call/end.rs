@@ -9,19 +9,6 @@ use crate::{
     sip::Method,
 };
 
-/// How a call that ended with this status before an answer was met.
-const fn met(status: u16) -> Outcome {
-    match status {
-        486 | 600 => Outcome::Busy,
-        408 | 480 => Outcome::NoAnswer,
-        403 | 603 | 607 | 608 => Outcome::Rejected,
-        404 | 410 | 484 | 604 => Outcome::InvalidNumber,
-        487 => Outcome::Cancelled,
-        503 => Outcome::Congestion,
-        _ => Outcome::Failed,
-    }
-}
-
 impl Call {
     /// Ends a leg's dialog; a Reason (RFC 3326) tells the peer why where there is one.
     pub(super) fn bye(&mut self, world: &mut World<'_>, leg: &mut Leg, reason: Option<(u16, &str)>) {
@@ -39,6 +26,12 @@ impl Call {
         world.out.clients.push(client);
     }
 
+    /// How it was met, had it ended with this status before an answer.
+    fn met(&self, status: u16) -> Outcome {
+        let cause = self.refusal_cause.filter(|_| self.refusal.as_ref().is_some_and(|(refused, _)| *refused == status));
+        self.trunk.outcomes.met(status, cause)
+    }
+
     /// Refuses the caller's INVITE with a final status: no target took the call.
     pub(super) fn refuse(&mut self, world: &mut World<'_>, status: u16, by: EndedBy, why: String) {
         if self.state != State::Trying {
@@ -47,7 +40,7 @@ impl Call {
         let mut response = self.invite.response(status, None, Some(&self.our_tag));
         response.headers.push("Reason", format!("SIP;cause={status};text=\"{}\"", why.replace(['"', '\\', '\r', '\n'], " ")));
         world.endpoint.respond(world.now.mono, self.server, response);
-        let ended_as = if matches!(met(status), Outcome::Failed | Outcome::Congestion) { EndedAs::Failed } else { EndedAs::Completed };
+        let ended_as = if matches!(self.met(status), Outcome::Failed | Outcome::Congestion) { EndedAs::Failed } else { EndedAs::Completed };
         self.over(world, Some(status), by, ended_as, Some(why));
     }
 
@@ -134,7 +127,7 @@ impl Call {
         self.abandon_asks(world);
         self.transfer_over(world);
         let answered = self.answered;
-        let outcome = if answered.is_some() { Outcome::Answered } else { met(status.unwrap_or(500)) };
+        let outcome = if answered.is_some() { Outcome::Answered } else { self.met(status.unwrap_or(500)) };
         let ms = |at: crate::time::Instant| at.millis_since(self.invited.mono);
         let terminal = Terminal {
             outcome,

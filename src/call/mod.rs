@@ -132,6 +132,8 @@ pub struct Call {
     answered: Option<Instant>,
     /// The last final status and reason that a target gave.
     refusal: Option<(u16, String)>,
+    /// The network's own cause that came with it (Q.850).
+    refusal_cause: Option<u8>,
     clients: BTreeMap<ClientId, Purpose>,
     /// Cancelled INVITEs whose final answer is still to come: it may be a 2xx that crossed.
     cancelled: BTreeSet<ClientId>,
@@ -215,6 +217,7 @@ impl Call {
             ringing: false,
             answered: None,
             refusal: None,
+            refusal_cause: None,
             clients: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             unwanted: BTreeMap::new(),

@@ -13,6 +13,7 @@ use super::{
     table::{Span, Table, nearest_of},
 };
 
+use crate::event::Outcome;
 use crate::shell::net::{Listener, Transport};
 pub use crate::{codec::Codec, route::Dtmf};
 
@@ -38,6 +39,8 @@ pub struct Trunk {
     pub peer: Peer,
     /// Networks that its calls come from.
     pub allow: Vec<IpNet>,
+    /// How calls were met that ended with these statuses, where that is another than the table's.
+    pub outcomes: BTreeMap<u16, Outcome>,
 }
 
 /// `[[target]]`: one thing that a route can send a call to.
@@ -116,8 +119,21 @@ pub(super) fn trunks(root: &mut Table<'_>, sip: &Sip) -> Vec<Trunk> {
                 None => t.fault(&span, format!("`allow` holds \"{text}\""), "write an address or a network such as \"192.0.2.0/24\""),
             }
         }
+        let mut outcomes = BTreeMap::new();
+        for (status, word, span) in t.words("outcomes", "{ 480 = \"busy\" }") {
+            let met = serde_json::from_value::<Outcome>(word.clone().into());
+            match (status.parse::<u16>().ok().filter(|s| (300..700).contains(s)), met) {
+                (Some(status), Ok(outcome)) => drop(outcomes.insert(status, outcome)),
+                (None, _) => t.fault(&span, format!("`outcomes` has \"{status}\""), "write a final SIP status from 300 to 699"),
+                (_, Err(_)) => t.fault(
+                    &span,
+                    format!("`outcomes` holds \"{word}\""),
+                    "write busy, no_answer, rejected, invalid_number, congestion, cancelled or failed",
+                ),
+            }
+        }
         t.finish();
-        trunks.push(Trunk { peer, allow });
+        trunks.push(Trunk { peer, allow, outcomes });
     }
     trunks
 }

@@ -165,6 +165,23 @@ impl<'t> Table<'t> {
         Some(texts)
     }
 
+    /// A table of words: key, word, and the word's place.
+    pub(super) fn words(&mut self, key: &'static str, example: &str) -> Vec<(String, String, Span)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type(key, value, example);
+            return Vec::new();
+        };
+        let mut words = Vec::new();
+        for (name, item) in table {
+            match item.get_ref().as_str() {
+                Some(word) => words.push((name.get_ref().to_string(), word.to_owned(), item.span())),
+                None => self.wrong_type(key, item, example),
+            }
+        }
+        words
+    }
+
     /// A list of texts that must stand in the file.
     pub(super) fn required_texts(&mut self, key: &'static str, example: &str) -> Vec<(String, Span)> {
         if !self.has(key) {

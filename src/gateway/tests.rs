@@ -8,7 +8,7 @@ use crate::{
     dtmf::Digit,
     event::{DtmfMethod, EndedAs, EndedBy, Kind},
     media::Sink,
-    route::{Dtmf, Route, Target, Trunk},
+    route::{Dtmf, Outcomes, Route, Target, Trunk},
     sip::{Message, Method, Response},
     time::Wall,
 };
@@ -40,6 +40,7 @@ fn config() -> Config {
         advertised: None,
         codecs: Codec::ALL.to_vec(),
         dtmf: Dtmf::Auto,
+        outcomes: Outcomes::default(),
     };
     let route = Route {
         name: "all".into(),
@@ -341,6 +342,27 @@ fn a_target_that_fails_is_followed_by_the_next_and_the_caller_hears_one_ringing(
     w.quiet();
     let Kind::Answered { target, dtmf, .. } = &w.events[1].kind else { panic!("answered") };
     assert_eq!((target.as_str(), dtmf.platform), ("second", Some(DtmfMethod::Info)));
+}
+
+#[test]
+fn the_networks_own_cause_tells_how_a_call_was_met_and_the_operator_knows_better() {
+    let met = |outcomes: Outcomes| {
+        let mut config = config();
+        config.table.trunks[0].outcomes = outcomes;
+        config.table.routes[0].targets = vec![0];
+        let mut w = World::new(config);
+        w.send(CARRIER, &invite("+4930", Some(&sdp(CARRIER, "0"))));
+        w.response(CARRIER, 100);
+        let asked = w.request(PLATFORM, &Method::INVITE);
+        let mut refused = asked.response(480, None, Some("t"));
+        refused.headers.push("Reason", "SIP;cause=480, Q.850;cause=17;text=\"User busy\"");
+        w.send(PLATFORM, std::str::from_utf8(&refused.to_bytes()).expect("text"));
+        w.request(PLATFORM, &Method::ACK);
+        w.response(CARRIER, 480);
+        w.terminal().outcome
+    };
+    assert_eq!(met(Outcomes::default()), Outcome::Busy);
+    assert_eq!(met(Outcomes::with([(480, Outcome::Rejected)].into())), Outcome::Rejected);
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! Who may call, and whom a call tries, in which order. Pure tables: nothing here waits or sends.
 
+pub mod outcome;
+
+pub use outcome::Outcomes;
+
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -38,6 +42,8 @@ pub struct Trunk {
     pub codecs: Vec<Codec>,
     /// How its digits travel.
     pub dtmf: Dtmf,
+    /// How its calls were met that nobody took.
+    pub outcomes: Outcomes,
 }
 
 /// One thing that a call can be sent to.
@@ -214,7 +220,15 @@ mod tests {
 
     fn trunk(name: &str, allow: &str) -> Trunk {
         let allow = vec![allow.parse().expect("a network")];
-        Trunk { name: name.into(), allow, listener: None, advertised: None, codecs: Codec::ALL.to_vec(), dtmf: Dtmf::Auto }
+        Trunk {
+            name: name.into(),
+            allow,
+            listener: None,
+            advertised: None,
+            codecs: Codec::ALL.to_vec(),
+            dtmf: Dtmf::Auto,
+            outcomes: Outcomes::default(),
+        }
     }
 
     fn route(trunk: &str, number: &str) -> Route {

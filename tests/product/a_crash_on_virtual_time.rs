@@ -12,7 +12,7 @@ use offhook::{
     journal::{self, Entry, EntryKind, Position},
     media::{Command, Report},
     pipeline::{self, Memory, Pipeline, Store, restart},
-    route::{Dtmf, Route, Table, Target, Trunk},
+    route::{Dtmf, Outcomes, Route, Table, Target, Trunk},
     sip::{
         Message, Method,
         endpoint::{Transmit, Transport},
@@ -77,6 +77,7 @@ fn gateway() -> Gateway {
         advertised: None,
         codecs: Codec::ALL.to_vec(),
         dtmf: Dtmf::Auto,
+        outcomes: Outcomes::default(),
     };
     let target = Target {
         name: "platform".into(),

@@ -131,6 +131,7 @@ pub(super) fn gateway(config: &Config, targets: &[SocketAddr], listeners: &[List
         advertised: t.peer.advertised.or(config.sip.advertised),
         codecs: t.peer.codecs.clone().unwrap_or_else(|| Codec::ALL.to_vec()),
         dtmf: t.peer.dtmf,
+        outcomes: route::Outcomes::with(t.outcomes.clone()),
     };
     let target = |(t, address): (&Target, &SocketAddr)| {
         let fits = config.sip.listen.iter().position(|l| l.transport == t.transport).map(id);

@@ -12,6 +12,7 @@ use crate::{
     driver::ladder,
     dtmf::info,
     event::{DtmfMethod, Outcome},
+    route::outcome::{Outcomes, q850},
     sdp::Session,
     sip::message::{Message, Method},
     time::Wall,
@@ -50,6 +51,8 @@ pub(super) struct Dialog {
     answer_at: Option<Wall>,
     end_at: Option<Wall>,
     status: Option<u16>,
+    /// The network's own cause that came with it (Q.850).
+    cause: Option<u8>,
     bye: bool,
     cancelled: bool,
     referred: bool,
@@ -187,6 +190,7 @@ impl Dialog {
             answer_at: None,
             end_at: None,
             status: None,
+            cause: None,
             bye: false,
             cancelled: false,
             referred: false,
@@ -272,6 +276,7 @@ impl Dialog {
                     self.status = Some(response.status);
                 } else if self.answer_at.is_none() && !matches!(response.status, 401 | 407) {
                     self.status = Some(response.status);
+                    self.cause = q850(response.headers.values("Reason"));
                     self.end_at = Some(seen.at);
                 }
             }
@@ -299,14 +304,7 @@ impl Dialog {
 
     fn outcome(&self) -> Option<Outcome> {
         Some(match self.status {
-            Some(200..=299) => Outcome::Answered,
-            Some(486 | 600) => Outcome::Busy,
-            Some(408 | 480) => Outcome::NoAnswer,
-            Some(403 | 603 | 607 | 608) => Outcome::Rejected,
-            Some(404 | 410 | 484 | 604) => Outcome::InvalidNumber,
-            Some(503) => Outcome::Congestion,
-            Some(487) => Outcome::Cancelled,
-            Some(_) => Outcome::Failed,
+            Some(status) => Outcomes::default().met(status, self.cause),
             None if self.cancelled => Outcome::Cancelled,
             None => return None,
         })

@@ -17,7 +17,7 @@ use crate::{
     journal::{Entry, EntryKind, Position},
     media::{self, Command, Media, Port, Report, Sink, Tap, Wire},
     pipeline::{self, Key, Memory, NoAnswer, Pipeline, Source, Store, restart, webhook},
-    route::{Dtmf, Route, Table, Target, Trunk},
+    route::{Dtmf, Outcomes, Route, Table, Target, Trunk},
     sip::endpoint::{ConnectionId, ListenerId, Transmit, Transport},
     time::Instant,
 };
@@ -86,6 +86,7 @@ fn gateway_config(targets: &[(SocketAddr, Transport)]) -> gateway::Config {
         advertised: None,
         codecs: Codec::ALL.to_vec(),
         dtmf: Dtmf::Auto,
+        outcomes: Outcomes::default(),
     };
     let target = |(index, (address, transport)): (usize, &(SocketAddr, Transport))| Target {
         name: format!("platform-{index}"),
