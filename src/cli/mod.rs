@@ -8,6 +8,7 @@ pub mod demo;
 pub mod inspect;
 pub mod journal;
 pub mod queue;
+pub mod rebuild;
 pub mod replay;
 pub mod sandbox;
 pub mod serve;
@@ -41,6 +42,8 @@ enum Command {
     Journal(journal::Args),
     /// Show the CRM writes that are not done, try them again or drop them.
     Queue(queue::Args),
+    /// Make the store anew out of the journal; sends nothing.
+    Rebuild(rebuild::Args),
     /// Tell what a capture file holds, or play it against the gateway.
     Replay(replay::Args),
     /// Run a seeded world of calls, crashes and faults, and check what must hold.
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Journal(args) => journal::run(args),
         Command::Queue(args) => queue::run(args),
+        Command::Rebuild(args) => rebuild::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Sandbox(args) => sandbox::run(args),

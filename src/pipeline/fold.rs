@@ -213,8 +213,8 @@ impl Pipeline {
         Some(if self.config.sources.is_empty() { ended } else { ended + self.config.outcome_wait })
     }
 
-    /// Ends waits that are over; true where there may be more.
-    pub(super) fn end_waits(&mut self, now: crate::time::Now, store: &mut impl Store) -> Result<bool, StoreError> {
+    /// Ends waits for an outcome that are over, which no entry tells; true where there may be more.
+    pub fn end_waits(&mut self, now: crate::time::Now, store: &mut impl Store) -> Result<bool, StoreError> {
         let over = store.waited(now.wall, WAITS_A_TURN)?;
         if over.is_empty() {
             return Ok(false);

@@ -75,11 +75,15 @@ fn a_record_that_it_rejects_goes_to_review_with_its_reason() {
     assert_eq!((status, counts), (Some(0), json!({"queued": 0, "in_flight": 0, "retrying": 0, "dead": 0, "review": 0, "oldest_ms": null})));
 }
 
-/// `offhook queue …` beside the running gateway: its exit status and what it prints.
 fn queue(bench: &Bench, arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_offhook"));
-    command.arg("queue").args(arguments).arg("--config").arg(bench.folder.join("offhook.toml"));
-    let output = command.output().expect("it runs");
+    offhook(bench, "queue", arguments)
+}
+
+/// A command beside the gateway, with its configuration: its exit status and what it prints.
+fn offhook(bench: &Bench, command: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_offhook"));
+    process.arg(command).args(arguments).arg("--config").arg(bench.folder.join("offhook.toml"));
+    let output = process.output().expect("it runs");
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -110,4 +114,17 @@ fn a_store_that_is_lost_is_made_anew_without_a_request() {
     std::thread::sleep(std::time::Duration::from_secs(3));
     let after = bench.ledger();
     assert_eq!(after.len(), before, "{:#?}", &after[before.min(after.len())..]);
+
+    // The same by hand, beside a gateway that does not run: one that runs holds the lock.
+    let rebuild = |bench: &Bench| offhook(bench, "rebuild", &["--json"]);
+    assert_eq!(rebuild(&bench).0, Some(1), "the gateway runs");
+    bench.stop();
+    let (status, told) = rebuild(&bench);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("a document");
+    assert_eq!((status, &told["queued"], &told["review"]), (Some(0), &json!(0), &json!(0)));
+    assert!(told["entries"].as_u64().expect("a number") > 9, "three calls and their writes: {told}");
+    bench.start_gateway();
+    bench.wait("the calls as they were, again", || (calls(&bench) == listed).then_some(()));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(bench.ledger().len(), before, "nothing was sent");
 }

@@ -13,10 +13,12 @@
 
 mod api;
 mod compose;
+mod rebuild;
 mod signalling;
 mod writeback;
 
 pub use compose::on_a_stage;
+pub use rebuild::{Rebuilt, rebuild};
 
 #[cfg(test)]
 mod tests;

@@ -64,6 +64,12 @@ impl Sqlite {
         Ok(Self { connection })
     }
 
+    /// Ends it with everything in its one file.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE").map_err(failed)?;
+        self.connection.close().map_err(|(_, error)| failed(error))
+    }
+
     /// A second connection that only reads: what the API shows does not wait for the pipeline.
     pub fn reader(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
