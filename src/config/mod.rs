@@ -21,7 +21,7 @@ use toml::de::DeTable;
 pub use fault::Fault;
 pub use peers::{Codec, Dtmf, Peer, Route, Secure, Silence, Target, Trunk};
 pub use server::{Data, Http, Log, Media, OnJournalFailure, Overload, Sip, Tls};
-pub use writeback::{Crm, CrmKind, Webhook, WriteBack};
+pub use writeback::{Api, Crm, Webhook, WriteBack};
 
 use table::{File, Table};
 

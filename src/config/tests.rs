@@ -133,6 +133,21 @@ const BROKEN: &[(&str, &str, &[&str])] = &[
              that runs offhook",
         ],
     ),
+    (
+        "[[trunk]]",
+        "[[crm]]\nname = \"own\"\nkind = \"http\"\nurl = \"https://crm.example.com/calls\"\nbody = '{\"fields\": {record}}'\nmapping = \"examples/mapping.toml\"\n[[trunk]]",
+        &[
+            "offhook.toml:9:8: neither `url` nor `body` has {key}: every call would be one record: write a body such as '{\"key\": \"{key}\", \"fields\": {record}}'",
+        ],
+    ),
+    (
+        "allow = [\"127.0.0.0/8\"]",
+        "allow = [\"127.0.0.0/8\"]\noutcomes = { 480 = \"bussy\", 99 = \"busy\" }",
+        &[
+            "offhook.toml:8:20: `outcomes` holds \"bussy\": write busy, no_answer, rejected, invalid_number, congestion, cancelled or failed",
+            "offhook.toml:8:34: `outcomes` has \"99\": write a final SIP status from 300 to 699",
+        ],
+    ),
     ("[[route]]", "[[route]", &["offhook.toml:13:9: unclosed array table, expected `]`: this is not TOML, see https://toml.io"]),
 ];
 

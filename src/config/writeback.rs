@@ -8,7 +8,10 @@ use super::{
     table::{Span, Table},
 };
 use crate::{
-    crm::mapping::Mapping,
+    crm::{
+        http::{BODY, Http},
+        mapping::Mapping,
+    },
     pipeline::{
         Key, Pace,
         webhook::scheme::{Proof, SCHEMES, STANDARD_WEBHOOKS, Scheme},
@@ -37,11 +40,33 @@ impl WriteBack {
     }
 }
 
-/// Which CRM's API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CrmKind {
+/// Which CRM's API, and how it is reached.
+#[derive(Clone, Debug)]
+pub enum Api {
     /// HubSpot.
-    Hubspot,
+    Hubspot {
+        /// Base of the API's addresses, without a slash at its end.
+        base_url: String,
+        /// Where a refresh token becomes an access token.
+        token_url: String,
+        /// OAuth client.
+        client_id: String,
+        /// Its secret.
+        client_secret: Secret,
+        /// Version of the API in its addresses, where it is not the connector's own.
+        api_version: Option<String>,
+    },
+    /// Any API that takes one record a request.
+    Http {
+        /// `PUT`, `POST` or `PATCH`.
+        method: &'static str,
+        /// The address, with `{key}`.
+        url: String,
+        /// The body, with `{key}`, `{record}`, `{changed}`.
+        body: String,
+        /// A header with a standing secret: its name and value.
+        secret: Option<(String, Secret)>,
+    },
 }
 
 /// `[[crm]]`
@@ -50,19 +75,9 @@ pub struct Crm {
     /// Its name in metrics and tables.
     pub name: String,
     /// Which API.
-    pub kind: CrmKind,
-    /// Base of the API's addresses, without a slash at its end.
-    pub base_url: String,
-    /// Where a refresh token becomes an access token.
-    pub token_url: String,
-    /// OAuth client.
-    pub client_id: String,
-    /// Its secret.
-    pub client_secret: Secret,
-    /// The first refresh token; a rotated one is kept in `secrets/`.
+    pub api: Api,
+    /// The first refresh token, where the API has such; a rotated one is kept in `secrets/`.
     pub refresh_token: Secret,
-    /// Version of the API in its addresses, where it is not the connector's own.
-    pub api_version: Option<String>,
     /// How hard it may be worked.
     pub pace: Pace,
     /// The mapping.
@@ -95,14 +110,11 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
         if !t.has("kind") {
             t.required("kind", "\"hubspot\"");
         }
-        let kind = t.choice("kind", &[("hubspot", CrmKind::Hubspot)]).unwrap_or(CrmKind::Hubspot);
-        let base_url = url(&mut t, "base_url", "\"https://api.hubapi.com\"");
-        let token_url = url(&mut t, "token_url", "\"https://api.hubapi.com/oauth/v1/token\"");
-        let client_id = t.required("client_id", "\"the OAuth client's id\"").map_or_else(String::new, |(text, _)| text);
-        let client_secret = required_secret(&mut t, "client_secret_file", directory);
-        let refresh_token = required_secret(&mut t, "refresh_token_file", directory);
+        let (api, refresh_token) = match t.choice("kind", &[("hubspot", Kind::Hubspot), ("http", Kind::Http)]) {
+            Some(Kind::Http) => (http(&mut t, directory), Secret::new(String::new())),
+            Some(Kind::Hubspot) | None => (hubspot(&mut t, directory), required_secret(&mut t, "refresh_token_file", directory)),
+        };
         let mapping = t.required("mapping", "\"mapping.toml\"").and_then(|(text, span)| mapping(&t, &directory.join(text), &span));
-        let api_version = t.text("api_version", "\"2026-03\"").map(|(text, _)| text);
         let count =
             |t: &mut Table<'_>, key, most, default: usize| usize::try_from(t.integer_or(key, 1..=most, default as u64)).unwrap_or(default);
         let usual = Pace::default();
@@ -122,9 +134,38 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
         t.finish();
         // Without one there was a fault, and nobody sees this configuration.
         let Some(mapping) = mapping else { continue };
-        crms.push(Crm { name, kind, base_url, token_url, client_id, client_secret, refresh_token, api_version, pace, mapping });
+        crms.push(Crm { name, api, refresh_token, pace, mapping });
     }
     crms
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Hubspot,
+    Http,
+}
+
+fn hubspot(t: &mut Table<'_>, directory: &Path) -> Api {
+    Api::Hubspot {
+        base_url: url(t, "base_url", "\"https://api.hubapi.com\""),
+        token_url: url(t, "token_url", "\"https://api.hubapi.com/oauth/v1/token\""),
+        client_id: t.required("client_id", "\"the OAuth client's id\"").map_or_else(String::new, |(text, _)| text),
+        client_secret: required_secret(t, "client_secret_file", directory),
+        api_version: t.text("api_version", "\"2026-03\"").map(|(text, _)| text),
+    }
+}
+
+fn http(t: &mut Table<'_>, directory: &Path) -> Api {
+    let url = url(t, "url", "\"https://crm.example.com/calls/{key}\"");
+    let (body, span) = t.text("body", "'{\"key\": \"{key}\", \"fields\": {record}}'").unwrap_or_else(|| (BODY.to_owned(), t.span.clone()));
+    if let Some(what) = Http::fault(&url, &body) {
+        t.fault(&span, what, format!("write a body such as '{BODY}'"));
+    }
+    let method = t.choice("method", &[("PUT", "PUT"), ("POST", "POST"), ("PATCH", "PATCH")]).unwrap_or("PUT");
+    let header =
+        t.text("secret_header", "\"authorization\"").map_or_else(|| "authorization".to_owned(), |(text, _)| text.to_ascii_lowercase());
+    let secret = secret(t, "secret_file", directory, "\"FILE\"").map(|(secret, _)| (header, secret));
+    Api::Http { method, url, body, secret }
 }
 
 pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {

@@ -1,5 +1,6 @@
 //! CRMs as pure translators: a change becomes a request value, an answer a verdict. Nothing here sends.
 
+pub mod http;
 pub mod hubspot;
 pub mod mapping;
 pub mod sandbox;
@@ -171,9 +172,9 @@ pub trait Connector: Send {
     fn upsert(&self, changes: &[Change], token: &Token) -> HttpRequest;
     /// What the answer to an upsert of `changes` means for each of them, in their order.
     fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict>;
-    /// Asks for an access token. `refresh_token`: the latest that the CRM gave, where its grant uses one; `at`: the wall clock, for grants that are
+    /// Asks for an access token; none where the CRM takes a standing secret. `refresh_token`: the latest that the CRM gave, where its grant uses one; `at`: the wall clock, for grants that are
     /// signed.
-    fn grant(&self, refresh_token: &str, at: Wall) -> HttpRequest;
-    /// The token in the answer to that, or why there is none.
+    fn grant(&self, refresh_token: &str, at: Wall) -> Option<HttpRequest>;
+    /// The token in the answer to that, or why there is none. With a standing secret, what stands for one, whatever the answer.
     fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict>;
 }

@@ -38,8 +38,8 @@ impl Connector for Plain {
         vec![verdict; changes.len()]
     }
 
-    fn grant(&self, refresh_token: &str, _: Wall) -> HttpRequest {
-        HttpRequest { method: "POST", url: "token".into(), headers: Vec::new(), body: refresh_token.into() }
+    fn grant(&self, refresh_token: &str, _: Wall) -> Option<HttpRequest> {
+        Some(HttpRequest { method: "POST", url: "token".into(), headers: Vec::new(), body: refresh_token.into() })
     }
 
     fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict> {
@@ -521,7 +521,7 @@ impl Connector for Batches {
         vec![verdict; changes.len()]
     }
 
-    fn grant(&self, refresh_token: &str, at: Wall) -> HttpRequest {
+    fn grant(&self, refresh_token: &str, at: Wall) -> Option<HttpRequest> {
         Plain.grant(refresh_token, at)
     }
 
@@ -600,4 +600,22 @@ fn a_crm_that_is_down_is_asked_by_one_request_at_a_time_and_costs_the_others_no_
     world.until(600 * SECOND);
     let counts = world.store.counts().expect("counts");
     assert_eq!((counts.dead, counts.review, counts.queued + counts.retrying), (0, 0, 0), "{counts:?}");
+}
+
+#[test]
+fn a_standing_secret_asks_for_no_token() {
+    let mut world = World::new();
+    let connector = crate::crm::http::Http { method: "PUT", url: "{key}".into(), body: "{record}".into(), secret: None };
+    world.pipeline.config.crms[0].connector = Box::new(connector);
+    world.call();
+    world.settle();
+    assert_eq!((world.tokens, world.requests.len(), world.write().state), (0, 1, State::Done));
+    // Refused, it is not tried in a circle.
+    world.status = Some(401);
+    world.webhook(1, "late", "SALE");
+    world.until(100 * SECOND);
+    assert!((2..8).contains(&world.requests.len()), "{} requests", world.requests.len());
+    world.status = Some(200);
+    world.until(200 * SECOND);
+    assert_eq!(world.write().state, State::Done);
 }

@@ -42,8 +42,8 @@ impl Connector for Taker {
         vec![Verdict::Done { id: Some("1".into()) }; changes.len()]
     }
 
-    fn grant(&self, _: &str, _: Wall) -> HttpRequest {
-        HttpRequest { method: "POST", url: "token".into(), headers: Vec::new(), body: Vec::new() }
+    fn grant(&self, _: &str, _: Wall) -> Option<HttpRequest> {
+        Some(HttpRequest { method: "POST", url: "token".into(), headers: Vec::new(), body: Vec::new() })
     }
 
     fn token(&self, _: &HttpAnswer) -> Result<Token, Verdict> {

@@ -10,8 +10,12 @@ use super::{Error, signalling::Order};
 use crate::{
     call::Local,
     codec::Codec,
-    config::{Config, CrmKind, OnJournalFailure, Route, Target, Trunk},
-    crm::hubspot::{self, HubSpot},
+    config::{Api, Config, OnJournalFailure, Route, Target, Trunk},
+    crm::{
+        Connector,
+        http::Http,
+        hubspot::{self, HubSpot},
+    },
     driver::replay::drive::Setup,
     gateway, media,
     pipeline::{self, Key},
@@ -28,20 +32,27 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
     for crm in &config.crms {
         let refresh_token = kept.current(&crm.name, &crm.refresh_token)?;
         let secret = |secret: &Secret| Zeroizing::new(secret.reveal().to_owned());
-        let CrmKind::Hubspot = crm.kind;
         let mapping = crm.mapping.clone();
-        let connector = HubSpot {
-            base_url: crm.base_url.clone(),
-            token_url: crm.token_url.clone(),
-            client_id: crm.client_id.clone(),
-            client_secret: secret(&crm.client_secret),
-            version: crm.api_version.clone().unwrap_or_else(|| hubspot::VERSION.to_owned()),
-            object: mapping.object.clone(),
-            key: mapping.key.clone(),
+        let connector: Box<dyn Connector> = match &crm.api {
+            Api::Hubspot { base_url, token_url, client_id, client_secret, api_version } => Box::new(HubSpot {
+                base_url: base_url.clone(),
+                token_url: token_url.clone(),
+                client_id: client_id.clone(),
+                client_secret: secret(client_secret),
+                version: api_version.clone().unwrap_or_else(|| hubspot::VERSION.to_owned()),
+                object: mapping.object.clone(),
+                key: mapping.key.clone(),
+            }),
+            Api::Http { method, url, body, secret: standing } => Box::new(Http {
+                method,
+                url: url.clone(),
+                body: body.clone(),
+                secret: standing.as_ref().map(|(name, value)| (name.clone(), secret(value))),
+            }),
         };
         crms.push(pipeline::Crm {
             name: crm.name.clone(),
-            connector: Box::new(connector),
+            connector,
             mapping: Box::new(move |record| mapping.apply(record)),
             refresh_token: secret(&refresh_token),
             pace: crm.pace,

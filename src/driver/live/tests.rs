@@ -9,7 +9,7 @@ use crate::{
     event::{CallId, Kind, SipCallIds},
     journal::Position,
     pipeline::Key,
-    shell::{files::tests::Scratch, sandbox::Sandbox},
+    shell::{files::tests::Scratch, sandbox::Sandbox, secrets::Secret},
     time::Wall,
 };
 
@@ -207,4 +207,48 @@ async fn the_api_tells_what_it_is_and_what_it_is_not() {
     let second = Live::start(config, Options::default()).await;
     assert!(matches!(second, Err(Error::Data(files::Error::Locked(_)))), "one process a data directory");
     live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_http_api_gets_its_record_and_is_asked_again_when_it_is_down() {
+    let scratch = Scratch::new("live-http");
+    // An API of somebody's own: it keeps what it is sent, and is down for the first request.
+    type Kept = Arc<std::sync::Mutex<Vec<(String, String, Value)>>>;
+    let kept: Kept = Arc::default();
+    let keep = {
+        let kept = kept.clone();
+        move |axum::extract::Path(key): axum::extract::Path<String>, headers: axum::http::HeaderMap, body: String| async move {
+            let mut kept = kept.lock().expect("no panic");
+            let said = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+            kept.push((key, said("authorization"), serde_json::from_str(&body).expect("json")));
+            if kept.len() == 1 { axum::http::StatusCode::SERVICE_UNAVAILABLE } else { axum::http::StatusCode::NO_CONTENT }
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let api = listener.local_addr().expect("its address");
+    let router = axum::Router::new().route("/calls/{key}", axum::routing::put(keep));
+    let server = hyper_util::service::TowerToHyperService::new(router);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let io = hyper_util::rt::TokioIo::new(stream);
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, server.clone()));
+        }
+    });
+
+    let mut config = config(&scratch, "http://127.0.0.1:1");
+    let crm = config.crms.first_mut().expect("a CRM");
+    let secret = Some(("authorization".to_owned(), Secret::new("Bearer own".into())));
+    let (url, body) = (format!("http://{api}/calls/{{key}}"), crate::crm::http::BODY.to_owned());
+    crm.api = crate::config::Api::Http { method: "PUT", url, body, secret };
+    leave_open_call(&config);
+    let live = Live::start(config, Options::default()).await.expect("it stands");
+    until(&live, "/v1/calls/01960000-0000-7000-8000-000000000001", |call| call["writes"][0]["state"] == "done").await;
+    live.stop().await;
+
+    let kept = kept.lock().expect("no panic");
+    let key = crate::crm::record_key(call());
+    assert!(kept.len() >= 2 && kept.iter().all(|(k, secret, _)| *k == key && secret == "Bearer own"), "{kept:?}");
+    let (_, _, last) = kept.last().expect("a record");
+    assert_eq!((&last["key"], &last["fields"]["offhook_ended_as"]), (&json!(key), &json!("failed")));
+    assert_eq!(last["fields"]["hs_call_from_number"], "+491");
 }
