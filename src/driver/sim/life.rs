@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     crm,
+    outside::{Happening, Outside, SIP},
     phone::OnStream,
     pipes::Pipe,
-    world::{Happening, Outside, Plant, SIP},
+    plant::Plant,
 };
 use crate::{
     call::Local,

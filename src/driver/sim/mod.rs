@@ -2,10 +2,11 @@
 //! purpose; and the checks that must hold whatever happens.
 //!
 //! ```text
-//! phones ─ network (loss, doubles, order, delay, partition) ─ gateway ⇄ media      channels between the machines: delayed by seed
+//! phones ─ network (loss, doubles, order, delay, partition, reset) ─ gateway ⇄ media      channels between the machines: delayed by seed
 //!                                                                │
-//!                                            disk (torn, unsynced, fsync error) ─ journal ─ pipeline ─ CRM (5xx, 429, lost answers, ended tokens)
+//!                             disk (torn, unsynced, fsync error, full) ─ journal ─ pipeline ─ CRM (5xx, 429, refusals, lost answers, ended tokens)
 //! ```
+//! Half of the phones say what PJSUA and SIPp said (`dress`).
 //! The same seed gives the same run, octet by octet. Whatever goes wrong is found by [`check`], which shares no code with what it checks.
 
 mod check;
@@ -14,8 +15,10 @@ mod disk;
 mod dress;
 mod life;
 mod network;
+mod outside;
 mod phone;
 mod pipes;
+mod plant;
 mod script;
 mod world;
 
@@ -23,4 +26,5 @@ mod world;
 mod tests;
 
 pub use check::Failure;
-pub use world::{Options, Plant, Run, run};
+pub use plant::Plant;
+pub use world::{Options, Run, run};
