@@ -37,7 +37,7 @@ pub struct Args {
     json: bool,
     /// Name of a dynamic payload type that no signalling explains, such as 101=telephone-event/8000.
     #[arg(long, value_name = "PT=NAME", value_parser = rtpmap)]
-    rtpmap: Vec<(u8, String)>,
+    rtpmap: Vec<(u8, (String, u32))>,
     /// Play the capture against the gateway with this configuration.
     #[arg(long, value_name = "CONFIG")]
     drive: Option<PathBuf>,
@@ -58,10 +58,13 @@ pub struct Args {
     junit: Option<PathBuf>,
 }
 
-fn rtpmap(text: &str) -> Result<(u8, String), String> {
+fn rtpmap(text: &str) -> Result<(u8, (String, u32)), String> {
     let (number, name) = text.split_once('=').ok_or("expected PT=NAME, such as 101=telephone-event/8000")?;
     let number = number.parse().ok().filter(|n| *n < 128).ok_or("a payload type is a number from 0 to 127")?;
-    Ok((number, name.split('/').next().unwrap_or(name).to_owned()))
+    let (name, rest) = name.split_once('/').unwrap_or((name, "8000"));
+    let clock =
+        rest.split('/').next().and_then(|hz| hz.parse().ok()).filter(|hz| *hz > 0).ok_or("a clock is a number of Hz, such as 8000")?;
+    Ok((number, (name.to_owned(), clock)))
 }
 
 /// Reads, plays, compares and tells.

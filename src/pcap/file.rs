@@ -36,6 +36,8 @@ pub struct Reader {
     /// Octets of the file before the buffer.
     before: u64,
     number: u64,
+    /// Time of the last frame.
+    last: Wall,
     /// None until the file's head was seen.
     form: Option<Form>,
     /// Nothing more comes.
@@ -103,6 +105,7 @@ impl Reader {
                 Piece::Frame(at, link, place) => {
                     self.at = end;
                     self.number += 1;
+                    self.last = at;
                     return Some(Ok(Frame { number: self.number, at, link, bytes: self.buffer.get(place).unwrap_or_default() }));
                 }
                 Piece::Other => self.at = end,
@@ -186,7 +189,9 @@ impl Reader {
                 self.interface(start, end, big);
                 (Piece::Other, end)
             }
-            6 => (self.packet_block(start, end, big).unwrap_or(Piece::Bad("a packet block whose lengths do not fit")), end),
+            // Enhanced, the obsolete one before it, and the simple one without a time.
+            2 | 6 => (self.packet_block(kind, start, end, big).unwrap_or(Piece::Bad("a packet block whose lengths do not fit")), end),
+            3 => (self.simple_block(start, end, big).unwrap_or(Piece::Bad("a simple packet block before any interface")), end),
             _ => (Piece::Other, end),
         }
     }
@@ -215,8 +220,24 @@ impl Reader {
         }
     }
 
-    fn packet_block(&self, start: usize, end: usize, big: bool) -> Option<Piece> {
-        let interface = self.size(start + 8, big)?;
+    /// A packet of the first interface; its time is that of the frame before, since it has none.
+    fn simple_block(&self, start: usize, end: usize, big: bool) -> Option<Piece> {
+        let length = self.size(start + 8, big)?;
+        let place = start + 12..(start + 12).checked_add(length)?.min(end.checked_sub(4)?);
+        self.buffer.get(place.clone())?;
+        let Some(Form::Next { interfaces, .. }) = &self.form else { return None };
+        Some(Piece::Frame(self.last, interfaces.first()?.0, place))
+    }
+
+    fn packet_block(&self, kind: u32, start: usize, end: usize, big: bool) -> Option<Piece> {
+        let interface = match kind {
+            // Two octets, and two that count drops.
+            2 => {
+                let octets = self.buffer.get(start + 8..start + 10)?.try_into().ok()?;
+                usize::from(if big { u16::from_be_bytes(octets) } else { u16::from_le_bytes(octets) })
+            }
+            _ => self.size(start + 8, big)?,
+        };
         let (high, low) = (u64::from(self.long(start + 12, big)?), u64::from(self.long(start + 16, big)?));
         let length = self.size(start + 20, big)?;
         let place = start + 28..(start + 28).checked_add(length)?.min(end);

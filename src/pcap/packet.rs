@@ -84,12 +84,16 @@ fn network(link: u16, bytes: &[u8]) -> Result<(u16, &[u8]), &'static str> {
         }
         1 => {
             let (mut kind, mut rest) = (two(bytes, 12)?, after(bytes, 14)?);
-            while matches!(kind, 0x8100 | 0x88a8) {
+            while matches!(kind, 0x8100 | 0x88a8 | 0x9100) {
                 (kind, rest) = (two(rest, 2)?, after(rest, 4)?);
             }
             if kind == 0x8864 {
                 // PPPoE: six octets and the protocol of PPP.
-                kind = if two(rest, 6)? == 0x0021 { 0x0800 } else { 0x86dd };
+                kind = match two(rest, 6)? {
+                    0x0021 => 0x0800,
+                    0x0057 => 0x86dd,
+                    _ => return Err("PPP without IP"),
+                };
                 rest = after(rest, 8)?;
             }
             Ok((kind, rest))

@@ -88,6 +88,46 @@ fn fragment(id: u16, offset: usize, more: bool, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A block of a pcapng file.
+fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(12 + body.len().next_multiple_of(4)).expect("short").to_le_bytes();
+    let mut block = [kind.to_le_bytes(), length].concat();
+    block.extend(body);
+    block.resize(block.len().next_multiple_of(4), 0);
+    block.extend(length);
+    block
+}
+
+#[test]
+fn each_kind_of_packet_block_is_a_frame() {
+    let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>();
+    let section = block(0x0a0d_0d0a, &words(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]));
+    let interface = block(1, &words(&[1, 0]));
+    let enhanced = block(6, &[words(&[0, 0, 1_000_000, 5, 5]), b"first".to_vec()].concat());
+    let obsolete = block(2, &[words(&[0x0007_0000, 0, 2_000_000, 6, 6]), b"second".to_vec()].concat());
+    let simple = block(3, &[words(&[5]), b"third".to_vec()].concat());
+    let (found, stopped) = frames(&[section, interface, enhanced, obsolete, simple].concat(), 7);
+    assert_eq!(stopped, None);
+    let found = found.iter().map(|(n, at, octets)| (*n, at.as_micros(), octets.as_slice())).collect::<Vec<_>>();
+    assert_eq!(found, [(1, 1_000_000, b"first".as_slice()), (2, 2_000_000, b"second"), (3, 2_000_000, b"third")]);
+}
+
+#[test]
+fn vlan_tags_and_pppoe_lie_before_the_packet() {
+    let plain = capture(b"hello");
+    let ip = &plain[24 + 16 + 14..];
+    let found = |head: &[u8]| {
+        let bytes = [&[0; 12], head, ip].concat();
+        let packet = Datagrams::default().packet(&Frame { number: 1, at: Wall::from_micros(0), link: 1, bytes: &bytes });
+        packet.map(|p| p.payload.into_owned())
+    };
+    assert_eq!(found(&[0x81, 0, 0, 5, 8, 0]), Ok(b"hello".to_vec()), "802.1Q");
+    assert_eq!(found(&[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6, 8, 0]), Ok(b"hello".to_vec()), "802.1ad");
+    assert_eq!(found(&[0x91, 0, 0, 5, 0x81, 0, 0, 6, 8, 0]), Ok(b"hello".to_vec()), "QinQ of old");
+    assert_eq!(found(&[0x88, 0x64, 0x11, 0, 0, 1, 0, 40, 0, 0x21]), Ok(b"hello".to_vec()), "PPPoE");
+    assert_eq!(found(&[0x88, 0x64, 0x11, 0, 0, 1, 0, 40, 0xc0, 0x21]), Err("PPP without IP"), "LCP");
+}
+
 #[test]
 fn fragments_come_together_in_any_order() {
     let mut datagram = vec![0x13, 0xc4, 0x13, 0xc5, 0, 48, 0, 0];

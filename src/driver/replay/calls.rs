@@ -46,8 +46,9 @@ pub(super) struct Calls {
 pub(super) struct Dialog {
     call_id: String,
     invite_at: Wall,
-    /// Tag of whoever sent the INVITE.
+    /// Tag of whoever sent the INVITE, and the user of his address.
     caller_tag: String,
+    caller: Option<String>,
     answer_at: Option<Wall>,
     end_at: Option<Wall>,
     status: Option<u16>,
@@ -78,8 +79,8 @@ pub(super) struct Dialog {
 #[derive(Clone, Debug)]
 pub(super) struct Described {
     pub(super) leg: &'static str,
-    /// Names of its payload types.
-    pub(super) names: BTreeMap<u8, String>,
+    /// Its payload types: name, and Hz of the clock.
+    pub(super) names: BTreeMap<u8, (String, u32)>,
 }
 
 const CALLER: &str = "caller";
@@ -102,8 +103,11 @@ impl Calls {
                 let index = self.opened;
                 self.opened += 1;
                 self.by_id.insert(id.to_owned(), index);
-                let mut dialog = Dialog::new(id, seen.at, request.from().ok().and_then(|f| f.tag().map(str::to_owned)).unwrap_or_default());
-                dialog.parent = self.parent(seen);
+                let from = request.from().ok();
+                let tag = from.as_ref().and_then(|f| f.tag().map(str::to_owned)).unwrap_or_default();
+                let mut dialog = Dialog::new(id, seen.at, tag);
+                dialog.caller = from.and_then(|f| f.uri.user().map(str::to_owned));
+                dialog.parent = self.parent(seen, dialog.caller.as_deref());
                 self.invited.entry(seen.to).or_default().push(index);
                 self.open.insert(index, dialog);
                 index
@@ -122,11 +126,14 @@ impl Calls {
         }
     }
 
-    /// The call for which a gateway makes this one: somebody is invited from the address that a caller invited, while that call lasts.
-    fn parent(&self, invite: Seen) -> Option<(usize, String)> {
+    /// The call for which a gateway makes this one: somebody is invited from the address that a caller invited, while that call lasts; of several the
+    /// latest with the same caller, else the latest.
+    fn parent(&self, invite: Seen, caller: Option<&str>) -> Option<(usize, String)> {
         let callers = self.invited.get(&invite.from)?;
         let lasts = |index: &&usize| self.open.get(index).is_some_and(|d| d.end_at.is_none_or(|end| invite.at <= end));
-        let parent = callers.iter().rev().find(lasts)?;
+        let alike = |index: &&usize| caller.is_some() && self.open.get(index).is_some_and(|d| d.caller.as_deref() == caller);
+        let standing = || callers.iter().rev().filter(lasts);
+        let parent = standing().find(alike).or_else(|| standing().next())?;
         Some((*parent, self.open.get(parent)?.call_id.clone()))
     }
 
@@ -142,7 +149,7 @@ impl Calls {
     }
 
     /// What a payload type stands for at an address of a call.
-    pub(super) fn name(&self, call: usize, address: SocketAddr, number: u8) -> Option<String> {
+    pub(super) fn name(&self, call: usize, address: SocketAddr, number: u8) -> Option<(String, u32)> {
         self.open.get(&call)?.media.get(&address)?.names.get(&number).cloned()
     }
 
@@ -187,6 +194,7 @@ impl Dialog {
             call_id: call_id.to_owned(),
             invite_at,
             caller_tag,
+            caller: None,
             answer_at: None,
             end_at: None,
             status: None,
@@ -286,12 +294,14 @@ impl Dialog {
 
     fn described(&mut self, sender: &'static str, session: &Session, answers: bool) {
         for media in session.media.iter().filter(|m| m.kind == "audio" && m.port != 0) {
-            let names: BTreeMap<u8, String> = media.payload_types().filter_map(|pt| Some((pt, media.rtpmap(pt)?.name))).collect();
-            if names.values().any(|n| n.eq_ignore_ascii_case("telephone-event")) {
+            let named = |pt| media.rtpmap(pt).map(|map| (pt, (map.name, map.clock)));
+            let names: BTreeMap<u8, (String, u32)> = media.payload_types().filter_map(named).collect();
+            if names.values().any(|(name, _)| name.eq_ignore_ascii_case("telephone-event")) {
                 self.offered_events.insert(sender);
             }
             if answers || self.codec.is_none() {
-                let first = media.payload_types().filter_map(|pt| names.get(&pt)).find(|n| !n.eq_ignore_ascii_case("telephone-event"));
+                let words = media.payload_types().filter_map(|pt| names.get(&pt)).map(|(name, _)| name);
+                let first = words.into_iter().find(|n| !n.eq_ignore_ascii_case("telephone-event"));
                 if answers {
                     self.codec = first.cloned().or(self.codec.take());
                 }

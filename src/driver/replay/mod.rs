@@ -226,8 +226,8 @@ pub struct Unassigned {
     pub digits: Vec<Digit>,
 }
 
-/// Names for dynamic payload types of RTP that no signalling explains.
-pub type Rtpmap = BTreeMap<u8, String>;
+/// Names for dynamic payload types of RTP that no signalling explains, and the Hz of their clocks.
+pub type Rtpmap = BTreeMap<u8, (String, u32)>;
 
 /// Looks at a whole capture that is in memory.
 pub fn observe(file: &[u8], rtpmap: &Rtpmap) -> Result<Report, pcap::Stopped> {

@@ -16,8 +16,11 @@ use crate::{
     time::{Instant, Wall},
 };
 
-/// What a payload type stands for, as far as anybody has said.
-pub(super) type Names<'n> = &'n dyn Fn(u8) -> Option<String>;
+/// What a payload type stands for, as far as anybody has said: its name, and the Hz of its RTP clock.
+pub(super) type Names<'n> = &'n dyn Fn(u8) -> Option<(String, u32)>;
+
+/// Hz of the clock of every payload type of a telephone (RFC 3551 §6), and of one that nobody named.
+pub(super) const CLOCK: u32 = 8000;
 
 pub(super) struct Source {
     from: SocketAddr,
@@ -47,6 +50,8 @@ struct Waiting {
 struct Kind {
     number: u8,
     codec: Option<String>,
+    /// Hz.
+    clock: u32,
     packets: u64,
     once: u64,
     octets: u64,
@@ -55,7 +60,7 @@ struct Kind {
     first: i64,
     last: i64,
     highest: i64,
-    /// Arrival and RTP time of the packet before, and RFC 3550's estimate in ticks of 8000 Hz.
+    /// Arrival and RTP time of the packet before, and RFC 3550's estimate in seconds.
     before: Option<(Wall, u32)>,
     jitter: f64,
     captured: Sha256,
@@ -137,8 +142,10 @@ impl Source {
         };
         #[expect(clippy::indexing_slicing, reason = "found or made just above")]
         let kind = &mut self.kinds[place];
-        if kind.codec.is_none() {
-            kind.codec = names(number);
+        if kind.codec.is_none()
+            && let Some((name, clock)) = names(number)
+        {
+            (kind.codec, kind.clock) = (Some(name), clock.max(1));
         }
         kind
     }
@@ -192,7 +199,7 @@ impl Source {
             lost: kind.lost,
             duplicates: kind.packets.saturating_sub(kind.once),
             reordered: kind.reordered,
-            jitter_ms: (kind.jitter / 8.0 * 10.0).round() / 10.0,
+            jitter_ms: (kind.jitter * 10_000.0).round() / 10.0,
             payload_sha256: hex(&kind.ordered.finalize()),
             captured_sha256: hex(&kind.captured.finalize()),
             audio_sha256: kind.audio.map(|(_, sha)| hex(&sha.finalize())),
@@ -207,6 +214,7 @@ impl Kind {
         Self {
             number,
             codec: None,
+            clock: CLOCK,
             packets: 0,
             once: 0,
             octets: 0,
@@ -234,11 +242,11 @@ impl Kind {
         self.reordered += u64::from(sequence < self.highest);
         self.highest = self.highest.max(sequence);
         self.captured.update(payload);
-        // RFC 3550 §6.4.1; all clocks are 8000 Hz.
+        // RFC 3550 §6.4.1.
         if let Some((before, sent_before)) = self.before {
             #[expect(clippy::cast_precision_loss, reason = "a span between two packets")]
-            let arrived = (at.as_micros() - before.as_micros()) as f64 / 125.0;
-            let sent = f64::from(timestamp.wrapping_sub(sent_before).cast_signed());
+            let arrived = (at.as_micros() - before.as_micros()) as f64 / 1_000_000.0;
+            let sent = f64::from(timestamp.wrapping_sub(sent_before).cast_signed()) / f64::from(self.clock);
             self.jitter += ((arrived - sent).abs() - self.jitter) / 16.0;
         }
         self.before = Some((at, timestamp));

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use super::{Digit, Rtpmap, Span, Stream, Unassigned, calls::Calls, sounds::Sounds, source::Source};
+use super::{
+    Digit, Rtpmap, Span, Stream, Unassigned,
+    calls::Calls,
+    sounds::Sounds,
+    source::{CLOCK, Source},
+};
 use crate::{
     codec::Codec,
     pcap::Packet,
@@ -98,8 +103,8 @@ impl Streams {
         // A payload type means what its receiver said; asymmetric ones are rare and then the sender's word counts.
         let name = |number: u8| {
             let described = key.call.and_then(|call| calls.name(call, key.to, number).or_else(|| calls.name(call, key.from, number)));
-            let fixed = || Codec::of_payload_type(number).map(|c| c.name().to_owned());
-            described.or_else(|| rtpmap.get(&number).cloned()).or_else(fixed).or_else(|| (number == 13).then(|| "CN".to_owned()))
+            let fixed = || Codec::of_payload_type(number).map(|c| (c.name().to_owned(), CLOCK));
+            described.or_else(|| rtpmap.get(&number).cloned()).or_else(fixed).or_else(|| (number == 13).then(|| ("CN".to_owned(), CLOCK)))
         };
         let source = self.sources.entry(key).or_insert_with(|| Source::new(key.from, key.to, key.ssrc, leg));
         let sounds = key.call.zip(leg).map(|place| self.sounds.entry(place).or_default());

@@ -39,11 +39,16 @@ impl Streams {
             return Vec::new();
         }
         direction.next.get_or_insert(sequence);
-        direction.early.insert(sequence, packet.payload.to_vec());
+        // What is sent again may hold less than what waits, or more.
+        let waiting = direction.early.entry(sequence).or_default();
+        if waiting.len() < packet.payload.len() {
+            *waiting = packet.payload.to_vec();
+        }
         direction.push_what_fits();
         if direction.early.len() > EARLY_MAX {
             // What is missing was not captured: goes on with what is there.
-            direction.next = direction.early.keys().next().copied();
+            let wanted = direction.next.unwrap_or(sequence);
+            direction.next = direction.early.keys().min_by_key(|start| start.wrapping_sub(wanted)).copied();
             direction.framer = Framer::default();
             direction.push_what_fits();
         }
@@ -81,6 +86,43 @@ impl Direction {
                 self.framer.push(new);
                 self.next = Some(next.wrapping_add(u32::try_from(new.len()).unwrap_or(0)));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcap::Transport;
+
+    const BYE: &[u8] = b"BYE sip:a@b SIP/2.0\r\nContent-Length: 4\r\n\r\nbody";
+
+    /// Segments by where they begin and end in the octets, behind a SYN just before the wrap of the sequence numbers.
+    fn messages(pieces: &[(usize, usize)]) -> Vec<Vec<u8>> {
+        let first = u32::MAX - 9;
+        let mut streams = Streams::default();
+        let mut segment = |sequence: u32, syn: bool, payload: &[u8]| {
+            let (from, to) = ("192.0.2.1:5060".parse().expect("x"), "192.0.2.2:5060".parse().expect("x"));
+            let packet = Packet { from, to, transport: Transport::Tcp { sequence, syn }, payload: payload.into() };
+            streams.segment(Wall::from_micros(0), &packet, sequence, syn)
+        };
+        segment(first, true, b"");
+        let begin = |at: usize| first.wrapping_add(1).wrapping_add(u32::try_from(at).expect("short"));
+        pieces.iter().flat_map(|(from, to)| segment(begin(*from), false, &BYE[*from..*to])).collect()
+    }
+
+    #[test]
+    fn segments_come_together_in_any_order_and_however_often() {
+        let end = BYE.len();
+        for pieces in [
+            vec![(0, end)],
+            vec![(20, end), (0, 20)],
+            vec![(30, end), (5, 30), (0, 5)],
+            vec![(0, 20), (0, 20), (20, end)],
+            vec![(20, end), (20, 25), (0, 20)],
+            vec![(0, 25), (10, end)],
+        ] {
+            assert_eq!(messages(&pieces), [BYE.to_vec()], "{pieces:?}");
         }
     }
 }

@@ -14,7 +14,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Call, Digit, Report, Rtpmap, Step, Stream, observe, source::Source};
+use super::{
+    Call, Digit, Report, Rtpmap, Step, Stream, observe,
+    source::{CLOCK, Source},
+};
 use crate::{
     crm::{Fields, record_key},
     event::Leg,
@@ -149,9 +152,9 @@ fn heard(zero: Wall, played: &Played, hears: Leg) -> (Vec<Stream>, Vec<Digit>) {
         let agreed = played.agreed.iter().rev().filter(|(leg, _)| *leg == hears);
         agreed.map(|(_, agreed)| agreed).find_map(|agreed| {
             if agreed.pt == number {
-                Some(agreed.codec.name().to_owned())
+                Some((agreed.codec.name().to_owned(), CLOCK))
             } else {
-                (agreed.event_send == Some(number)).then(|| "telephone-event".to_owned())
+                (agreed.event_send == Some(number)).then(|| ("telephone-event".to_owned(), CLOCK))
             }
         })
     };
