@@ -8,3 +8,4 @@ pub mod ladder;
 pub mod live;
 pub mod replay;
 pub mod sim;
+mod wire;

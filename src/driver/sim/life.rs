@@ -13,10 +13,11 @@ use crate::{
     call::Local,
     codec::Codec,
     crm::{HttpAnswer, hubspot, sandbox},
-    event::{CallId, Event},
+    driver::wire::Collected,
+    event::Event,
     gateway::{self, Gateway, JournalWord},
     journal::{Entry, EntryKind, Position},
-    media::{self, Command, Media, Port, Report, Sink, Tap, Wire},
+    media::{self, Command, Media, Port, Report, Sink},
     pipeline::{self, Key, Memory, NoAnswer, Pipeline, Source, Store, restart, webhook},
     route::{Dtmf, Outcomes, Route, Table, Target, Trunk},
     sip::endpoint::{ConnectionId, ListenerId, Transmit, Transport},
@@ -55,28 +56,6 @@ pub(super) struct Life {
     to_gateway: Instant,
     /// A planted fault: whether one terminal event was doubled, one pair of events swapped, one leg left with a stale address.
     planted: bool,
-}
-
-/// Packets that media sends while it is asked something.
-#[derive(Default)]
-struct Out {
-    sent: Vec<(Port, SocketAddr, Vec<u8>)>,
-    marks: Vec<(CallId, u32, bool, Instant)>,
-}
-
-impl Wire for Out {
-    fn send(&mut self, port: Port, to: SocketAddr, packet: &[u8]) {
-        self.sent.push((port, to, packet.to_vec()));
-    }
-
-    fn tap(&mut self, tap: Tap) -> bool {
-        if let Tap::Secure { call, ask, on, at, .. } = tap
-            && ask != 0
-        {
-            self.marks.push((call, ask, on, at));
-        }
-        true
-    }
 }
 
 fn gateway_config(targets: &[(SocketAddr, Transport)]) -> gateway::Config {
@@ -210,7 +189,7 @@ impl Life {
             self.gateway.handle_timeout(out.now_for_timers());
         }
         if self.media.next_timeout().is_some_and(|at| at <= now.mono) {
-            let mut wire = Out::default();
+            let mut wire = Collected::default();
             self.media.handle_timeout(now.mono, &mut wire);
             self.sent(out, wire);
         }
@@ -223,7 +202,7 @@ impl Life {
         if to == SIP {
             self.gateway.handle_datagram(out.now_for_timers(), 0, from, octets);
         } else if let Some(port) = self.ports.iter().find(|(_, at)| **at == to).map(|(port, _)| *port) {
-            let mut wire = Out::default();
+            let mut wire = Collected::default();
             self.media.handle_packet(now.mono, port, from, &mut octets.to_vec(), &mut wire);
             self.sent(out, wire);
         }
@@ -250,7 +229,7 @@ impl Life {
     /// A command reaches media.
     pub(super) fn command(&mut self, out: &mut Outside, command: Command) -> Result<(), String> {
         let now = out.now();
-        let mut wire = Out::default();
+        let mut wire = Collected::default();
         self.media.handle_command(now.mono, command, &mut wire);
         self.sent(out, wire);
         self.settle(out)
@@ -435,7 +414,7 @@ impl Life {
         out.schedule(self.to_gateway, Happening::ToGateway(self.id, report));
     }
 
-    fn sent(&mut self, out: &mut Outside, wire: Out) {
+    fn sent(&mut self, out: &mut Outside, wire: Collected) {
         for (port, to, packet) in wire.sent {
             if let Some(from) = self.ports.get(&port).copied() {
                 out.send(from, to, packet);

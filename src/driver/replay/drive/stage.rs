@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     chance::Chance,
-    driver::{ladder, replay::Step},
-    event::{CallId, Event, Leg},
+    driver::{ladder, replay::Step, wire::Collected},
+    event::{Event, Leg},
     gateway::{self, Gateway, JournalWord},
-    media::{self, Command, Media, Port, Report, Sink, Tap, Wire},
+    media::{self, Command, Media, Port, Report, Sink},
     sip::{
         endpoint::{Transmit, Transport},
         framing::{Frame, Framer},
@@ -93,28 +93,6 @@ struct Place {
     transport: Transport,
     /// The stream to it, once there is one.
     connection: Option<u64>,
-}
-
-/// What media sends while it is asked something.
-#[derive(Default)]
-struct Out {
-    sent: Vec<(Port, SocketAddr, Vec<u8>)>,
-    marks: Vec<(CallId, u32, bool, Instant)>,
-}
-
-impl Wire for Out {
-    fn send(&mut self, port: Port, to: SocketAddr, packet: &[u8]) {
-        self.sent.push((port, to, packet.to_vec()));
-    }
-
-    fn tap(&mut self, tap: Tap) -> bool {
-        if let Tap::Secure { call, ask, on, at, .. } = tap
-            && ask != 0
-        {
-            self.marks.push((call, ask, on, at));
-        }
-        true
-    }
 }
 
 /// The first INVITE's place in monotonic time.
@@ -215,7 +193,7 @@ impl<'s> Stage<'s> {
             return;
         }
         if self.media.next_timeout().is_some_and(|at| at <= self.now) {
-            let mut out = Out::default();
+            let mut out = Collected::default();
             self.media.handle_timeout(self.now, &mut out);
             return self.sent(out);
         }
@@ -269,13 +247,13 @@ impl<'s> Stage<'s> {
         }
         let port = self.ports.iter().find(|(_, (_, serves))| *serves == leg).map(|(port, _)| *port);
         if let Some(port) = port {
-            let mut out = Out::default();
+            let mut out = Collected::default();
             self.media.handle_packet(self.now, port, sound.from, &mut sound.octets.clone(), &mut out);
             self.sent(out);
         }
     }
 
-    fn sent(&mut self, out: Out) {
+    fn sent(&mut self, out: Collected) {
         for (port, to, octets) in out.sent {
             if let Some((from, hears)) = self.ports.get(&port).copied() {
                 self.played.forwarded.push(Forwarded { at: self.wall(), from, to, octets, hears });
@@ -310,7 +288,7 @@ impl<'s> Stage<'s> {
                     Command::Agree { leg, agreed, .. } => self.played.agreed.push((*leg, agreed.clone())),
                     _ => {}
                 }
-                let mut out = Out::default();
+                let mut out = Collected::default();
                 self.media.handle_command(self.now, command, &mut out);
                 self.sent(out);
             }
