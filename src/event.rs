@@ -51,6 +51,14 @@ impl Leg {
             Self::Callee => Self::Caller,
         }
     }
+
+    /// The contract's word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Callee => "callee",
+        }
+    }
 }
 
 /// How a call was met.
@@ -75,6 +83,23 @@ pub enum Outcome {
     Cancelled,
     /// Anything else.
     Failed,
+}
+
+impl Outcome {
+    /// The contract's word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Busy => "busy",
+            Self::NoAnswer => "no_answer",
+            Self::Rejected => "rejected",
+            Self::InvalidNumber => "invalid_number",
+            Self::Machine => "machine",
+            Self::Congestion => "congestion",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// How a call ended.

@@ -21,6 +21,7 @@ use crate::{
             observe, page, verdict,
         },
     },
+    event::{Leg, Outcome},
 };
 
 /// Read a capture (pcap or pcapng) and tell its calls: ladders, codecs, keys, RTP streams; or play it against the gateway.
@@ -248,7 +249,7 @@ fn totals(out: &mut impl Write, report: &Report, calls: usize) -> io::Result<()>
 fn one(out: &mut impl Write, call: &Call) -> io::Result<()> {
     writeln!(out, "{}  {}", call.invite_at, call.call_id)?;
     let codec = call.codec.as_deref().unwrap_or("no audio");
-    writeln!(out, "  {} · {} · {codec}", call.outcome.unwrap_or("open"), call.ended_as)?;
+    writeln!(out, "  {} · {} · {codec}", call.outcome.map_or("open", Outcome::name), call.ended_as)?;
     ladder(out, &call.ladder)?;
     for digit in &call.digits {
         writeln!(
@@ -256,12 +257,12 @@ fn one(out: &mut impl Write, call: &Call) -> io::Result<()> {
             "{:>9} ms  key {} by {}, {} ms",
             digit.at_ms,
             digit.digit.as_deref().unwrap_or("(masked)"),
-            digit.leg.unwrap_or("somebody"),
+            digit.leg.map_or("somebody", Leg::name),
             digit.duration_ms
         )?;
     }
     for span in &call.sounds {
-        writeln!(out, "{:>9} ms  {} of {}, to {} ms", span.from_ms, span.kind, span.leg, span.to_ms)?;
+        writeln!(out, "{:>9} ms  {} of {}, to {} ms", span.from_ms, span.kind, span.leg.name(), span.to_ms)?;
     }
     for stream in &call.streams {
         let codec = stream.codec.as_deref().unwrap_or("?");

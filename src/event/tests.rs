@@ -25,6 +25,17 @@ fn a_cloudevent_reads_back_as_the_event_it_was() {
     assert_eq!(Event::from_cloudevent(json.to_string().as_bytes()).expect("reads back"), event);
 }
 
+#[test]
+fn a_name_is_the_word_that_is_written() {
+    use Outcome::{Answered, Busy, Cancelled, Congestion, Failed, InvalidNumber, Machine, NoAnswer, Rejected};
+    for leg in [Leg::Caller, Leg::Callee] {
+        assert_eq!(json!(leg), leg.name());
+    }
+    for outcome in [Answered, Busy, NoAnswer, Rejected, InvalidNumber, Machine, Congestion, Cancelled, Failed] {
+        assert_eq!(json!(outcome), outcome.name());
+    }
+}
+
 fn one<T: Clone + fmt::Debug + 'static>(of: &'static [T]) -> impl Strategy<Value = T> {
     prop::sample::select(of)
 }

@@ -17,7 +17,7 @@ use crate::{
     call::SecureAnswer,
     chance::Chance,
     config::Config,
-    event::{CallId, Event, Outcome},
+    event::{CallId, Event},
     gateway::{Command, Gateway, JournalWord, Output},
     journal::{Entry, EntryKind},
     media::{self, Report, Sink},
@@ -375,7 +375,7 @@ impl Loop {
         metrics.dialogs_active.set(stats.dialogs);
         metrics.transactions_active.set(stats.transactions);
         metrics.rtp_ports_in_use.set(stats.ports);
-        let ended = stats.ended.iter().map(|(outcome, n)| (word(*outcome), *n)).collect::<Vec<_>>();
+        let ended = stats.ended.iter().map(|(outcome, n)| (outcome.name(), *n)).collect::<Vec<_>>();
         metrics.set_calls(&ended);
         metrics.set_refused(&stats.refused.iter().map(|(cause, n)| (*cause, *n)).collect::<Vec<_>>());
         metrics.set_malformed(&[("unreadable", stats.malformed)]);
@@ -388,21 +388,6 @@ impl Loop {
             ("connection", load(&counters.connections_refused)),
             ("event", self.lost),
         ]);
-    }
-}
-
-/// The contract's word.
-const fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Answered => "answered",
-        Outcome::Busy => "busy",
-        Outcome::NoAnswer => "no_answer",
-        Outcome::Rejected => "rejected",
-        Outcome::InvalidNumber => "invalid_number",
-        Outcome::Machine => "machine",
-        Outcome::Congestion => "congestion",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Failed => "failed",
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Call, Digit, Step, call_id, is_invite, streams::Found};
 use crate::{
     driver::ladder,
     dtmf::info,
-    event::{DtmfMethod, Outcome},
+    event::{DtmfMethod, Leg, Outcome},
     route::outcome::{Outcomes, q850},
     sdp::Session,
     sip::message::{Message, Method},
@@ -61,12 +61,12 @@ pub(super) struct Dialog {
     codec: Option<String>,
     /// Who described his media where, with his payload types: the caller's first.
     media: BTreeMap<SocketAddr, Described>,
-    offered_events: BTreeSet<&'static str>,
+    offered_events: BTreeSet<Leg>,
     info: bool,
     steps: Vec<Step>,
     met: BTreeSet<u64>,
     digits: Vec<Digit>,
-    infos: BTreeSet<String>,
+    infos: BTreeSet<(Leg, String)>,
     /// When anything of it was last seen, a packet of its sound too.
     seen_at: Wall,
     /// The call that a gateway makes this one for.
@@ -78,13 +78,10 @@ pub(super) struct Dialog {
 /// Media that somebody described.
 #[derive(Clone, Debug)]
 pub(super) struct Described {
-    pub(super) leg: &'static str,
+    pub(super) leg: Leg,
     /// Its payload types: name, and Hz of the clock.
     pub(super) names: BTreeMap<u8, (String, u32)>,
 }
-
-const CALLER: &str = "caller";
-const CALLEE: &str = "callee";
 
 /// A call is looked at for so long after its end: what is sent again comes within 32 s (RFC 3261 §17.1.1.2).
 const LINGER: Duration = Duration::from_secs(35);
@@ -138,13 +135,13 @@ impl Calls {
     }
 
     /// The call whose signalling explains a packet, and who sends it.
-    pub(super) fn explaining(&mut self, at: Wall, from: SocketAddr, to: SocketAddr) -> Option<(usize, Option<&'static str>)> {
+    pub(super) fn explaining(&mut self, at: Wall, from: SocketAddr, to: SocketAddr) -> Option<(usize, Option<Leg>)> {
         let by = |address| self.media.get(&address).copied();
         let index = by(to).max(by(from))?;
         let dialog = self.open.get_mut(&index)?;
         dialog.seen_at = dialog.seen_at.max(at);
         let by_sender = dialog.media.get(&from).map(|d| d.leg);
-        let by_target = || dialog.media.get(&to).map(|d| if d.leg == CALLER { CALLEE } else { CALLER });
+        let by_target = || dialog.media.get(&to).map(|d| d.leg.other());
         Some((index, by_sender.or_else(by_target)))
     }
 
@@ -233,7 +230,7 @@ impl Dialog {
         };
         let from_caller = from.is_ok_and(|f| f.tag() == Some(self.caller_tag.as_str()));
         // From names whoever sent the request; a response goes the other way.
-        let sender = if from_caller == matches!(message, Message::Request(_)) { CALLER } else { CALLEE };
+        let sender = if from_caller == matches!(message, Message::Request(_)) { Leg::Caller } else { Leg::Callee };
         self.steps.push(Step {
             at_ms: self.millis(seen.at),
             frame: Some(seen.frame),
@@ -259,7 +256,7 @@ impl Dialog {
                 let text = String::from_utf8_lossy(body);
                 if let Some((digit, duration_ms)) = info::parse(kind, &text)
                     // Once, however often it is sent.
-                    && self.infos.insert(format!("{sender} {}", request.header("CSeq").unwrap_or_default()))
+                    && self.infos.insert((sender, request.header("CSeq").unwrap_or_default().to_owned()))
                 {
                     self.info = true;
                     let at_ms = self.millis(seen.at);
@@ -278,7 +275,7 @@ impl Dialog {
             Message::Response(response) if response.cseq().is_ok_and(|(_, m)| m == Method::REFER) => {
                 self.referred |= (200..300).contains(&response.status);
             }
-            Message::Response(response) if is_invite(message) && response.status >= 200 && sender == CALLEE => {
+            Message::Response(response) if is_invite(message) && response.status >= 200 && sender == Leg::Callee => {
                 if response.status < 300 {
                     self.answer_at.get_or_insert(seen.at);
                     self.status = Some(response.status);
@@ -292,7 +289,7 @@ impl Dialog {
         }
     }
 
-    fn described(&mut self, sender: &'static str, session: &Session, answers: bool) {
+    fn described(&mut self, sender: Leg, session: &Session, answers: bool) {
         for media in session.media.iter().filter(|m| m.kind == "audio" && m.port != 0) {
             let named = |pt| media.rtpmap(pt).map(|map| (pt, (map.name, map.clock)));
             let names: BTreeMap<u8, (String, u32)> = media.payload_types().filter_map(named).collect();
@@ -343,7 +340,7 @@ impl Dialog {
         Call {
             answer_ms: self.answer_at.map(|at| self.millis(at)),
             end_ms: self.end_at.map(|at| self.millis(at)),
-            outcome: outcome.map(name),
+            outcome,
             ended_as,
             peer_call_id: self.parent.map(|(_, id)| id).or_else(|| self.child.map(|(id, _)| id)),
             codec: self.codec.filter(|_| self.answer_at.is_some()),
@@ -369,18 +366,4 @@ fn mark(seen: Seen, octets: &[u8]) -> u64 {
 
 fn is_ack(message: &Message) -> bool {
     matches!(message, Message::Request(request) if request.method == Method::ACK)
-}
-
-const fn name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Answered => "answered",
-        Outcome::Busy => "busy",
-        Outcome::NoAnswer => "no_answer",
-        Outcome::Rejected => "rejected",
-        Outcome::InvalidNumber => "invalid_number",
-        Outcome::Machine => "machine",
-        Outcome::Congestion => "congestion",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Failed => "failed",
-    }
 }

@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use serde::Serialize;
 
 use crate::{
-    event::DtmfMethod,
+    event::{DtmfMethod, Leg, Outcome},
     pcap,
     sip::message::{Message, Method},
     time::Wall,
@@ -100,7 +100,7 @@ pub struct Call {
     /// INVITE to BYE or final refusal, ms.
     pub end_ms: Option<i64>,
     /// How it was met.
-    pub outcome: Option<&'static str>,
+    pub outcome: Option<Outcome>,
     /// How it ended.
     pub ended_as: &'static str,
     /// The other leg, where the file holds both.
@@ -148,7 +148,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Digit {
     /// Who pressed it; none where no signalling tells.
-    pub leg: Option<&'static str>,
+    pub leg: Option<Leg>,
     /// Which; absent where a secure phase of the configuration hides it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digit: Option<String>,
@@ -169,7 +169,7 @@ pub struct Digit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Span {
     /// Whose.
-    pub leg: &'static str,
+    pub leg: Leg,
     /// `speech` or `silence`: a detector that tells no more apart.
     pub kind: &'static str,
     /// Its start since the INVITE.
@@ -182,7 +182,7 @@ pub struct Span {
 #[derive(Debug, Serialize)]
 pub struct Stream {
     /// Who sends it; none where no signalling tells.
-    pub leg: Option<&'static str>,
+    pub leg: Option<Leg>,
     /// Sender.
     pub from: SocketAddr,
     /// Receiver.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Call, Report, Step};
+use crate::event::{Leg, Outcome};
 
 /// A message a line, px.
 const LINE: usize = 26;
@@ -47,7 +48,7 @@ fn one(index: usize, call: &Call) -> Markup {
     html! {
         h2 id={ "call-" (index) } { (call.call_id) }
         p {
-            (call.invite_at) " · " (call.outcome.unwrap_or("open")) " · " (call.ended_as)
+            (call.invite_at) " · " (call.outcome.map_or("open", Outcome::name)) " · " (call.ended_as)
             @if let Some(codec) = &call.codec { " · " (codec) }
             @if let Some(ms) = call.answer_ms { " · answered after " (ms) " ms" }
             @if let Some(peer) = &call.peer_call_id { " · other leg " (peer) }
@@ -65,7 +66,7 @@ fn one(index: usize, call: &Call) -> Markup {
             table {
                 tr { th { "key" } th { "by" } th { "at ms" } th { "ms" } th { "how" } }
                 @for d in &call.digits {
-                    tr { td { (d.digit.as_deref().unwrap_or("masked")) } td { (d.leg.unwrap_or("?")) } td { (d.at_ms) } td { (d.duration_ms) } td { (format!("{:?}", d.method).to_lowercase()) } }
+                    tr { td { (d.digit.as_deref().unwrap_or("masked")) } td { (d.leg.map_or("?", Leg::name)) } td { (d.at_ms) } td { (d.duration_ms) } td { (format!("{:?}", d.method).to_lowercase()) } }
                 }
             }
         }

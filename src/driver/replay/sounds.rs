@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Span;
-use crate::{detect::Noise, time::Wall};
+use crate::{detect::Noise, event::Leg, time::Wall};
 
 /// The spans of one leg.
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl Sounds {
     }
 
     /// The spans; times count from `zero`.
-    pub(super) fn finish(self, leg: &'static str, zero: Wall) -> impl Iterator<Item = Span> {
+    pub(super) fn finish(self, leg: Leg, zero: Wall) -> impl Iterator<Item = Span> {
         let ms = move |at: Wall| at.as_millis() - zero.as_millis();
         let kind = |sound| if sound { "speech" } else { "silence" };
         self.spans.into_iter().filter(|(_, from, to)| from < to).map(move |(sound, from, to)| Span {
@@ -73,7 +73,7 @@ mod tests {
             let late = if n >= 150 { 2000 } else { 0 };
             sounds.frame(Wall::from_millis(n * 20 + late), &wave(if loud { 3000 } else { 5 }));
         }
-        let spans = sounds.finish("caller", Wall::from_millis(0)).map(|s| (s.kind, s.from_ms, s.to_ms)).collect::<Vec<_>>();
+        let spans = sounds.finish(Leg::Caller, Wall::from_millis(0)).map(|s| (s.kind, s.from_ms, s.to_ms)).collect::<Vec<_>>();
         assert_eq!(spans, [("silence", 0, 1000), ("speech", 1000, 2000), ("silence", 2000, 3000), ("speech", 5000, 6000)]);
     }
 }

@@ -11,7 +11,7 @@ use super::{Digit, Stream, sounds::Sounds};
 use crate::{
     codec::{Codec, Decoder, FRAME_SAMPLES_MAX},
     dtmf::event,
-    event::DtmfMethod,
+    event::{DtmfMethod, Leg},
     rtp::Header,
     time::{Instant, Wall},
 };
@@ -26,7 +26,7 @@ pub(super) struct Source {
     from: SocketAddr,
     to: SocketAddr,
     ssrc: u32,
-    pub(super) leg: Option<&'static str>,
+    pub(super) leg: Option<Leg>,
     /// Sequence number of the latest arrival, counted on beyond its 16 bits.
     latest: i64,
     /// What came and is not old enough to be sure of its place, by sequence number.
@@ -74,7 +74,7 @@ const WINDOW: usize = 128;
 const GONE_MAX: usize = 1024;
 
 impl Source {
-    pub(super) fn new(from: SocketAddr, to: SocketAddr, ssrc: u32, leg: Option<&'static str>) -> Self {
+    pub(super) fn new(from: SocketAddr, to: SocketAddr, ssrc: u32, leg: Option<Leg>) -> Self {
         Self {
             from,
             to,

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     codec::Codec,
+    event::Leg,
     pcap::Packet,
     rtp::{Header, rtcp},
     time::Wall,
@@ -40,7 +41,7 @@ struct Early {
 #[derive(Default)]
 pub(super) struct Streams {
     sources: BTreeMap<Key, Source>,
-    sounds: BTreeMap<(usize, &'static str), Sounds>,
+    sounds: BTreeMap<(usize, Leg), Sounds>,
     early: BTreeMap<(SocketAddr, SocketAddr, u32), Early>,
     unassigned: Unassigned,
     origin: Option<Wall>,
@@ -99,7 +100,7 @@ impl Streams {
     }
 
     #[expect(clippy::too_many_arguments, reason = "a packet, where it belongs, and who names its payload types")]
-    fn heard(&mut self, at: Wall, key: Key, leg: Option<&'static str>, header: &Header, packet: &[u8], calls: &Calls, rtpmap: &Rtpmap) {
+    fn heard(&mut self, at: Wall, key: Key, leg: Option<Leg>, header: &Header, packet: &[u8], calls: &Calls, rtpmap: &Rtpmap) {
         // A payload type means what its receiver said; asymmetric ones are rare and then the sender's word counts.
         let name = |number: u8| {
             let described = key.call.and_then(|call| calls.name(call, key.to, number).or_else(|| calls.name(call, key.from, number)));
@@ -134,7 +135,7 @@ impl Streams {
             found.streams.extend(streams);
             found.digits.extend(digits);
         }
-        for leg in ["caller", "callee"] {
+        for leg in [Leg::Caller, Leg::Callee] {
             if let Some(sounds) = self.sounds.remove(&(call, leg)) {
                 found.sounds.extend(sounds.finish(leg, zero));
             }

@@ -158,12 +158,11 @@ fn heard(zero: Wall, played: &Played, hears: Leg) -> (Vec<Stream>, Vec<Digit>) {
             }
         })
     };
-    let leg = if hears == Leg::Caller { "callee" } else { "caller" };
     let mut sources = BTreeMap::new();
     for packet in played.forwarded.iter().filter(|f| f.hears == hears) {
         let Ok(header) = Header::parse(&packet.octets) else { continue };
         let key = (packet.from, packet.to, header.ssrc);
-        let source = sources.entry(key).or_insert_with(|| Source::new(packet.from, packet.to, header.ssrc, Some(leg)));
+        let source = sources.entry(key).or_insert_with(|| Source::new(packet.from, packet.to, header.ssrc, Some(hears.other())));
         source.packet(packet.at, &header, &packet.octets, &name, None);
     }
     let (mut streams, mut digits) = (Vec::new(), Vec::new());

@@ -64,7 +64,7 @@ fn everything_said(played: &Played) -> Rule {
 /// What the events tell of the caller's keys is what he keyed; what a phase hides is told by its number.
 fn digits(played: &Played, keyed: &[Digit]) -> Rule {
     let name = "the digits are those keyed";
-    let pressed = keyed.iter().filter(|d| d.leg == Some("caller")).filter_map(|d| d.digit.as_deref()).collect::<String>();
+    let pressed = keyed.iter().filter(|d| d.leg == Some(Leg::Caller)).filter_map(|d| d.digit.as_deref()).collect::<String>();
     let mut told = String::new();
     let mut hidden = 0_u32;
     let mut secure = false;
@@ -111,23 +111,16 @@ fn relayed(script: &Script, played: &Played) -> Rule {
         let keys = payloads_out(played, leg.other(), |number| Some(number) == to.event_send);
         let invented = sent.iter().filter(|packet| !heard.contains(packet)).count();
         if invented > 0 {
-            faults.push(format!("{}: {invented} of {} packets sent are none that came at that moment", word(leg), sent.len()));
+            faults.push(format!("{}: {invented} of {} packets sent are none that came at that moment", leg.name(), sent.len()));
         }
         let excused = |at: Wall| !stands(at, played) || keys.iter().any(|(key, _)| *key < at + KEY && at < *key + KEY);
         let missing = heard.iter().filter(|packet| !excused(packet.0) && !sent.contains(packet)).count();
         if missing > 0 {
-            faults.push(format!("{}: {missing} of {} packets that came were not sent on", word(leg), heard.len()));
+            faults.push(format!("{}: {missing} of {} packets that came were not sent on", leg.name(), heard.len()));
         }
-        compared.push(format!("{} {} of {}", word(leg), sent.len(), heard.len()));
+        compared.push(format!("{} {} of {}", leg.name(), sent.len(), heard.len()));
     }
     Rule::new(name, faults, if compared.is_empty() { "nothing is relayed untouched".into() } else { compared.join(", ") })
-}
-
-const fn word(leg: Leg) -> &'static str {
-    match leg {
-        Leg::Caller => "caller",
-        Leg::Callee => "callee",
-    }
 }
 
 /// What was agreed on with a leg, where it stayed the same.
