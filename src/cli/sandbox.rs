@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{FAILED, OK, WRONG_USE};
 use crate::{
     chance::Chance,
-    crm::sandbox::{Fault, hubspot},
+    crm::sandbox::{self, Double, Fault, VENDORS},
     shell::{
         clock::Clock,
         sandbox::{Options, Sandbox},
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Whose API.
-    #[arg(value_parser = ["hubspot"])]
+    #[arg(value_parser = VENDORS.map(|(name, _)| name))]
     vendor: String,
     /// Port; 0 for a free one.
     #[arg(long, default_value_t = 0)]
@@ -54,22 +54,22 @@ pub fn run(args: Args) -> ExitCode {
         Some(Ok([certificate, key])) => Some((certificate, key)),
         _ => None,
     };
-    let options = Options {
-        listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port),
-        behaviour: hubspot::Options { faults, rotate_tokens: args.rotate_tokens },
-        ledger: args.ledger,
-        tls,
-    };
     let mut seed = [0; 32];
     if let Err(why) = getrandom::fill(&mut seed) {
         return fail(FAILED, &format!("no chance from the system: {why}"));
     }
+    let behaviour = sandbox::Options { faults, rotate_tokens: args.rotate_tokens };
+    let Some(crm) = Double::of(&args.vendor, behaviour, Chance::from_entropy(seed)) else {
+        return fail(WRONG_USE, &format!("nobody knows the vendor {}", args.vendor));
+    };
+    let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port);
+    let options = Options { listen, crm, ledger: args.ledger, tls };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => return fail(FAILED, &format!("no runtime: {why}")),
     };
     runtime.block_on(async {
-        let sandbox = match Sandbox::start(options, Clock::new(), Chance::from_entropy(seed)).await {
+        let sandbox = match Sandbox::start(options, Clock::new()).await {
             Ok(sandbox) => sandbox,
             Err(why) => return fail(WRONG_USE, &why.to_string()),
         };

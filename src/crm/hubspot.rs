@@ -326,16 +326,19 @@ mod tests {
     /// The connector against the sandbox, without a socket between them.
     #[test]
     fn a_record_written_twice_is_one_record() {
-        let mut crm = sandbox::HubSpot::new(sandbox::hubspot::Options::default(), Chance::from_seed(1));
+        let mut crm = sandbox::Double::hubspot(sandbox::Options::default(), Chance::from_seed(1));
         let now = Now { wall: Wall::from_millis(1_767_607_200_000), ..Now::default() };
         let mut send = |request: HttpRequest| {
-            let bearer = request.headers.iter().find_map(|(_, v)| v.strip_prefix("Bearer ").map(str::to_owned));
             let path = request.url.strip_prefix("http://crm").expect("its address").to_owned();
-            let asked = sandbox::Request { method: request.method.into(), path, query: String::new(), bearer, body: request.body };
+            let asked = sandbox::Request {
+                method: request.method.into(),
+                path,
+                query: String::new(),
+                headers: request.headers,
+                body: request.body,
+            };
             match crm.handle(now, &asked) {
-                Outcome::Answer(answer, _) => {
-                    HttpAnswer { status: answer.status, headers: Vec::new(), body: answer.body.to_string().into_bytes() }
-                }
+                Outcome::Answer(answer, _) => HttpAnswer { status: answer.status, headers: Vec::new(), body: answer.body.octets() },
                 Outcome::Drop(_) => panic!("no fault was planted"),
             }
         };

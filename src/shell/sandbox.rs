@@ -19,18 +19,15 @@ use tokio::{
 };
 
 use super::{clock::Clock, http::acceptor};
-use crate::{
-    chance::Chance,
-    crm::sandbox::{Answer, HubSpot, Outcome, Request, hubspot},
-};
+use crate::crm::sandbox::{Answer, Double, Outcome, Request};
 
 /// How to serve a double.
 #[derive(Debug)]
 pub struct Options {
     /// Where. Port 0 takes a free one.
     pub listen: SocketAddr,
-    /// How the CRM behaves.
-    pub behaviour: hubspot::Options,
+    /// The double.
+    pub crm: Double,
     /// File for what is asked of it and what changes; none for nowhere.
     pub ledger: Option<PathBuf>,
     /// Certificate chain and private key, PEM files, for clients that insist on HTTPS.
@@ -61,7 +58,7 @@ pub struct Sandbox {
 }
 
 struct Shared {
-    crm: Mutex<(HubSpot, Option<File>)>,
+    crm: Mutex<(Double, Option<File>)>,
     clock: Clock,
 }
 
@@ -70,14 +67,14 @@ const BODY_OCTETS_MAX: usize = 8 << 20;
 
 impl Sandbox {
     /// Serves as tasks of the current runtime.
-    pub async fn start(options: Options, clock: Clock, chance: Chance) -> Result<Self, Error> {
+    pub async fn start(options: Options, clock: Clock) -> Result<Self, Error> {
         let ledger =
             options.ledger.map(|path| File::create(&path).map_err(|why| Error::Ledger(path.display().to_string(), why))).transpose()?;
         let secure = options.tls.map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
         let failed = |why| Error::Bind(options.listen, why);
         let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let shared = Arc::new(Shared { crm: Mutex::new((HubSpot::new(options.behaviour, chance), ledger)), clock });
+        let shared = Arc::new(Shared { crm: Mutex::new((options.crm, ledger)), clock });
         let (stop, mut stopped) = watch::channel(());
         let tls = secure.is_some();
         tokio::spawn(async move {
@@ -130,12 +127,12 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, share
 async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::Result<hyper::Response<Body>> {
     let (head, body) = request.into_parts();
     let body = to_bytes(Body::new(body), BODY_OCTETS_MAX).await.map_err(io::Error::other)?;
-    let bearer = head.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+    let headers = head.headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
     let request = Request {
         method: head.method.as_str().to_owned(),
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
-        bearer: bearer.map(str::to_owned),
+        headers: headers.collect(),
         body: body.to_vec(),
     };
     let outcome = {
@@ -161,9 +158,12 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::R
 }
 
 fn response(answer: Answer) -> io::Result<hyper::Response<Body>> {
-    let mut response = hyper::Response::builder().status(answer.status).header(header::CONTENT_TYPE, "application/json;charset=utf-8");
+    let mut response = hyper::Response::builder().status(answer.status);
+    if let Some(kind) = answer.body.content_type() {
+        response = response.header(header::CONTENT_TYPE, kind);
+    }
     for (name, value) in answer.headers {
         response = response.header(name, value);
     }
-    response.body(Body::from(answer.body.to_string())).map_err(io::Error::other)
+    response.body(Body::from(answer.body.octets())).map_err(io::Error::other)
 }

@@ -14,7 +14,10 @@ use std::{
 
 use offhook::{
     chance::Chance,
-    crm::{mapping::Mapping, sandbox::hubspot},
+    crm::{
+        mapping::Mapping,
+        sandbox::{CLIENT_ID, CLIENT_SECRET, Double, Options as Behaviour, REFRESH_TOKEN},
+    },
     driver::demo::{
         hubspot::{HubSpot, Property},
         web::Web,
@@ -80,13 +83,14 @@ impl Bench {
     pub fn start(name: &str, setup: &Setup) -> Self {
         let folder = folder(name);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let behaviour = Behaviour { faults: serde_json::from_str(setup.faults).expect("faults"), rotate_tokens: false };
         let options = sandbox::Options {
             listen: SocketAddr::new(LOOPBACK, 0),
-            behaviour: hubspot::Options { faults: serde_json::from_str(setup.faults).expect("faults"), rotate_tokens: false },
+            crm: Double::hubspot(behaviour, Chance::from_seed(1)),
             ledger: Some(folder.join("ledger.jsonl")),
             tls: None,
         };
-        let sandbox = runtime.block_on(sandbox::Sandbox::start(options, Clock::new(), Chance::from_seed(1))).expect("a sandbox");
+        let sandbox = runtime.block_on(sandbox::Sandbox::start(options, Clock::new())).expect("a sandbox");
         let mapping: Mapping = toml::from_str(MAPPING).expect("the shipped mapping");
         let custom: Vec<_> = mapping
             .custom_fields()
@@ -98,9 +102,7 @@ impl Bench {
             account.make_properties(&custom).await.expect("properties");
         });
         let (sip, http) = (free_port(), free_port());
-        for (file, text) in
-            [("client-secret", hubspot::CLIENT_SECRET), ("refresh-token", hubspot::REFRESH_TOKEN), ("webhook-secret", WEBHOOK_SECRET)]
-        {
+        for (file, text) in [("client-secret", CLIENT_SECRET), ("refresh-token", REFRESH_TOKEN), ("webhook-secret", WEBHOOK_SECRET)] {
             fs::write(folder.join(file), text).expect("a secret");
             fs::set_permissions(folder.join(file), fs::Permissions::from_mode(0o600)).expect("a secret");
         }
@@ -304,7 +306,7 @@ secret_file = "{at}/webhook-secret"
 {}
 "#,
         rtp + if std::env::var_os("OFFHOOK_TEST_CALLS").is_some() { 4999 } else { 399 },
-        hubspot::CLIENT_ID,
+        CLIENT_ID,
         setup.more
     );
     let mut names: Vec<&str> = Vec::new();

@@ -57,7 +57,7 @@ pub struct Action {
     pub apply_then_drop: bool,
     /// All access tokens given out so far are worth nothing any more.
     pub expire_tokens: bool,
-    /// The record is locked: 423.
+    /// What it writes to is locked, in the vendor's form.
     pub lock: bool,
 }
 
@@ -105,7 +105,7 @@ mod tests {
             method: method.into(),
             path: path.into(),
             query: String::new(),
-            bearer: None,
+            headers: Vec::new(),
             body: Vec::new(),
         };
         let mut hit = |method, path, ms| decide(&mut faults, &request(method, path), Duration::from_millis(ms)).map(|a| (a.status, a.drop));

@@ -9,43 +9,15 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{
-    Answer, Change, Fault, Ledger, Outcome, Request,
-    fault::{self, Action},
-};
-use crate::{
-    chance::Chance,
-    time::{Now, Wall},
-};
-
-/// Credentials it takes.
-pub const CLIENT_ID: &str = "sim-client";
-/// Secret of that client.
-pub const CLIENT_SECRET: &str = "sim-secret";
-/// The first refresh token.
-pub const REFRESH_TOKEN: &str = "sim-refresh";
-
-/// How it behaves beside its contract.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Faults, the first that hits decides.
-    pub faults: Vec<Fault>,
-    /// Each refresh gives out a new refresh token, and the one before is worth nothing.
-    pub rotate_tokens: bool,
-}
+use super::{Action, Answer, CLIENT_ID, CLIENT_SECRET, Change, Ledger, Request, Standing, Tokens, Vendor};
+use crate::{chance::Chance, time::Wall};
 
 /// The CRM.
 #[derive(Debug)]
 pub struct HubSpot {
-    options: Options,
-    chance: Chance,
-    started: Option<Now>,
-    refresh_token: String,
-    /// Access tokens and when they end.
-    access: BTreeMap<String, Wall>,
+    tokens: Tokens,
     objects: BTreeMap<String, Object>,
     next_id: u64,
-    ledger: Ledger,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +64,7 @@ const STATUSES: [&str; 10] =
 
 impl HubSpot {
     /// An account with nothing in it.
-    pub fn new(options: Options, chance: Chance) -> Self {
+    pub fn new(rotate_tokens: bool, chance: Chance) -> Self {
         let property = |kind: &str, options: &[&str]| Property {
             kind: kind.into(),
             field: "text".into(),
@@ -118,52 +90,21 @@ impl HubSpot {
         ];
         let calls = Object { properties: standard.into_iter().map(|(n, p)| (n.to_owned(), p)).collect(), records: BTreeMap::new() };
         Self {
-            options,
-            chance,
-            started: None,
-            refresh_token: REFRESH_TOKEN.into(),
-            access: BTreeMap::new(),
+            tokens: Tokens::new(rotate_tokens, TOKEN_LIFE, chance),
             objects: BTreeMap::from([("calls".to_owned(), calls)]),
             next_id: FIRST_ID,
-            ledger: Ledger::default(),
         }
     }
+}
 
-    /// Faults from now on, in place of those before.
-    pub fn set_faults(&mut self, faults: Vec<Fault>) {
-        self.options.faults = faults;
-    }
-
-    /// Lines of the ledger since the last time this was asked.
-    pub fn take_ledger(&mut self) -> Vec<Value> {
-        self.ledger.take()
-    }
-
-    /// A request came.
-    pub fn handle(&mut self, now: Now, request: &Request) -> Outcome {
-        let started = *self.started.get_or_insert(now);
-        let action = fault::decide(&mut self.options.faults, request, now.mono.since(started.mono)).unwrap_or_default();
-        if action.expire_tokens {
-            self.access.clear();
-        }
-        if action.drop {
-            self.ledger.request(now.wall, request, None);
-            return Outcome::Drop(action.delay());
-        }
-        let answer = match planned(&action) {
-            Some(answer) => answer,
-            None => self.answer(now.wall, request),
-        };
-        self.ledger.request(now.wall, request, Some(answer.status));
-        if action.apply_then_drop { Outcome::Drop(action.delay()) } else { Outcome::Answer(answer, action.delay()) }
-    }
-
-    fn answer(&mut self, now: Wall, request: &Request) -> Answer {
-        let parts: Vec<&str> = request.path.trim_matches('/').split('/').collect();
+impl Vendor for HubSpot {
+    fn answer(&mut self, now: Wall, _: Duration, request: &Request, ledger: &mut Ledger) -> Answer {
+        let parts = request.parts();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         if let ["oauth", _, "token"] = parts.as_slice() {
-            return self.token(now, &request.body);
+            return self.token(now, request);
         }
-        if let Some(refusal) = self.refusal(now, request.bearer.as_deref()) {
+        if let Some(refusal) = self.refusal(now, request.bearer()) {
             return refusal;
         }
         // Both families of addresses: `crm/v3/objects/…` and `crm/objects/2026-03/…`.
@@ -186,52 +127,74 @@ impl HubSpot {
         match (request.method.as_str(), rest.as_slice()) {
             ("GET", ["properties", object]) => self.list_properties(object),
             ("GET", ["properties", object, name]) => self.show_property(object, name),
-            ("POST", ["properties", object]) => self.make_property(now, object, &body),
-            ("POST", ["objects", object, "batch", "upsert"]) => self.upsert(now, object, &body),
+            ("POST", ["properties", object]) => self.make_property(now, object, &body, ledger),
+            ("POST", ["objects", object, "batch", "upsert"]) => self.upsert(now, object, &body, ledger),
             ("POST", ["objects", object, "batch", "read"]) => self.read(object, &body),
             ("POST", ["objects", object, "search"]) => self.search(object, &body),
-            ("GET", ["objects", object, id]) => self.show(object, id, &request.query),
+            ("GET", ["objects", object, id]) => self.show(object, id, request),
             _ => not_found(),
         }
     }
 
-    fn token(&mut self, now: Wall, form: &[u8]) -> Answer {
-        let form = String::from_utf8_lossy(form);
-        let field = |name: &str| form.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned();
+    /// The answer that a fault asks for.
+    fn planned(&mut self, action: &Action, _: &Request) -> Option<Answer> {
+        let status = action.status.or(action.lock.then_some(423))?;
+        let (category, message) = match status {
+            401 => ("EXPIRED_AUTHENTICATION", "The OAuth token used to make this call expired 0 second(s) ago."),
+            403 => ("MISSING_SCOPES", "This app hasn't been granted all required scopes to make this call."),
+            423 => ("LOCKED", "The resource is locked"),
+            429 => ("RATE_LIMITS", "You have reached your ten_secondly_rolling limit."),
+            _ => ("INTERNAL_ERROR", "internal error"),
+        };
+        let mut body = error(category, message);
+        if status == 429
+            && let Some(body) = body.as_object_mut()
+        {
+            body.insert("policyName".into(), json!("TEN_SECONDLY_ROLLING"));
+            body.insert("errorType".into(), json!("RATE_LIMIT"));
+        }
+        let mut answer = Answer::new(status, action.body.clone().unwrap_or(body));
+        answer.headers.extend(action.retry_after_s.map(|s| ("retry-after", s.to_string())));
+        Some(answer)
+    }
+
+    fn expire_tokens(&mut self) {
+        self.tokens.expire();
+    }
+}
+
+impl HubSpot {
+    fn token(&mut self, now: Wall, request: &Request) -> Answer {
+        let field = |name: &str| request.field(name);
         if field("grant_type") != "refresh_token" || field("client_id") != CLIENT_ID || field("client_secret") != CLIENT_SECRET {
             return Answer::new(
                 400,
                 json!({"status": "BAD_CLIENT_ID", "message": "missing or unknown client id or secret", "error": "invalid_client"}),
             );
         }
-        if field("refresh_token") != self.refresh_token {
+        let Some((access, refresh)) = self.tokens.refresh(now, &field("refresh_token")) else {
             return Answer::new(
                 400,
                 json!({"status": "BAD_REFRESH_TOKEN", "message": "missing or unknown refresh token", "error": "invalid_grant"}),
             );
-        }
-        if self.options.rotate_tokens {
-            self.refresh_token = format!("sim-refresh-{}", self.chance.token());
-        }
-        let access = format!("sim-access-{}{}", self.chance.token(), self.chance.token());
-        self.access.retain(|_, ends| *ends > now);
-        self.access.insert(access.clone(), now + TOKEN_LIFE);
-        let seconds = TOKEN_LIFE.as_secs();
+        };
+        let seconds = self.tokens.life().as_secs();
         Answer::new(
             200,
-            json!({"token_type": "bearer", "access_token": access, "refresh_token": self.refresh_token, "expires_in": seconds, "hub_id": 1}),
+            json!({"token_type": "bearer", "access_token": access, "refresh_token": refresh, "expires_in": seconds, "hub_id": 1}),
         )
     }
 
     fn refusal(&self, now: Wall, bearer: Option<&str>) -> Option<Answer> {
-        match bearer.and_then(|token| self.access.get(token)) {
-            Some(ends) if *ends > now => None,
-            Some(_) => Some(refused(401, "EXPIRED_AUTHENTICATION", "The OAuth token used to make this call expired 0 second(s) ago.")),
-            None => Some(refused(401, "EXPIRED_AUTHENTICATION", "The OAuth token used to make this call is not valid any more.")),
-        }
+        let message = match self.tokens.standing(now, bearer) {
+            Standing::Good => return None,
+            Standing::Ended => "The OAuth token used to make this call expired 0 second(s) ago.",
+            Standing::Unknown => "The OAuth token used to make this call is not valid any more.",
+        };
+        Some(refused(401, "EXPIRED_AUTHENTICATION", message))
     }
 
-    fn make_property(&mut self, now: Wall, object: &str, body: &Value) -> Answer {
+    fn make_property(&mut self, now: Wall, object: &str, body: &Value, ledger: &mut Ledger) -> Answer {
         let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let name = text("name");
         let named = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
@@ -257,7 +220,7 @@ impl HubSpot {
         let shown = property.show(&name);
         object_type.properties.insert(name.clone(), property);
         let change = Change { what: "create", object: "properties", key: None, id: &name, before: Value::Null, after: shown.clone() };
-        self.ledger.mutation(now, change);
+        ledger.mutation(now, change);
         Answer::new(201, shown)
     }
 
@@ -273,7 +236,7 @@ impl HubSpot {
     }
 
     /// Batch upsert. One bad input fails the whole batch, unless every input bears a write id of its own: then the good ones are written and the bad ones named.
-    fn upsert(&mut self, now: Wall, object: &str, body: &Value) -> Answer {
+    fn upsert(&mut self, now: Wall, object: &str, body: &Value, ledger: &mut Ledger) -> Answer {
         let Some(inputs) = body.get("inputs").and_then(Value::as_array).filter(|i| !i.is_empty()) else {
             return refused(400, "VALIDATION_ERROR", "Invalid input JSON: inputs is required");
         };
@@ -305,9 +268,9 @@ impl HubSpot {
         for (input, judged) in judged {
             let trace = input.get("objectWriteTraceId").cloned().unwrap_or(Value::Null);
             match judged {
-                Ok(write) => results.push(self.write(now, object, write, trace)),
+                Ok(write) => results.push(self.write(now, object, write, trace, ledger)),
                 Err(fault) => {
-                    let mut error = fault.body;
+                    let mut error = fault.json().clone();
                     if let Some(error) = error.as_object_mut() {
                         error.insert("context".into(), json!({"objectWriteTraceId": [trace]}));
                     }
@@ -326,7 +289,7 @@ impl HubSpot {
         Answer::new(207, answer)
     }
 
-    fn write(&mut self, now: Wall, object: &str, write: Write, trace: Value) -> Value {
+    fn write(&mut self, now: Wall, object: &str, write: Write, trace: Value, ledger: &mut Ledger) -> Value {
         let id = write.found.unwrap_or(self.next_id);
         if write.found.is_none() {
             self.next_id += 1;
@@ -348,7 +311,7 @@ impl HubSpot {
         let mut shown = record.show(id, None);
         let text = id.to_string();
         let what = if known { "update" } else { "create" };
-        self.ledger.mutation(now, Change { what, object, key: Some(&write.key), id: &text, before, after });
+        ledger.mutation(now, Change { what, object, key: Some(&write.key), id: &text, before, after });
         if let Some(shown) = shown.as_object_mut() {
             shown.insert("new".into(), json!(!known));
             shown.insert("objectWriteTraceId".into(), trace);
@@ -372,11 +335,10 @@ impl HubSpot {
         Answer::new(status, json!({"status": "COMPLETE", "results": results, "numErrors": missing}))
     }
 
-    fn show(&self, object: &str, id: &str, query: &str) -> Answer {
-        let parameter = |name: &str| query.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('='));
-        let wanted: Vec<String> = parameter("properties").unwrap_or_default().split(',').map(str::to_owned).collect();
+    fn show(&self, object: &str, id: &str, request: &Request) -> Answer {
+        let wanted: Vec<String> = request.parameter("properties").unwrap_or_default().split(',').map(str::to_owned).collect();
         let Some(object) = self.objects.get(object) else { return not_found() };
-        match object.find(parameter("idProperty"), id).and_then(|found| Some((found, object.records.get(&found)?))) {
+        match object.find(request.parameter("idProperty").as_deref(), id).and_then(|found| Some((found, object.records.get(&found)?))) {
             Some((found, record)) => Answer::new(200, record.show(found, Some(&wanted))),
             None => not_found(),
         }
@@ -511,10 +473,11 @@ fn not_found() -> Answer {
 }
 
 fn refused(status: u16, category: &str, message: &str) -> Answer {
-    Answer::new(
-        status,
-        json!({"status": "error", "message": message, "correlationId": "00000000-0000-4000-8000-000000000000", "category": category}),
-    )
+    Answer::new(status, error(category, message))
+}
+
+fn error(category: &str, message: &str) -> Value {
+    json!({"status": "error", "message": message, "correlationId": "00000000-0000-4000-8000-000000000000", "category": category})
 }
 
 /// HubSpot puts a JSON array into the message's text.
@@ -523,36 +486,16 @@ fn invalid(name: &str, code: &str, message: &str) -> Answer {
     refused(400, "VALIDATION_ERROR", &format!("Property values were not valid: {list}"))
 }
 
-/// The answer that a fault asks for.
-fn planned(action: &Action) -> Option<Answer> {
-    let status = action.status.or(action.lock.then_some(423))?;
-    let (category, message) = match status {
-        401 => ("EXPIRED_AUTHENTICATION", "The OAuth token used to make this call expired 0 second(s) ago."),
-        403 => ("MISSING_SCOPES", "This app hasn't been granted all required scopes to make this call."),
-        423 => ("LOCKED", "The resource is locked"),
-        429 => ("RATE_LIMITS", "You have reached your ten_secondly_rolling limit."),
-        _ => ("INTERNAL_ERROR", "internal error"),
-    };
-    let mut answer = refused(status, category, message);
-    if status == 429
-        && let Some(body) = answer.body.as_object_mut()
-    {
-        body.insert("policyName".into(), json!("TEN_SECONDLY_ROLLING"));
-        body.insert("errorType".into(), json!("RATE_LIMIT"));
-    }
-    if let Some(body) = &action.body {
-        answer.body = body.clone();
-    }
-    answer.headers.extend(action.retry_after_s.map(|s| ("retry-after", s.to_string())));
-    Some(answer)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{Double, Options, Outcome, REFRESH_TOKEN},
+        *,
+    };
+    use crate::time::Now;
 
     struct Account {
-        crm: HubSpot,
+        crm: Double,
         token: String,
         now: Now,
     }
@@ -560,20 +503,20 @@ mod tests {
     impl Account {
         fn new(options: Options) -> Self {
             let now = Now { wall: Wall::from_millis(1_767_607_200_000), ..Now::default() };
-            let mut account = Self { crm: HubSpot::new(options, Chance::from_seed(1)), token: String::new(), now };
+            let mut account = Self { crm: Double::hubspot(options, Chance::from_seed(1)), token: String::new(), now };
             let form =
                 format!("grant_type=refresh_token&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}&refresh_token={REFRESH_TOKEN}");
             let answer = account.raw("POST", "/oauth/v1/token", form.into_bytes());
-            account.token = answer.body["access_token"].as_str().expect("a token").to_owned();
+            account.token = answer.json()["access_token"].as_str().expect("a token").to_owned();
             let unique = json!({"name": "offhook_key", "type": "string", "fieldType": "text", "hasUniqueValue": true});
             assert_eq!(account.post("/crm/v3/properties/calls", &unique).status, 201);
             account
         }
 
         fn raw(&mut self, method: &str, path: &str, body: Vec<u8>) -> Answer {
-            let bearer = (!self.token.is_empty()).then(|| self.token.clone());
+            let headers = vec![("authorization".to_owned(), format!("Bearer {}", self.token))];
             let (path, query) = path.split_once('?').unwrap_or((path, ""));
-            match self.crm.handle(self.now, &Request { method: method.into(), path: path.into(), query: query.into(), bearer, body }) {
+            match self.crm.handle(self.now, &Request { method: method.into(), path: path.into(), query: query.into(), headers, body }) {
                 Outcome::Answer(answer, _) => answer,
                 Outcome::Drop(_) => Answer::new(0, Value::Null),
             }
@@ -606,24 +549,24 @@ mod tests {
     fn the_same_key_is_the_same_record_in_both_families_of_addresses() {
         let mut account = Account::new(Options::default());
         let first = account.upsert(&[("k1", "", call("COMPLETED"))]);
-        assert_eq!((first.status, &first.body["results"][0]["new"]), (200, &json!(true)));
+        assert_eq!((first.status, &first.json()["results"][0]["new"]), (200, &json!(true)));
         let again = account.post(
             "/crm/objects/2026-03/calls/batch/upsert",
             &json!({"inputs": [{"idProperty": "offhook_key", "id": "k1", "properties": {"hs_call_status": "BUSY"}}]}),
         );
-        assert_eq!(again.body["results"][0]["new"], json!(false));
-        assert_eq!(again.body["results"][0]["id"], first.body["results"][0]["id"]);
+        assert_eq!(again.json()["results"][0]["new"], json!(false));
+        assert_eq!(again.json()["results"][0]["id"], first.json()["results"][0]["id"]);
         let read = account.post(
             "/crm/v3/objects/calls/batch/read",
             &json!({"idProperty": "offhook_key", "inputs": [{"id": "k1"}], "properties": ["hs_call_status", "hs_call_title"]}),
         );
-        let properties = &read.body["results"][0]["properties"];
+        let properties = &read.json()["results"][0]["properties"];
         assert_eq!((&properties["hs_call_status"], &properties["hs_call_title"]), (&json!("BUSY"), &Value::Null));
         let found = account.post(
             "/crm/v3/objects/calls/search",
             &json!({"filterGroups": [{"filters": [{"propertyName": "offhook_key", "operator": "EQ", "value": "k1"}]}]}),
         );
-        assert_eq!(found.body["total"], json!(1));
+        assert_eq!(found.json()["total"], json!(1));
         let ledger = account.crm.take_ledger();
         let kinds: Vec<_> = ledger.iter().filter(|l| l["kind"] == "mutation").map(|l| l["what"].as_str().expect("what")).collect();
         assert_eq!(kinds, ["create", "create", "update"], "the property, then the record twice");
@@ -636,16 +579,16 @@ mod tests {
         let mut account = Account::new(Options::default());
         let bad = account.upsert(&[("k1", "", call("COMPLETED")), ("k2", "", call("NONSENSE"))]);
         assert_eq!(bad.status, 400);
-        assert!(bad.body["message"].as_str().expect("words").contains("INVALID_OPTION"), "{}", bad.body);
+        assert!(bad.json()["message"].as_str().expect("words").contains("INVALID_OPTION"), "{}", bad.json());
         let partly = account.upsert(&[("k1", "a", call("COMPLETED")), ("k2", "b", call("NONSENSE"))]);
-        assert_eq!((partly.status, &partly.body["numErrors"]), (207, &json!(1)));
-        assert_eq!(partly.body["errors"][0]["context"]["objectWriteTraceId"], json!(["b"]));
+        assert_eq!((partly.status, &partly.json()["numErrors"]), (207, &json!(1)));
+        assert_eq!(partly.json()["errors"][0]["context"]["objectWriteTraceId"], json!(["b"]));
         let twice = account.upsert(&[("k1", "a", call("BUSY")), ("k1", "b", call("BUSY"))]);
         assert_eq!(twice.status, 400, "a record may be named once");
         let unknown = account.upsert(&[("k3", "", json!({"hs_timestamp": "1767607200000", "no_such": "x"}))]);
-        assert!(unknown.body["message"].as_str().expect("words").contains("PROPERTY_DOESNT_EXIST"));
+        assert!(unknown.json()["message"].as_str().expect("words").contains("PROPERTY_DOESNT_EXIST"));
         let untimed = account.upsert(&[("k4", "", json!({"hs_call_status": "BUSY"}))]);
-        assert!(untimed.body["message"].as_str().expect("words").contains("hs_timestamp"));
+        assert!(untimed.json()["message"].as_str().expect("words").contains("hs_timestamp"));
     }
 
     #[test]
@@ -653,13 +596,13 @@ mod tests {
         let mut account = Account::new(Options { rotate_tokens: true, ..Options::default() });
         let form = format!("grant_type=refresh_token&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}&refresh_token={REFRESH_TOKEN}");
         assert_eq!(
-            account.raw("POST", "/oauth/v1/token", form.into_bytes()).body["error"],
+            account.raw("POST", "/oauth/v1/token", form.into_bytes()).json()["error"],
             json!("invalid_grant"),
             "used once, worth nothing"
         );
         account.now.wall = account.now.wall + TOKEN_LIFE;
         let late = account.upsert(&[("k1", "", call("BUSY"))]);
-        assert_eq!((late.status, &late.body["category"]), (401, &json!("EXPIRED_AUTHENTICATION")));
+        assert_eq!((late.status, &late.json()["category"]), (401, &json!("EXPIRED_AUTHENTICATION")));
     }
 
     #[test]
@@ -675,6 +618,6 @@ mod tests {
         assert_eq!((throttled.status, throttled.headers), (429, vec![("retry-after", "3".to_owned())]));
         assert_eq!(account.upsert(&[("k1", "", call("BUSY"))]).status, 0, "no answer");
         assert_eq!(account.upsert(&[("k1", "", call("BUSY"))]).status, 423);
-        assert_eq!(account.upsert(&[("k1", "", call("BUSY"))]).body["results"][0]["new"], json!(false), "it was written all the same");
+        assert_eq!(account.upsert(&[("k1", "", call("BUSY"))]).json()["results"][0]["new"], json!(false), "it was written all the same");
     }
 }

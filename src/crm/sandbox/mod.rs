@@ -1,37 +1,64 @@
 //! Doubles of CRMs: they answer as the vendor's API is documented to, keep what is written, and fail where they are told to.
 //!
-//! Pure: a request and a time go in, an answer and lines of a ledger come out. `shell::sandbox` gives it a socket.
+//! Pure: a request and a time go in, an answer and lines of a ledger come out. `shell::sandbox` gives it a socket. [`Double`] is what all vendors share: faults,
+//! the ledger, the answer that never comes; a [`Vendor`] is what one of them answers.
 
 pub mod fault;
 pub mod hubspot;
+mod ledger;
+mod request;
+mod tokens;
 
 use std::{fmt, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-pub use fault::Fault;
+pub use fault::{Action, Fault};
 pub use hubspot::HubSpot;
+pub use ledger::{Change, Ledger};
+pub use request::Request;
+use tokens::{Standing, Tokens};
 
-use crate::time::Wall;
+use crate::{
+    chance::Chance,
+    time::{Now, Wall},
+};
 
-/// A request as it reached the CRM.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Request {
-    /// `GET`, `POST`, …
-    pub method: String,
-    /// Path, without query.
-    pub path: String,
-    /// Query, without question mark.
-    pub query: String,
-    /// Token of `Authorization: Bearer`.
-    pub bearer: Option<String>,
-    /// Body.
-    pub body: Vec<u8>,
+/// The client that every double knows.
+pub const CLIENT_ID: &str = "sim-client";
+/// Secret of that client.
+pub const CLIENT_SECRET: &str = "sim-secret";
+/// The first refresh token.
+pub const REFRESH_TOKEN: &str = "sim-refresh";
+
+/// What an answer bears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing, as with 204.
+    Empty,
+    /// JSON.
+    Json(Value),
+    /// Anything else: its Content-Type and its octets.
+    Other(String, Vec<u8>),
 }
 
-impl fmt::Debug for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Request({} {}, {} octets)", self.method, self.path, self.body.len())
+impl Body {
+    /// Its Content-Type; none without a body.
+    pub fn content_type(&self) -> Option<&str> {
+        match self {
+            Self::Empty => None,
+            Self::Json(_) => Some("application/json;charset=utf-8"),
+            Self::Other(kind, _) => Some(kind),
+        }
+    }
+
+    /// Its octets.
+    pub fn octets(&self) -> Vec<u8> {
+        match self {
+            Self::Empty => Vec::new(),
+            Self::Json(value) => value.to_string().into_bytes(),
+            Self::Other(_, octets) => octets.clone(),
+        }
     }
 }
 
@@ -40,15 +67,23 @@ impl fmt::Debug for Request {
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// Names and values beside Content-Type, which is JSON.
+    /// Names and values beside Content-Type.
     pub headers: Vec<(&'static str, String)>,
     /// Body.
-    pub body: Value,
+    pub body: Body,
 }
 
 impl Answer {
     fn new(status: u16, body: Value) -> Self {
-        Self { status, headers: Vec::new(), body }
+        Self { status, headers: Vec::new(), body: Body::Json(body) }
+    }
+
+    /// The body where it is JSON, else null.
+    pub fn json(&self) -> &Value {
+        match &self.body {
+            Body::Json(value) => value,
+            Body::Empty | Body::Other(..) => &Value::Null,
+        }
     }
 }
 
@@ -61,49 +96,88 @@ pub enum Outcome {
     Drop(Duration),
 }
 
-/// What was asked of the CRM and what changed by it, a JSON object a line.
+/// How a double behaves beside its contract.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
-    lines: u64,
-    pending: Vec<Value>,
+pub struct Options {
+    /// Faults, the first that hits decides.
+    pub faults: Vec<Fault>,
+    /// Each refresh gives out a new refresh token, and the one before is worth nothing.
+    pub rotate_tokens: bool,
 }
 
-impl Ledger {
-    fn request(&mut self, now: Wall, request: &Request, status: Option<u16>) {
-        // No body and no token: the ledger is a file like any other.
-        let line = json!({"kind": "request", "what": format!("{} {}", request.method, request.path), "status": status});
-        self.line(now, line);
+/// What one vendor's API answers.
+pub trait Vendor: Send {
+    /// The answer to a request that no fault answers. It reaches the client after `takes`; what is changed goes into the ledger.
+    fn answer(&mut self, now: Wall, takes: Duration, request: &Request, ledger: &mut Ledger) -> Answer;
+    /// The answer, in the vendor's form, that a fault asks for; none where the fault asks for none.
+    fn planned(&mut self, action: &Action, request: &Request) -> Option<Answer>;
+    /// All access tokens given out so far are worth nothing any more.
+    fn expire_tokens(&mut self);
+}
+
+/// Makes an account of a vendor's with nothing in it; `true` where refresh tokens rotate.
+type Open = fn(bool, Chance) -> Box<dyn Vendor>;
+
+/// The vendors by name.
+pub const VENDORS: [(&str, Open); 1] = [("hubspot", |rotate, chance| Box::new(HubSpot::new(rotate, chance)))];
+
+/// A CRM's double.
+pub struct Double {
+    vendor: Box<dyn Vendor>,
+    faults: Vec<Fault>,
+    started: Option<Now>,
+    ledger: Ledger,
+}
+
+impl fmt::Debug for Double {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Double({} faults)", self.faults.len())
+    }
+}
+
+impl Double {
+    /// An account of that vendor with nothing in it; none where nobody knows the vendor.
+    pub fn of(vendor: &str, options: Options, chance: Chance) -> Option<Self> {
+        let (_, open) = VENDORS.iter().find(|(name, _)| *name == vendor)?;
+        Some(Self::new(open(options.rotate_tokens, chance), options.faults))
     }
 
-    fn mutation(&mut self, now: Wall, change: Change<'_>) {
-        let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
-        let (before, after) = (fields(&change.before), fields(&change.after));
-        let changed: Vec<_> = after.iter().filter(|(name, value)| before.get(*name) != Some(value)).map(|(name, _)| name.clone()).collect();
-        let line = json!({"kind": "mutation", "what": change.what, "object": change.object, "key": change.key, "id": change.id,
-            "before": change.before, "after": change.after, "changed": changed});
-        self.line(now, line);
+    /// That account, with faults.
+    pub fn new(vendor: Box<dyn Vendor>, faults: Vec<Fault>) -> Self {
+        Self { vendor, faults, started: None, ledger: Ledger::default() }
     }
 
-    fn line(&mut self, now: Wall, mut line: Value) {
-        self.lines += 1;
-        if let Some(line) = line.as_object_mut() {
-            line.insert("seq".into(), json!(self.lines));
-            line.insert("time".into(), json!(now));
+    /// HubSpot's.
+    pub fn hubspot(options: Options, chance: Chance) -> Self {
+        Self::new(Box::new(HubSpot::new(options.rotate_tokens, chance)), options.faults)
+    }
+
+    /// Faults from now on, in place of those before.
+    pub fn set_faults(&mut self, faults: Vec<Fault>) {
+        self.faults = faults;
+    }
+
+    /// Lines of the ledger since the last time this was asked.
+    pub fn take_ledger(&mut self) -> Vec<Value> {
+        self.ledger.take()
+    }
+
+    /// A request came.
+    pub fn handle(&mut self, now: Now, request: &Request) -> Outcome {
+        let started = *self.started.get_or_insert(now);
+        let action = fault::decide(&mut self.faults, request, now.mono.since(started.mono)).unwrap_or_default();
+        if action.expire_tokens {
+            self.vendor.expire_tokens();
         }
-        self.pending.push(line);
+        if action.drop {
+            self.ledger.request(now.wall, request, None);
+            return Outcome::Drop(action.delay());
+        }
+        let answer = match self.vendor.planned(&action, request) {
+            Some(answer) => answer,
+            None => self.vendor.answer(now.wall, action.delay(), request, &mut self.ledger),
+        };
+        self.ledger.request(now.wall, request, Some(answer.status));
+        if action.apply_then_drop { Outcome::Drop(action.delay()) } else { Outcome::Answer(answer, action.delay()) }
     }
-
-    /// The lines since the last time this was asked.
-    pub fn take(&mut self) -> Vec<Value> {
-        std::mem::take(&mut self.pending)
-    }
-}
-
-struct Change<'a> {
-    what: &'a str,
-    object: &'a str,
-    key: Option<&'a str>,
-    id: &'a str,
-    before: Value,
-    after: Value,
 }

@@ -27,7 +27,10 @@ use super::{
 };
 use crate::{
     chance::Chance,
-    crm::mapping::Mapping,
+    crm::{
+        mapping::Mapping,
+        sandbox::{Double, Options as Behaviour},
+    },
     event::DtmfMethod,
     shell::{
         clock::Clock,
@@ -82,11 +85,11 @@ impl World {
             None => {
                 let sandbox = sandbox::Options {
                     listen: SocketAddr::new(LOOPBACK, 0),
-                    behaviour: crate::crm::sandbox::hubspot::Options::default(),
+                    crm: Double::hubspot(Behaviour::default(), chance.split()),
                     ledger: ledger.clone(),
                     tls: None,
                 };
-                Some(Sandbox::start(sandbox, Clock::new(), chance.split()).await.map_err(|why| Error::Gateway(why.to_string()))?)
+                Some(Sandbox::start(sandbox, Clock::new()).await.map_err(|why| Error::Gateway(why.to_string()))?)
             }
         };
         let crm_url = match (&options.crm, &sandbox) {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    crm::sandbox::{Double, Options as Behaviour},
     event::{CallId, Kind, SipCallIds},
     journal::Position,
     pipeline::Key,
@@ -111,11 +112,11 @@ fn leave_open_call(config: &Config) {
 async fn crm(scratch: &Scratch) -> Sandbox {
     let options = crate::shell::sandbox::Options {
         listen: "127.0.0.1:0".parse().expect("an address"),
-        behaviour: crate::crm::sandbox::hubspot::Options { faults: Vec::new(), rotate_tokens: true },
+        crm: Double::hubspot(Behaviour { faults: Vec::new(), rotate_tokens: true }, Chance::from_seed(1)),
         ledger: Some(scratch.0.join("ledger")),
         tls: None,
     };
-    let sandbox = Sandbox::start(options, Clock::new(), Chance::from_seed(1)).await.expect("a sandbox");
+    let sandbox = Sandbox::start(options, Clock::new()).await.expect("a sandbox");
     let client = http::Client::new(Duration::from_secs(20)).expect("a client");
     let token = b"grant_type=refresh_token&client_id=sim-client&client_secret=sim-secret&refresh_token=sim-refresh".to_vec();
     let send = |url: String, headers: Vec<(String, String)>, body: Vec<u8>| {

@@ -11,7 +11,7 @@ use crate::{
     chance::Chance,
     crm::{
         Fields, HttpAnswer, HttpRequest,
-        sandbox::{Fault, HubSpot, Outcome, Request, hubspot},
+        sandbox::{self, Double, Fault, Outcome, Request},
     },
     pipeline::record::{FAILED_NO_DISPOSITION, NO_DISPOSITION},
     time::{Instant, Now, Wall},
@@ -39,17 +39,17 @@ pub(super) fn mapping(record: &serde_json::Map<String, Value>) -> Fields {
 }
 
 /// An account with the properties that the mapping needs, and the faults of a seed, all over by `until_s`.
-pub(super) fn account(chance: &mut Chance, until_s: u64) -> HubSpot {
-    let mut account = HubSpot::new(hubspot::Options::default(), chance.split());
+pub(super) fn account(chance: &mut Chance, until_s: u64) -> Double {
+    let mut account = Double::hubspot(sandbox::Options::default(), chance.split());
     let now = Now { mono: Instant::ORIGIN, wall: Wall::from_millis(START_MS) };
     let form = format!(
         "grant_type=refresh_token&client_id={}&client_secret={}&refresh_token={}",
-        hubspot::CLIENT_ID,
-        hubspot::CLIENT_SECRET,
-        hubspot::REFRESH_TOKEN
+        sandbox::CLIENT_ID,
+        sandbox::CLIENT_SECRET,
+        sandbox::REFRESH_TOKEN
     );
     let token = ask(&mut account, now, "/oauth/v1/token", None, form.into_bytes());
-    let bearer = token["access_token"].as_str().map(str::to_owned);
+    let bearer = token["access_token"].as_str();
     for name in FIELDS.iter().skip(1).chain([&KEY]) {
         let mut property = json!({"name": name, "label": name, "groupName": "callinformation", "type": "string", "fieldType": "text", "hasUniqueValue": *name == KEY});
         if *name == "offhook_disposition" {
@@ -58,17 +58,18 @@ pub(super) fn account(chance: &mut Chance, until_s: u64) -> HubSpot {
             property["fieldType"] = json!("select");
             property["options"] = known.map(|word| json!({"label": word, "value": word})).collect();
         }
-        ask(&mut account, now, "/crm/v3/properties/calls", bearer.clone(), property.to_string().into_bytes());
+        ask(&mut account, now, "/crm/v3/properties/calls", bearer, property.to_string().into_bytes());
     }
     account.take_ledger();
     account.set_faults(faults(chance, until_s));
     account
 }
 
-fn ask(account: &mut HubSpot, now: Now, path: &str, bearer: Option<String>, body: Vec<u8>) -> Value {
-    let request = Request { method: "POST".into(), path: path.into(), query: String::new(), bearer, body };
+fn ask(account: &mut Double, now: Now, path: &str, bearer: Option<&str>, body: Vec<u8>) -> Value {
+    let headers = bearer.map(|token| ("authorization".to_owned(), format!("Bearer {token}"))).into_iter().collect();
+    let request = Request { method: "POST".into(), path: path.into(), query: String::new(), headers, body };
     match account.handle(now, &request) {
-        Outcome::Answer(answer, _) => answer.body,
+        Outcome::Answer(answer, _) => answer.json().clone(),
         Outcome::Drop(_) => Value::Null,
     }
 }
@@ -96,9 +97,8 @@ fn faults(chance: &mut Chance, until_s: u64) -> Vec<Fault> {
 
 /// A request as the CRM gets it.
 pub(super) fn request(http: &HttpRequest) -> Request {
-    let bearer = http.headers.iter().find(|(n, _)| n == "authorization").and_then(|(_, v)| v.strip_prefix("Bearer ")).map(str::to_owned);
     let path = http.url.strip_prefix(URL).unwrap_or(&http.url).to_owned();
-    Request { method: http.method.into(), path, query: String::new(), bearer, body: http.body.clone() }
+    Request { method: http.method.into(), path, query: String::new(), headers: http.headers.clone(), body: http.body.clone() }
 }
 
 /// What comes back, and after how long; `None` where the connection breaks.
@@ -107,7 +107,7 @@ pub(super) fn answer(outcome: Outcome) -> (Option<HttpAnswer>, Duration) {
         Outcome::Drop(after) => (None, after),
         Outcome::Answer(answer, after) => {
             let headers = answer.headers.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
-            (Some(HttpAnswer { status: answer.status, headers, body: answer.body.to_string().into_bytes() }), after)
+            (Some(HttpAnswer { status: answer.status, headers, body: answer.body.octets() }), after)
         }
     }
 }

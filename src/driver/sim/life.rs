@@ -113,8 +113,8 @@ pub(super) fn pipeline_config() -> pipeline::Config {
     let connector = hubspot::HubSpot {
         base_url: crm::URL.into(),
         token_url: format!("{}/oauth/v1/token", crm::URL),
-        client_id: sandbox::hubspot::CLIENT_ID.into(),
-        client_secret: String::from(sandbox::hubspot::CLIENT_SECRET).into(),
+        client_id: sandbox::CLIENT_ID.into(),
+        client_secret: String::from(sandbox::CLIENT_SECRET).into(),
         version: hubspot::VERSION.into(),
         object: "calls".into(),
         key: crm::KEY.into(),
@@ -123,7 +123,7 @@ pub(super) fn pipeline_config() -> pipeline::Config {
         name: "crm".into(),
         connector: Box::new(connector),
         mapping: Box::new(crm::mapping),
-        refresh_token: String::from(sandbox::hubspot::REFRESH_TOKEN).into(),
+        refresh_token: String::from(sandbox::REFRESH_TOKEN).into(),
         pace: pipeline::Pace::default(),
     };
     let sources = Key::parse(WEBHOOK_KEY).map(|key| ("platform".to_owned(), Source::standard(key))).into_iter().collect();

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     chance::Chance,
-    crm::{HttpAnswer, HttpRequest, record_key, sandbox::HubSpot},
+    crm::{HttpAnswer, HttpRequest, record_key, sandbox::Double},
     event::CallId,
     journal::Position,
     media::{self, Command, Report},
@@ -69,7 +69,7 @@ pub(super) struct Outside {
     /// When nothing more fits onto the disk.
     pub(super) disk_full: Option<(Instant, Instant)>,
     pub(super) disk_failed: bool,
-    pub(super) crm: HubSpot,
+    pub(super) crm: Double,
     pub(super) ledger: Vec<Value>,
     pub(super) targets: Vec<(SocketAddr, Transport)>,
     pub(super) pipes: Pipes,
