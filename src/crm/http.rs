@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{Change, Connector, Fields, HttpAnswer, HttpRequest, Token, Verdict};
-use crate::time::Wall;
+use super::{Change, Connector, Fields, HttpAnswer, HttpRequest, OAuth, Token, Verdict};
 
 /// How it is asked.
 #[derive(Clone)]
@@ -33,8 +32,6 @@ impl fmt::Debug for Http {
 
 /// The body where the configuration has none.
 pub const BODY: &str = r#"{"key": "{key}", "fields": {record}}"#;
-/// A standing secret does not end by itself.
-const STANDING: Duration = Duration::from_secs(365 * 86_400);
 
 impl Http {
     /// What is wrong with the templates: a record must be told apart from others, and its fields must be said.
@@ -117,12 +114,8 @@ impl Connector for Http {
         vec![verdict; changes.len()]
     }
 
-    fn grant(&self, _: &str, _: Wall) -> Option<HttpRequest> {
+    fn oauth(&self) -> Option<&dyn OAuth> {
         None
-    }
-
-    fn token(&self, _: &HttpAnswer) -> Result<Token, Verdict> {
-        Ok(Token { access: Zeroizing::default(), expires: STANDING, refresh: None, base_url: None })
     }
 }
 
@@ -140,14 +133,10 @@ mod tests {
         Change { key: "ab12".into(), id: None, fields: fields("note", json!(note)), written: fields("talk_ms", json!(5)) }
     }
 
-    fn token() -> Token {
-        Token { access: Zeroizing::default(), expires: STANDING, refresh: None, base_url: None }
-    }
-
     #[test]
     fn a_record_fills_the_templates_once() {
-        let sent =
-            connector(r#"{"id": "{key}", "all": {record}, "new": {changed}}"#).upsert(&[change("a {key} \" and {record}")], &token());
+        let sent = connector(r#"{"id": "{key}", "all": {record}, "new": {changed}}"#)
+            .upsert(&[change("a {key} \" and {record}")], &Token::standing());
         assert_eq!((sent.method, sent.url.as_str()), ("PUT", "https://crm.example.com/calls/ab12"));
         let body: Value = serde_json::from_slice(&sent.body).expect("JSON");
         let note = "a {key} \" and {record}";
@@ -158,7 +147,7 @@ mod tests {
     #[test]
     fn the_same_content_has_the_same_key_and_another_has_another() {
         let key = |note: &str| {
-            let sent = connector(BODY).upsert(&[change(note)], &token());
+            let sent = connector(BODY).upsert(&[change(note)], &Token::standing());
             sent.headers.into_iter().find(|(name, _)| name == "idempotency-key").expect("a key").1
         };
         assert_eq!(key("paid"), key("paid"));

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Change, Connector, HttpAnswer, HttpRequest, Token, Verdict};
+use super::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict};
 use crate::time::Wall;
 
 /// How an account is reached.
@@ -84,7 +84,13 @@ impl Connector for HubSpot {
         }
     }
 
-    fn grant(&self, refresh_token: &str, _: Wall) -> Option<HttpRequest> {
+    fn oauth(&self) -> Option<&dyn OAuth> {
+        Some(self)
+    }
+}
+
+impl OAuth for HubSpot {
+    fn grant(&self, refresh_token: &str, _: Wall) -> HttpRequest {
         let fields = [
             ("grant_type", "refresh_token"),
             ("client_id", &self.client_id),
@@ -92,7 +98,7 @@ impl Connector for HubSpot {
             ("refresh_token", refresh_token),
         ];
         let form = fields.map(|(name, value)| format!("{name}={}", form_encoded(value))).join("&");
-        Some(HttpRequest {
+        HttpRequest {
             method: "POST",
             url: self.token_url.clone(),
             headers: vec![
@@ -100,7 +106,7 @@ impl Connector for HubSpot {
                 ("accept".into(), "application/json".into()),
             ],
             body: form.into_bytes(),
-        })
+        }
     }
 
     fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict> {
@@ -343,7 +349,7 @@ mod tests {
             }
         };
         let connector = connector();
-        let access = connector.token(&send(connector.grant("sim-refresh", now.wall).expect("a request"))).expect("a token");
+        let access = connector.token(&send(connector.grant("sim-refresh", now.wall))).expect("a token");
         let wanted = [change("k1", &[("hs_timestamp", json!("1767607200000"))])];
         assert_eq!(
             connector.verdicts(&wanted, &send(connector.upsert(&wanted, &access))).remove(0).name(),

@@ -158,6 +158,13 @@ pub struct Token {
     pub base_url: Option<String>,
 }
 
+impl Token {
+    /// What stands for a token where a standing secret goes with each request: it does not end by itself.
+    pub fn standing() -> Self {
+        Self { access: zeroize::Zeroizing::default(), expires: Duration::from_secs(365 * 86_400), refresh: None, base_url: None }
+    }
+}
+
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(..)")
@@ -172,9 +179,14 @@ pub trait Connector: Send {
     fn upsert(&self, changes: &[Change], token: &Token) -> HttpRequest;
     /// What the answer to an upsert of `changes` means for each of them, in their order.
     fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict>;
-    /// Asks for an access token; none where the CRM takes a standing secret. `refresh_token`: the latest that the CRM gave, where its grant uses one; `at`: the wall clock, for grants that are
-    /// signed.
-    fn grant(&self, refresh_token: &str, at: Wall) -> Option<HttpRequest>;
-    /// The token in the answer to that, or why there is none. With a standing secret, what stands for one, whatever the answer.
+    /// How access tokens are got; none where the CRM takes a standing secret.
+    fn oauth(&self) -> Option<&dyn OAuth>;
+}
+
+/// How a CRM gives access tokens (RFC 6749).
+pub trait OAuth {
+    /// Asks for an access token. `refresh_token`: the latest that the CRM gave, where its grant uses one; `at`: the wall clock, for grants that are signed.
+    fn grant(&self, refresh_token: &str, at: Wall) -> HttpRequest;
+    /// The token in the answer to that, or why there is none.
     fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict>;
 }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
@@ -69,9 +70,9 @@ impl Lane {
     }
 
     /// An attempt that the journal did not take.
-    pub(super) fn unsent(&mut self, calls: impl Iterator<Item = CallId>) {
+    pub(super) fn unsent(&mut self, calls: &[CallId]) {
         for call in calls {
-            self.busy.remove(&call);
+            self.busy.remove(call);
         }
         self.requests = self.requests.saturating_sub(1);
     }
@@ -219,19 +220,16 @@ impl Pipeline {
         lane.requests = lane.requests.saturating_add(1);
         lane.busy.extend(batch.iter().map(|w| w.call_id));
         let mut attempt = Attempt { crm: crm.to_owned(), writes: Vec::new() };
-        let mut request = Request { crm: crm.to_owned(), writes: Vec::new() };
+        let mut request = Request { crm: crm.to_owned(), calls: Vec::new(), changes: Vec::new() };
         for write in batch {
             let fields = write.difference();
             attempt.writes.push(Attempted { call_id: write.call_id, revision: write.revision, fields: fields.clone() });
-            let change = Change { key: record_key(write.call_id), id: write.id, fields, written: write.written };
-            request.writes.push((write.call_id, change));
+            request.calls.push(write.call_id);
+            request.changes.push(Change { key: record_key(write.call_id), id: write.id, fields, written: write.written });
         }
-        let (id, key) = match attempt.writes.as_slice() {
-            [one] => (format!("{crm}/{}/{}", one.call_id, one.revision), one.call_id.to_string()),
-            several => (format!("{crm}/{} records", several.len()), String::new()),
-        };
-        let body = serde_json::to_vec(&attempt).unwrap_or_default();
-        self.append(Entry { kind: EntryKind::Attempt, time: now.wall, id, key, body }, Waiting::Attempt(request));
+        let revision = attempt.writes.first().map_or(0, |w| w.revision);
+        let entry = entry(EntryKind::Attempt, now.wall, crm, &request.calls, &format!("/{revision}"), &attempt);
+        self.append(entry, Waiting::Attempt(request));
     }
 
     /// Asks for a token; one request at a time, since a refresh token may be good only once.
@@ -239,26 +237,26 @@ impl Pipeline {
         let Some(lane) = self.lanes.get_mut(crm).filter(|l| !l.refreshing) else { return };
         lane.refreshing = true;
         let refresh_token = lane.refresh_token.clone();
-        let Some(http) = self.config.crms.iter().find(|c| c.name == crm).map(|c| c.connector.grant(&refresh_token, now.wall)) else {
-            return;
+        let Some(connector) = self.config.crms.iter().find(|c| c.name == crm).map(|c| &c.connector) else { return };
+        let Some(oauth) = connector.oauth() else {
+            return self.token_given(now, crm, Ok(Token::standing()));
         };
-        let Some(http) = http else {
-            // A standing secret: there is nothing to ask for.
-            let nothing = HttpAnswer { status: 200, headers: Vec::new(), body: Vec::new() };
-            self.token_answered(now, crm, Ok(nothing));
-            return;
-        };
+        let http = oauth.grant(&refresh_token, now.wall);
         let request = self.id();
         self.asked.insert(request, Asked::Token { crm: crm.to_owned() });
         self.outputs.push_back(Output::Send { request, crm: crm.to_owned(), http });
     }
 
     pub(super) fn token_answered(&mut self, now: Now, crm: &str, answer: Result<HttpAnswer, NoAnswer>) {
-        let Some(connector) = self.config.crms.iter().find(|c| c.name == crm).map(|c| &c.connector) else { return };
+        let Some(oauth) = self.config.crms.iter().find(|c| c.name == crm).and_then(|c| c.connector.oauth()) else { return };
         let told = match answer {
-            Ok(answer) => connector.token(&answer),
+            Ok(answer) => oauth.token(&answer),
             Err(NoAnswer { why, .. }) => Err(Verdict::Retry { after: None, why }),
         };
+        self.token_given(now, crm, told);
+    }
+
+    fn token_given(&mut self, now: Now, crm: &str, told: Result<Token, Verdict>) {
         let jitter = u16::try_from(self.chance.below(1001)).unwrap_or(1000);
         let Some(lane) = self.lanes.get_mut(crm) else { return };
         lane.refreshing = false;
@@ -288,13 +286,10 @@ impl Pipeline {
 
     pub(super) fn write_answered(&mut self, now: Now, request: Request, answer: Result<HttpAnswer, NoAnswer>) {
         let Some(crm) = self.config.crms.iter().find(|c| c.name == request.crm) else { return };
-        let count = request.writes.len();
+        let count = request.calls.len();
         let status = answer.as_ref().ok().map(|a| a.status);
         let verdicts = match answer {
-            Ok(answer) => {
-                let changes = request.writes.iter().map(|(_, change)| change.clone()).collect::<Vec<_>>();
-                crm.connector.verdicts(&changes, &answer)
-            }
+            Ok(answer) => crm.connector.verdicts(&request.changes, &answer),
             Err(NoAnswer { maybe_sent: true, why }) => vec![Verdict::Ambiguous { why }; count],
             Err(NoAnswer { maybe_sent: false, why }) => vec![Verdict::Retry { after: None, why }; count],
         };
@@ -311,22 +306,26 @@ impl Pipeline {
         let counts = (!lane.is_broken()).then_some(place);
         lane.learn(now.mono, &verdicts, place);
         if verdicts.iter().all(|v| matches!(v, Verdict::Split { .. })) {
-            lane.split(&request.writes.iter().map(|(call, _)| *call).collect::<Vec<_>>());
+            lane.split(&request.calls);
         }
         let fresh = now.mono.since(lane.given) < FRESH;
-        let writes = request.writes.iter().zip(verdicts).map(|((call, _), verdict)| Settled::of(*call, verdict, now.wall, counts, fresh));
+        let writes = request.calls.iter().zip(verdicts).map(|(call, verdict)| Settled::of(*call, verdict, now.wall, counts, fresh));
         let answered = Answered { crm: crm.clone(), status, writes: writes.collect() };
         for settled in &answered.writes {
             self.outputs.push_back(Output::Count(Count::Write { crm: crm.clone(), outcome: settled.outcome.clone() }));
         }
-        let (id, key) = match answered.writes.as_slice() {
-            [one] => (format!("{crm}/{}", one.call_id), one.call_id.to_string()),
-            several => (format!("{crm}/{} records", several.len()), String::new()),
-        };
-        let body = serde_json::to_vec(&answered).unwrap_or_default();
-        let entry = Entry { kind: EntryKind::Answer, time: now.wall, id, key, body };
+        let entry = entry(EntryKind::Answer, now.wall, crm, &request.calls, "", &answered);
         self.append(entry.clone(), Waiting::Answer(entry));
     }
+}
+
+/// An entry on one request: of one call it bears the call's name, of several none.
+fn entry(kind: EntryKind, time: Wall, crm: &str, calls: &[CallId], revision: &str, body: &impl Serialize) -> Entry {
+    let (id, key) = match calls {
+        [one] => (format!("{crm}/{one}{revision}"), one.to_string()),
+        several => (format!("{crm}/{} records", several.len()), String::new()),
+    };
+    Entry { kind, time, id, key, body: serde_json::to_vec(body).unwrap_or_default() }
 }
 
 impl Lane {

@@ -231,10 +231,11 @@ enum Waiting {
     Answer(Entry),
 }
 
-/// What one request to a CRM carries: of each call its change.
+/// What one request to a CRM carries: of each call, in one order, its change.
 struct Request {
     crm: String,
-    writes: Vec<(CallId, Change)>,
+    calls: Vec<CallId>,
+    changes: Vec<Change>,
 }
 
 /// Who waits for an answer of a CRM.
@@ -432,7 +433,7 @@ impl Pipeline {
             (Some(Waiting::Attempt(request)), Ok(())) => self.send(now, request),
             (Some(Waiting::Attempt(request)), Err(_)) => {
                 if let Some(lane) = self.lanes.get_mut(&request.crm) {
-                    lane.unsent(request.writes.iter().map(|(call, _)| *call));
+                    lane.unsent(&request.calls);
                     lane.pause(now.mono, JOURNAL_PAUSE);
                 }
             }
@@ -453,10 +454,9 @@ impl Pipeline {
         let Some(token) = self.lanes.get(&request.crm).and_then(Lane::token) else {
             // It was refused while the attempt was on its way to the disk: the same as a refusal of the request.
             let why = "the access token was refused before this was sent".to_owned();
-            return self.settle(now, &request, None, vec![Verdict::Auth { why }; request.writes.len()]);
+            return self.settle(now, &request, None, vec![Verdict::Auth { why }; request.calls.len()]);
         };
-        let changes = request.writes.iter().map(|(_, change)| change.clone()).collect::<Vec<_>>();
-        let http = crm.connector.upsert(&changes, &token);
+        let http = crm.connector.upsert(&request.changes, &token);
         self.outputs.push_back(Output::Send { request: id, crm: request.crm.clone(), http });
         self.asked.insert(id, Asked::Write(request));
     }

@@ -7,7 +7,7 @@ use super::{
     *,
 };
 use crate::{
-    crm::{Token, Verdict, record_key},
+    crm::{OAuth, Token, Verdict, record_key},
     event::{EndedAs, EndedBy, Event, Kind, Outcome, PerSide, SipCallIds, Terminal},
     journal::Position,
 };
@@ -38,8 +38,14 @@ impl Connector for Plain {
         vec![verdict; changes.len()]
     }
 
-    fn grant(&self, refresh_token: &str, _: Wall) -> Option<HttpRequest> {
-        Some(HttpRequest { method: "POST", url: "token".into(), headers: Vec::new(), body: refresh_token.into() })
+    fn oauth(&self) -> Option<&dyn OAuth> {
+        Some(self)
+    }
+}
+
+impl OAuth for Plain {
+    fn grant(&self, refresh_token: &str, _: Wall) -> HttpRequest {
+        HttpRequest { method: "POST", url: "token".into(), headers: Vec::new(), body: refresh_token.into() }
     }
 
     fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict> {
@@ -521,12 +527,8 @@ impl Connector for Batches {
         vec![verdict; changes.len()]
     }
 
-    fn grant(&self, refresh_token: &str, at: Wall) -> Option<HttpRequest> {
-        Plain.grant(refresh_token, at)
-    }
-
-    fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict> {
-        Plain.token(answer)
+    fn oauth(&self) -> Option<&dyn OAuth> {
+        Some(&Plain)
     }
 }
 

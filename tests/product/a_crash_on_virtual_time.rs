@@ -6,7 +6,7 @@ use offhook::{
     call::Local,
     chance::Chance,
     codec::Codec,
-    crm::{Change, Connector, Fields, HttpAnswer, HttpRequest, Token, Verdict},
+    crm::{Change, Connector, Fields, HttpAnswer, HttpRequest, OAuth, Token, Verdict},
     event::Event,
     gateway::{Config as GatewayConfig, Gateway, JournalWord, Output},
     journal::{self, Entry, EntryKind, Position},
@@ -42,12 +42,8 @@ impl Connector for Taker {
         vec![Verdict::Done { id: Some("1".into()) }; changes.len()]
     }
 
-    fn grant(&self, _: &str, _: Wall) -> Option<HttpRequest> {
-        Some(HttpRequest { method: "POST", url: "token".into(), headers: Vec::new(), body: Vec::new() })
-    }
-
-    fn token(&self, _: &HttpAnswer) -> Result<Token, Verdict> {
-        Ok(Token { access: String::from("a").into(), expires: Duration::from_secs(1800), refresh: None, base_url: None })
+    fn oauth(&self) -> Option<&dyn OAuth> {
+        None
     }
 }
 
