@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Fields;
+use super::{Fields, contact};
 use crate::time::Wall;
 
 /// A mapping as its file has it.
@@ -33,6 +33,9 @@ pub struct Mapping {
     /// Its rules.
     #[serde(rename = "field")]
     pub rules: Vec<Rule>,
+    /// How the person behind a call is found and linked; without it records name nobody.
+    #[serde(default)]
+    pub contact: Option<contact::Rule>,
 }
 
 /// One field of the CRM.
@@ -141,12 +144,13 @@ impl Mapping {
             }
             seen.push(to);
         }
+        faults.extend(self.contact.iter().flat_map(contact::Rule::faults));
         faults
     }
 
     /// The fields of a record, by the CRM's names.
     pub fn apply(&self, record: &Map<String, Value>) -> Fields {
-        self.rules.iter().filter_map(|rule| Some((rule.to.clone(), rule.value(record)?))).collect()
+        apply(&self.rules, record)
     }
 
     /// Fields that a new account has to be given: name, type, and whether no two records may share a value.
@@ -154,6 +158,11 @@ impl Mapping {
         let rules = self.rules.iter().filter_map(|rule| Some((rule.to.as_str(), rule.custom.as_deref()?, false)));
         std::iter::once((self.key.as_str(), "string", true)).chain(rules).collect()
     }
+}
+
+/// What rules make of a record.
+pub(super) fn apply(rules: &[Rule], record: &Map<String, Value>) -> Fields {
+    rules.iter().filter_map(|rule| Some((rule.to.clone(), rule.value(record)?))).collect()
 }
 
 impl Rule {

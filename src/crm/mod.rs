@@ -1,5 +1,6 @@
 //! CRMs as pure translators: a change becomes a request value, an answer a verdict. Nothing here sends.
 
+pub mod contact;
 pub mod http;
 pub mod hubspot;
 pub mod mapping;
@@ -181,6 +182,10 @@ pub trait Connector: Send {
     fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict>;
     /// How access tokens are got; none where the CRM takes a standing secret.
     fn oauth(&self) -> Option<&dyn OAuth>;
+    /// Who knows its people; none where it has none that can be searched.
+    fn people(&self) -> Option<&dyn contact::People> {
+        None
+    }
 }
 
 /// How a CRM gives access tokens (RFC 6749).

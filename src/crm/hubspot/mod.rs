@@ -1,11 +1,13 @@
 //! HubSpot: call records by batch upsert with a unique property, OAuth2 with refresh.
 
+mod people;
+
 use std::{fmt, time::Duration};
 
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict};
+use super::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, contact};
 use crate::time::Wall;
 
 /// How an account is reached.
@@ -57,16 +59,8 @@ impl Connector for HubSpot {
             // The trace id is what an error or a shuffled result names its input by.
             json!({"idProperty": self.key, "id": change.key, "properties": properties, "objectWriteTraceId": change.key})
         };
-        HttpRequest {
-            method: "POST",
-            url: format!("{}/crm/objects/{}/{}/batch/upsert", self.base_url, self.version, self.object),
-            headers: vec![
-                ("authorization".into(), format!("Bearer {}", token.access.as_str())),
-                ("content-type".into(), "application/json".into()),
-                ("accept".into(), "application/json".into()),
-            ],
-            body: json!({"inputs": changes.iter().map(input).collect::<Vec<_>>()}).to_string().into_bytes(),
-        }
+        let body = json!({"inputs": changes.iter().map(input).collect::<Vec<_>>()});
+        self.post(format!("crm/objects/{}/{}/batch/upsert", self.version, self.object), &body, token)
     }
 
     fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
@@ -85,6 +79,10 @@ impl Connector for HubSpot {
     }
 
     fn oauth(&self) -> Option<&dyn OAuth> {
+        Some(self)
+    }
+
+    fn people(&self) -> Option<&dyn contact::People> {
         Some(self)
     }
 }
@@ -137,6 +135,19 @@ impl OAuth for HubSpot {
 }
 
 impl HubSpot {
+    fn post(&self, path: String, body: &Value, token: &Token) -> HttpRequest {
+        HttpRequest {
+            method: "POST",
+            url: format!("{}/{path}", self.base_url),
+            headers: vec![
+                ("authorization".into(), format!("Bearer {}", token.access.as_str())),
+                ("content-type".into(), "application/json".into()),
+                ("accept".into(), "application/json".into()),
+            ],
+            body: body.to_string().into_bytes(),
+        }
+    }
+
     /// What a batch that was taken up says of one of its changes: results come in any order, and bear the key.
     fn of_its_own(&self, change: &Change, changes: usize, answer: &HttpAnswer, body: &Value) -> Verdict {
         let list = |name: &str| body.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -245,7 +256,7 @@ mod tests {
         time::{Now, Wall},
     };
 
-    fn connector() -> HubSpot {
+    pub(super) fn connector() -> HubSpot {
         HubSpot {
             base_url: "http://crm".into(),
             token_url: "http://crm/oauth/v1/token".into(),
@@ -284,7 +295,7 @@ mod tests {
         assert_eq!(names, ["done", "ambiguous", "ambiguous"]);
     }
 
-    fn answer(status: u16, body: &str) -> HttpAnswer {
+    pub(super) fn answer(status: u16, body: &str) -> HttpAnswer {
         HttpAnswer { status, headers: vec![("retry-after".into(), "7".into())], body: body.into() }
     }
 

@@ -1,6 +1,8 @@
-//! HubSpot's double: OAuth with refresh, properties, and call records with upsert by a unique property.
+//! HubSpot's double: OAuth with refresh, properties, call records with upsert by a unique property, people and their links.
 //!
 //! Both families of addresses are served, `/crm/v3/objects/calls` and `/crm/objects/2026-03/calls`. What is not built answers 404 in HubSpot's form.
+
+mod people;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +19,7 @@ use crate::{chance::Chance, time::Wall};
 pub struct HubSpot {
     tokens: Tokens,
     objects: BTreeMap<String, Object>,
+    links: people::Links,
     next_id: u64,
 }
 
@@ -91,7 +94,8 @@ impl HubSpot {
         let calls = Object { properties: standard.into_iter().map(|(n, p)| (n.to_owned(), p)).collect(), records: BTreeMap::new() };
         Self {
             tokens: Tokens::new(rotate_tokens, TOKEN_LIFE, chance),
-            objects: BTreeMap::from([("calls".to_owned(), calls)]),
+            objects: BTreeMap::from([("calls".to_owned(), calls), ("contacts".to_owned(), people::contacts())]),
+            links: people::Links::new(),
             next_id: FIRST_ID,
         }
     }
@@ -109,7 +113,7 @@ impl Vendor for HubSpot {
         }
         // Both families of addresses: `crm/v3/objects/…` and `crm/objects/2026-03/…`.
         let rest = match parts.as_slice() {
-            ["crm", "v3", rest @ ..] => rest.to_vec(),
+            ["crm", "v3" | "v4", rest @ ..] => rest.to_vec(),
             ["crm", family, version, rest @ ..] if version.starts_with("20") => [&[*family], rest].concat(),
             ["calling", "v1", "dispositions"] => {
                 return Answer::new(200, DISPOSITIONS.iter().map(|(id, label)| json!({"id": id, "label": label})).collect());
@@ -131,7 +135,11 @@ impl Vendor for HubSpot {
             ("POST", ["objects", object, "batch", "upsert"]) => self.upsert(now, object, &body, ledger),
             ("POST", ["objects", object, "batch", "read"]) => self.read(object, &body),
             ("POST", ["objects", object, "search"]) => self.search(object, &body),
+            ("POST", ["objects", object]) => self.create(now, object, &body, ledger),
             ("GET", ["objects", object, id]) => self.show(object, id, request),
+            ("DELETE", ["objects", object, id]) => self.archive(now, object, id, ledger),
+            ("GET", ["objects", object, id, "associations", to]) => self.associations(object, id, to),
+            ("POST", ["associations", from, to, "batch", "associate", "default"]) => self.associate(now, from, to, &body, ledger),
             _ => not_found(),
         }
     }
@@ -344,7 +352,7 @@ impl HubSpot {
         }
     }
 
-    /// Search with EQ filters, all of a group and any group; paged by `after`.
+    /// Search with EQ and IN filters, all of a group and any group; paged by `after`.
     fn search(&self, object: &str, body: &Value) -> Answer {
         let Some(object) = self.objects.get(object) else { return not_found() };
         let wanted = names(body.get("properties"));
@@ -354,6 +362,8 @@ impl HubSpot {
         let holds = |record: &Record, filter: &Value| {
             let text = |name: &str| filter.get(name).and_then(Value::as_str).unwrap_or_default();
             match text("operator") {
+                // Values of `IN` must be in lower case, and are compared without it.
+                "IN" => record.values.get(text("propertyName")).is_some_and(|v| names(filter.get("values")).contains(&v.to_lowercase())),
                 "EQ" => record.values.get(text("propertyName")).is_some_and(|v| v == text("value")),
                 "HAS_PROPERTY" => record.values.contains_key(text("propertyName")),
                 _ => false,
@@ -392,6 +402,21 @@ impl Object {
         }
     }
 
+    /// The properties of an input, each held against its definition.
+    fn values(&self, properties: Option<&Value>) -> Result<BTreeMap<String, String>, Answer> {
+        let mut values = BTreeMap::new();
+        for (name, value) in properties.and_then(Value::as_object).cloned().unwrap_or_default() {
+            let Some(property) = self.properties.get(&name) else {
+                return Err(invalid(&name, "PROPERTY_DOESNT_EXIST", &format!("Property \"{name}\" does not exist")));
+            };
+            // All values are texts on the wire; numbers and booleans are taken as such.
+            let value = value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned);
+            property.judge(&name, &value)?;
+            values.insert(name, value);
+        }
+        Ok(values)
+    }
+
     fn judge(&self, input: &Value) -> Result<Write, Answer> {
         let text = |name: &str| input.get(name).and_then(Value::as_str).unwrap_or_default();
         let (by, key) = (text("idProperty"), text("id"));
@@ -405,17 +430,8 @@ impl Object {
             }
             None => return Err(invalid(by, "PROPERTY_DOESNT_EXIST", &format!("Property \"{by}\" does not exist"))),
         }
-        let mut values = BTreeMap::from([(by.to_owned(), key.to_owned())]);
-        let properties = input.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-        for (name, value) in properties {
-            let Some(property) = self.properties.get(&name) else {
-                return Err(invalid(&name, "PROPERTY_DOESNT_EXIST", &format!("Property \"{name}\" does not exist")));
-            };
-            // All values are texts on the wire; numbers and booleans are taken as such.
-            let value = value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned);
-            property.judge(&name, &value)?;
-            values.insert(name, value);
-        }
+        let mut values = self.values(input.get("properties"))?;
+        values.insert(by.to_owned(), key.to_owned());
         let found = self.find(Some(by), key);
         if found.is_none() && self.properties.contains_key("hs_timestamp") && !values.contains_key("hs_timestamp") {
             return Err(invalid("hs_timestamp", "REQUIRED", "hs_timestamp is required"));
@@ -589,6 +605,31 @@ mod tests {
         assert!(unknown.json()["message"].as_str().expect("words").contains("PROPERTY_DOESNT_EXIST"));
         let untimed = account.upsert(&[("k4", "", json!({"hs_call_status": "BUSY"}))]);
         assert!(untimed.json()["message"].as_str().expect("words").contains("hs_timestamp"));
+    }
+
+    #[test]
+    fn people_are_made_found_in_any_case_linked_once_and_taken_away() {
+        let mut account = Account::new(Options::default());
+        let made = account.post("/crm/v3/objects/contacts", &json!({"properties": {"phone": "+1555", "email": "Al@x"}}));
+        let person = made.json()["id"].as_str().expect("an id").to_owned();
+        assert_eq!(account.post("/crm/v3/objects/contacts", &json!({"properties": {"email": "Al@x"}})).status, 409);
+        let filter = json!({"propertyName": "email", "operator": "IN", "values": ["al@x"]});
+        let found = account.post("/crm/objects/2026-03/contacts/search", &json!({"filterGroups": [{"filters": [filter]}]}));
+        assert_eq!(found.json()["results"][0]["id"], json!(person));
+        let record = account.upsert(&[("k1", "", call("BUSY"))]).json()["results"][0]["id"].as_str().expect("an id").to_owned();
+        let pair = |person: &str| json!({"inputs": [{"from": {"id": record}, "to": {"id": person}}]});
+        let path = "/crm/v4/associations/calls/contacts/batch/associate/default";
+        assert_eq!((account.post(path, &pair(&person)).status, account.post(path, &pair(&person)).status), (200, 200));
+        assert_eq!(account.post(path, &pair("1")).json()["numErrors"], json!(1));
+        let linked = account.raw("GET", &format!("/crm/v4/objects/contacts/{person}/associations/calls"), Vec::new());
+        assert_eq!(linked.json()["results"][0]["toObjectId"].to_string(), record);
+        let links = account.crm.take_ledger().iter().filter(|l| l["object"] == "associations").count();
+        assert_eq!(links, 1, "linking again changes nothing");
+        assert_eq!(account.raw("DELETE", &format!("/crm/v3/objects/contacts/{person}"), Vec::new()).status, 204);
+        assert_eq!(
+            account.raw("GET", &format!("/crm/v4/objects/calls/{record}/associations/contacts"), Vec::new()).json()["results"],
+            json!([])
+        );
     }
 
     #[test]

@@ -1,0 +1,337 @@
+//! Whose call it was: how the person behind a call is looked for in a CRM, and which of those found it is.
+//!
+//! ```toml
+//! [contact]                          # of a mapping
+//! by = "from"                        # the record's field that names the person
+//! kind = "number"                    # or "reference": compared octet for octet
+//! object = "contacts"
+//! fields = ["phone", "mobilephone"]  # the CRM's fields that may hold it
+//! several = "review"                 # or "newest", "oldest"
+//! nobody = "review"                  # or "leave", "create"
+//! ```
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Fields, HttpAnswer, HttpRequest, Token, Verdict, mapping};
+
+/// The `[contact]` of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The record's field that names the person: a number such as `from`, or a reference that the platform took down.
+    pub by: String,
+    /// What that field holds.
+    #[serde(default)]
+    pub kind: Kind,
+    /// What every national number is to begin with in place of its leading zero, such as `+49`.
+    #[serde(default)]
+    pub country: Option<String>,
+    /// Object type of people in the CRM.
+    pub object: String,
+    /// The CRM's fields that may hold the number or the reference.
+    pub fields: Vec<String>,
+    /// What becomes of several people with one number.
+    #[serde(default)]
+    pub several: Several,
+    /// What becomes of a number that nobody has.
+    #[serde(default)]
+    pub nobody: Nobody,
+    /// Where people are made: the unique field of a person that holds the key of his number, so that two calls at once do not make two.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// What a new person gets, by rules as those of a record.
+    #[serde(default, rename = "field")]
+    pub rules: Vec<mapping::Rule>,
+    /// Where a record names its person by a field of its own: Salesforce's `WhoId`, Dataverse's `regardingobjectid_contact_phonecall@odata.bind`. HubSpot links by
+    /// itself.
+    #[serde(default)]
+    pub link: Option<Link>,
+}
+
+/// The field of a record that names its person.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Its name.
+    pub to: String,
+    /// Its value, with `{id}`.
+    #[serde(default = "plain")]
+    pub value: String,
+}
+
+fn plain() -> String {
+    "{id}".to_owned()
+}
+
+/// What names a person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A telephone number, in whatever form.
+    #[default]
+    Number,
+    /// A reference, octet for octet.
+    Reference,
+}
+
+/// What becomes of several people with one number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Several {
+    /// A person chooses.
+    #[default]
+    Review,
+    /// The one made last.
+    Newest,
+    /// The one made first.
+    Oldest,
+}
+
+/// What becomes of a number or a reference that nobody has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nobody {
+    /// A person looks.
+    #[default]
+    Review,
+    /// The record stays without a person.
+    Leave,
+    /// The person is made.
+    Create,
+}
+
+/// Somebody whom a search found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The CRM's id.
+    pub id: String,
+    /// What the searched fields hold.
+    pub handles: Vec<String>,
+    /// When he was made, in a form that sorts by time; empty where the CRM does not tell.
+    pub made: String,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// Object type.
+    pub object: &'a str,
+    /// Any of these fields …
+    pub fields: &'a [String],
+    /// … may hold any of these.
+    pub values: &'a [String],
+}
+
+/// The part of a CRM's contract that knows people.
+pub trait People {
+    /// Searches that one request may hold.
+    fn find_max(&self) -> usize;
+    /// Searches a second that the CRM allows beside its other limits.
+    fn finds_per_second(&self) -> Option<u32> {
+        None
+    }
+    /// Asks for everybody who has one of the values in one of the fields.
+    fn find(&self, search: &Search<'_>, token: &Token) -> HttpRequest;
+    /// Who was found. [`Verdict::Split`] where the answer does not hold all of them.
+    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict>;
+    /// Links records with people, where that is a request of its own: pairs of a record's id and a person's.
+    fn link(&self, _object: &str, _pairs: &[(String, String)], _token: &Token) -> Option<HttpRequest> {
+        None
+    }
+    /// What the answer to that means for each pair.
+    fn linked(&self, pairs: &[(String, String)], answer: &HttpAnswer) -> Vec<Verdict> {
+        let why = format!("{} to a link that was never asked for", answer.status);
+        vec![Verdict::Gone { why }; pairs.len()]
+    }
+    /// Whether [`Self::link`] is how people are linked.
+    fn links_apart(&self) -> bool {
+        false
+    }
+}
+
+impl Rule {
+    /// What is wrong with it beside its form.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !mapping::RECORD_FIELDS.contains(&self.by.as_str()) {
+            faults.push(format!("[contact] by: a call record has no `{}`; it has {}", self.by, mapping::RECORD_FIELDS.join(", ")));
+        }
+        if self.fields.is_empty() {
+            faults.push(
+                "[contact] fields: is empty; name the CRM's fields that hold the number, such as [\"phone\", \"mobilephone\"]".to_owned(),
+            );
+        }
+        if self.nobody == Nobody::Create && self.key.is_none() {
+            faults.push(
+                "[contact] nobody = \"create\" needs `key`, a unique field of a person: without it two calls at once make two people"
+                    .to_owned(),
+            );
+        }
+        if self.country.as_ref().is_some_and(|c| !c.starts_with('+') || digits(c).is_empty()) {
+            faults.push("[contact] country: is no country code such as \"+49\"".to_owned());
+        }
+        if self.link.as_ref().is_some_and(|link| !link.value.contains("{id}")) {
+            faults.push("[contact] link.value: has no {id}: every record would name the same person".to_owned());
+        }
+        faults
+    }
+
+    /// Who is to be looked for: the number in E.164 form, or the reference; none where the record names nobody.
+    pub fn sought(&self, record: &Map<String, Value>) -> Option<String> {
+        let text = match record.get(&self.by)? {
+            Value::String(text) => text.trim().to_owned(),
+            Value::Number(number) => number.to_string(),
+            _ => return None,
+        };
+        match self.kind {
+            Kind::Reference => (!text.is_empty()).then_some(text),
+            Kind::Number => self.number(&text),
+        }
+    }
+
+    /// A number in E.164 form, with its plus sign; none where the text holds none, as with a caller who hides his.
+    fn number(&self, text: &str) -> Option<String> {
+        let digits = digits(text);
+        if digits.len() < NUMBER_MIN || text.contains('@') || text.chars().any(char::is_alphabetic) {
+            return None;
+        }
+        let international =
+            text.trim_start().starts_with('+').then(|| digits.clone()).or_else(|| digits.strip_prefix("00").map(str::to_owned));
+        let national = || {
+            let code = self.country.as_deref().map(self::digits)?;
+            Some(if digits.starts_with(&code) { digits.clone() } else { format!("{code}{}", digits.strip_prefix('0').unwrap_or(&digits)) })
+        };
+        Some(format!("+{}", international.or_else(national).unwrap_or(digits)))
+    }
+
+    /// The forms under which the CRM may have what is sought.
+    pub fn forms(&self, sought: &str) -> Vec<String> {
+        let mut forms = vec![sought.to_owned()];
+        if self.kind == Kind::Number {
+            let digits = digits(sought);
+            if let Some(national) = self.country.as_deref().and_then(|code| digits.strip_prefix(&self::digits(code))) {
+                forms.extend([format!("0{national}"), national.to_owned()]);
+            }
+            forms.push(digits);
+        }
+        forms
+    }
+
+    /// Which of those found it is, by the rule: one, nobody, or several of whom a person has to choose.
+    pub fn choose(&self, sought: &str, found: &[Person]) -> Vec<String> {
+        let is = |handle: &String| match self.kind {
+            Kind::Reference => handle.trim() == sought,
+            Kind::Number => self.number(handle).is_some_and(|number| number == sought),
+        };
+        let mut bearers: Vec<_> = found.iter().filter(|person| person.handles.iter().any(is)).collect();
+        bearers.sort_by(|a, b| (&a.made, &a.id).cmp(&(&b.made, &b.id)));
+        let one = |person: Option<&&Person>| person.map(|p| p.id.clone()).into_iter().collect();
+        match self.several {
+            Several::Newest => one(bearers.last()),
+            Several::Oldest => one(bearers.first()),
+            Several::Review => bearers.iter().map(|p| p.id.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
+        }
+    }
+
+    /// What a new person is given.
+    pub fn fields_of(&self, record: &Map<String, Value>) -> Fields {
+        mapping::apply(&self.rules, record)
+    }
+}
+
+fn digits(text: &str) -> String {
+    text.chars().filter(char::is_ascii_digit).collect()
+}
+
+/// Shorter ones are extensions and services, which name no person outside.
+const NUMBER_MIN: usize = 7;
+
+/// What is known of a record's person.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// Who is looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sought: Option<String>,
+    /// What came of it.
+    #[serde(default)]
+    pub standing: Standing,
+    /// The person whom the CRM has linked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linked: Option<String>,
+}
+
+/// What came of looking for a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Not looked for yet.
+    #[default]
+    Unsought,
+    /// By the CRM's id.
+    Found(String),
+    /// Nobody has the number.
+    Nobody,
+    /// Several have it.
+    Several(Vec<String>),
+    /// Somebody decided that the record stays without a person.
+    Left,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rule(more: &str) -> Rule {
+        let text = json!({"by": "from", "object": "contacts", "fields": ["phone"]});
+        let mut rule: Value = text;
+        let more: Value = serde_json::from_str(more).expect("json");
+        rule.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));
+        serde_json::from_value(rule).expect("a rule")
+    }
+
+    fn person(id: &str, handle: &str, made: &str) -> Person {
+        Person { id: id.into(), handles: vec![handle.into()], made: made.into() }
+    }
+
+    #[test]
+    fn one_number_in_many_forms_is_one_number() {
+        let german = rule(r#"{"country": "+49"}"#);
+        let record = |from: &str| json!({"from": from}).as_object().cloned().expect("a record");
+        for form in ["+49 (30) 1234567", "0049 30 1234567", "030/1234567", "49301234567", "+49301234567"] {
+            assert_eq!(german.sought(&record(form)).as_deref(), Some("+49301234567"), "{form}");
+        }
+        assert_eq!(german.forms("+49301234567"), ["+49301234567", "0301234567", "301234567", "49301234567"]);
+        for none in ["anonymous", "", "112", "alice@example.com"] {
+            assert_eq!(german.sought(&record(none)), None, "{none}");
+        }
+        assert_eq!(rule("{}").sought(&record("15551230001")).as_deref(), Some("+15551230001"), "carriers often leave the plus sign out");
+    }
+
+    #[test]
+    fn several_go_by_rule_and_what_was_found_beside_is_nobody() {
+        let found = [person("2", "+1 555 123 0001", "2024"), person("1", "15551230001", "2025"), person("3", "+15551230009", "2023")];
+        let chosen = |more: &str| rule(more).choose("+15551230001", &found);
+        assert_eq!(chosen("{}"), ["1", "2"]);
+        assert_eq!(chosen(r#"{"several": "newest"}"#), ["1"]);
+        assert_eq!(chosen(r#"{"several": "oldest"}"#), ["2"]);
+        assert_eq!(rule("{}").choose("+15551230002", &found), Vec::<String>::new());
+        let by_reference = rule(r#"{"kind": "reference"}"#);
+        assert_eq!(by_reference.choose("15551230001", &found), ["1"], "a reference is compared as it stands");
+    }
+
+    #[test]
+    fn a_rule_that_would_double_people_is_a_fault() {
+        let faults = rule(r#"{"nobody": "create", "fields": [], "by": "frm", "country": "49", "link": {"to": "WhoId", "value": "x"}}"#)
+            .faults()
+            .join("\n");
+        for part in ["no `frm`", "fields: is empty", "needs `key`", "no country code", "has no {id}"] {
+            assert!(faults.contains(part), "{part}: {faults}");
+        }
+        assert_eq!(rule("{}").faults(), Vec::<String>::new());
+    }
+}
