@@ -84,6 +84,7 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
         key: mapping.key.clone(),
     };
     let crm = Crm {
+        contacts: None,
         name: "hubspot".into(),
         connector: Box::new(connector),
         mapping: Box::new(move |record| mapping.apply(record)),

@@ -115,6 +115,14 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             Some(Kind::Hubspot) | None => (hubspot(&mut t, directory), required_secret(&mut t, "refresh_token_file", directory)),
         };
         let mapping = t.required("mapping", "\"mapping.toml\"").and_then(|(text, span)| mapping(&t, &directory.join(text), &span));
+        if matches!(api, Api::Http { .. }) && mapping.as_ref().is_some_and(|m| m.contact.is_some()) {
+            let span = t.span.clone();
+            t.fault(
+                &span,
+                "the mapping has [contact], and an API of kind \"http\" knows no people",
+                "take [contact] out of this target's mapping",
+            );
+        }
         let count =
             |t: &mut Table<'_>, key, most, default: usize| usize::try_from(t.integer_or(key, 1..=most, default as u64)).unwrap_or(default);
         let usual = Pace::default();

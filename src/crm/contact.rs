@@ -220,13 +220,14 @@ impl Rule {
         forms
     }
 
-    /// Which of those found it is, by the rule: one, nobody, or several of whom a person has to choose.
-    pub fn choose(&self, sought: &str, found: &[Person]) -> Vec<String> {
+    /// Which of those found it is, by the rule: one, nobody, or several of whom a person has to choose. None of those `lost`: a search may go on finding
+    /// them for a while.
+    pub fn choose(&self, sought: &str, lost: &[String], found: &[Person]) -> Vec<String> {
         let is = |handle: &String| match self.kind {
             Kind::Reference => handle.trim() == sought,
             Kind::Number => self.number(handle).is_some_and(|number| number == sought),
         };
-        let mut bearers: Vec<_> = found.iter().filter(|person| person.handles.iter().any(is)).collect();
+        let mut bearers: Vec<_> = found.iter().filter(|p| !lost.contains(&p.id) && p.handles.iter().any(is)).collect();
         bearers.sort_by(|a, b| (&a.made, &a.id).cmp(&(&b.made, &b.id)));
         let one = |person: Option<&&Person>| person.map(|p| p.id.clone()).into_iter().collect();
         match self.several {
@@ -250,7 +251,7 @@ fn digits(text: &str) -> String {
 const NUMBER_MIN: usize = 7;
 
 /// What is known of a record's person.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Contact {
     /// Who is looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -261,6 +262,22 @@ pub struct Contact {
     /// The person whom the CRM has linked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linked: Option<String>,
+    /// People who are there no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
+    /// What a person who has to be made gets.
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub fields: Fields,
+}
+
+impl Contact {
+    /// The CRM's id of the person.
+    pub fn person(&self) -> Option<&str> {
+        match &self.standing {
+            Standing::Found(id) => Some(id),
+            _ => None,
+        }
+    }
 }
 
 /// What came of looking for a person.
@@ -315,13 +332,15 @@ mod tests {
     #[test]
     fn several_go_by_rule_and_what_was_found_beside_is_nobody() {
         let found = [person("2", "+1 555 123 0001", "2024"), person("1", "15551230001", "2025"), person("3", "+15551230009", "2023")];
-        let chosen = |more: &str| rule(more).choose("+15551230001", &found);
+        let chosen = |more: &str| rule(more).choose("+15551230001", &[], &found);
         assert_eq!(chosen("{}"), ["1", "2"]);
         assert_eq!(chosen(r#"{"several": "newest"}"#), ["1"]);
         assert_eq!(chosen(r#"{"several": "oldest"}"#), ["2"]);
-        assert_eq!(rule("{}").choose("+15551230002", &found), Vec::<String>::new());
+        let oldest_left = rule(r#"{"several": "oldest"}"#).choose("+15551230001", &["2".to_owned()], &found);
+        assert_eq!(oldest_left, ["1"], "who is there no more is not chosen again");
+        assert_eq!(rule("{}").choose("+15551230002", &[], &found), Vec::<String>::new());
         let by_reference = rule(r#"{"kind": "reference"}"#);
-        assert_eq!(by_reference.choose("15551230001", &found), ["1"], "a reference is compared as it stands");
+        assert_eq!(by_reference.choose("15551230001", &[], &found), ["1"], "a reference is compared as it stands");
     }
 
     #[test]

@@ -98,6 +98,11 @@ pub enum Verdict {
         /// The CRM's reason.
         why: String,
     },
+    /// The person whom the record names is there no more: he is looked for again.
+    PersonGone {
+        /// The CRM's reason.
+        why: String,
+    },
     /// Nobody knows whether it was written; writing it again is harmless, since it bears the same key.
     Ambiguous {
         /// For people.
@@ -114,7 +119,7 @@ impl Verdict {
             Self::Throttled { .. } => "throttled",
             Self::Auth { .. } => "auth",
             Self::Rejected { .. } => "rejected",
-            Self::Gone { .. } => "gone",
+            Self::Gone { .. } | Self::PersonGone { .. } => "gone",
             Self::Ambiguous { .. } => "ambiguous",
         }
     }
@@ -139,7 +144,12 @@ pub struct Change {
 
 /// The key that a call bears in every CRM: 40 hex digits, since CRM keys refuse characters that call ids of other makers hold.
 pub fn record_key(call: CallId) -> String {
-    let digest = Sha256::digest(call.to_string().as_bytes());
+    key_of(&call.to_string())
+}
+
+/// The key of whatever bears that name.
+pub fn key_of(name: &str) -> String {
+    let digest = Sha256::digest(name.as_bytes());
     digest.iter().take(KEY_OCTETS).map(|octet| format!("{octet:02x}")).collect()
 }
 

@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, time::Duration};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Answered, Attempt, Attempted, Count, Decided, Decision, Pipeline, Settled,
+    Answered, Attempt, Attempted, Count, Crm, Decided, Decision, Pipeline, Settled, Step,
     record::Record,
     store::{Changes, State, Store, StoreError, Write},
     webhook::Payload,
 };
 use crate::{
+    crm::contact::Standing,
     event::{CallId, Event, Kind},
     journal::{Entry, EntryKind, Position},
     time::Wall,
@@ -73,7 +74,7 @@ impl Pipeline {
                 EntryKind::Webhook => self.fold_webhook(&mut overlay, entry)?,
                 EntryKind::Attempt => fold_attempt(&mut overlay, entry)?,
                 EntryKind::Answer => finished.extend(self.fold_answer(&mut overlay, entry)?),
-                EntryKind::Review => fold_decision(&mut overlay, entry)?,
+                EntryKind::Review => self.fold_decision(&mut overlay, entry)?,
                 EntryKind::Alarm | EntryKind::Other(_) => {}
             }
         }
@@ -151,14 +152,44 @@ impl Pipeline {
         for settled in answered.writes {
             let call = settled.call_id;
             let Some(mut write) = overlay.write(&answered.crm, call)?.filter(|w| !w.is_behind(entry.time)) else { continue };
-            if settled.outcome == "done" && write.written.is_empty() && self.live {
+            if answered.step.is_write() && settled.outcome == "done" && write.written.is_empty() && self.live {
                 self.delivered(overlay, call, entry.time)?;
             }
-            write.settle(&settled, entry.time, self.config.attempts_max);
+            let crm = self.config.crms.iter().find(|c| c.name == answered.crm);
+            write.settle(crm, answered.step, settled, entry.time, self.config.attempts_max);
             overlay.changes.writes.insert((answered.crm.clone(), call), write);
             finished.push((answered.crm.clone(), call));
         }
         Ok(finished)
+    }
+
+    /// What a person decided of a write that waited for him.
+    fn fold_decision<S: Store>(&self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
+        let Ok(decided) = serde_json::from_slice::<Decided>(&entry.body) else { return Ok(()) };
+        let Some(mut write) = overlay.write(&decided.crm, decided.call_id)? else { return Ok(()) };
+        if !write.state.waits_for_a_person() {
+            // An answer came first.
+            return Ok(());
+        }
+        let crm = self.config.crms.iter().find(|c| c.name == decided.crm);
+        match decided.decision {
+            Decision::Retry => {
+                // Who was not found, or found too often, is looked for again.
+                if write.contact.person().is_none() {
+                    write.contact.standing = Standing::Unsought;
+                }
+                (write.state, write.why) = crm.map_or((State::Queued, None), |crm| crm.rest(&write));
+                (write.attempts, write.due, write.since) = (0, entry.time, entry.time);
+            }
+            // Only whose call it was is open: the record stands, and stays without a person.
+            Decision::Drop if write.state == State::Review && write.id.is_some() && write.difference().is_empty() => {
+                write.contact.standing = Standing::Left;
+                (write.state, write.why) = crm.map_or((State::Done, None), |crm| crm.rest(&write));
+            }
+            Decision::Drop => write.state = State::Dropped,
+        }
+        overlay.changes.writes.insert((decided.crm, decided.call_id), write);
+        Ok(())
     }
 
     /// A CRM has a record of this call for the first time.
@@ -181,26 +212,21 @@ impl Pipeline {
         for crm in &self.config.crms {
             let known = overlay.write(&crm.name, call)?;
             let mut write = known.unwrap_or_else(|| Write::new(&crm.name, call, at));
-            let wanted = (crm.mapping)(&fields);
-            if wanted == write.wanted {
+            if !crm.want(&mut write, &fields) {
                 continue;
             }
-            write.wanted = wanted;
             write.revision = write.revision.saturating_add(1);
-            let differs = !write.difference().is_empty();
-            match (write.state, differs) {
+            match (write.state, crm.next_step(&write).is_some()) {
                 // Its answer looks again; what a person has dropped stays so.
-                (State::InFlight | State::Dropped, _) | (_, false) => {}
-                (State::Retrying | State::Queued, true) => {}
+                (State::InFlight | State::Dropped, _) | (State::Retrying | State::Queued, true) => {}
                 (State::Done | State::Review | State::Dead, true) => {
                     write.state = State::Queued;
                     write.due = at;
                     write.since = at;
                     write.attempts = 0;
                 }
-            }
-            if matches!(write.state, State::Queued | State::Retrying) && !differs {
-                write.state = State::Done;
+                (State::Queued | State::Retrying, false) => (write.state, write.why) = crm.rest(&write),
+                (State::Done | State::Review | State::Dead, false) => {}
             }
             overlay.changes.writes.insert((crm.name.clone(), call), write);
         }
@@ -236,33 +262,21 @@ impl Pipeline {
 
 fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
     let Ok(attempt) = serde_json::from_slice::<Attempt>(&entry.body) else { return Ok(()) };
-    for Attempted { call_id, fields, .. } in attempt.writes {
+    for Attempted { call_id, fields, person, .. } in attempt.writes {
         let known = overlay.write(&attempt.crm, call_id)?;
         let mut write = known.unwrap_or_else(|| Write::new(&attempt.crm, call_id, entry.time));
         if write.is_behind(entry.time) {
             continue;
         }
         write.state = State::InFlight;
-        write.sent = fields;
+        match attempt.step {
+            Step::Write => write.sent = fields,
+            // In a batch that holds all of a call, nothing has been planned yet.
+            Step::Find | Step::Make => write.contact.sought = person,
+            Step::Link => {}
+        }
         overlay.changes.writes.insert((attempt.crm.clone(), call_id), write);
     }
-    Ok(())
-}
-
-/// What a person decided of a write that waited for him.
-fn fold_decision<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
-    let Ok(decided) = serde_json::from_slice::<Decided>(&entry.body) else { return Ok(()) };
-    let Some(mut write) = overlay.write(&decided.crm, decided.call_id)? else { return Ok(()) };
-    match decided.decision {
-        Decision::Retry if write.state.waits_for_a_person() => {
-            write.state = if write.difference().is_empty() { State::Done } else { State::Queued };
-            (write.attempts, write.due, write.since) = (0, entry.time, entry.time);
-        }
-        Decision::Drop if write.state.waits_for_a_person() => write.state = State::Dropped,
-        // An answer came first.
-        Decision::Retry | Decision::Drop => return Ok(()),
-    }
-    overlay.changes.writes.insert((decided.crm, decided.call_id), write);
     Ok(())
 }
 
@@ -275,18 +289,32 @@ impl State {
 
 impl Write {
     /// What an answer makes of it.
-    fn settle(&mut self, settled: &Settled, at: Wall, attempts_max: u32) {
+    fn settle(&mut self, crm: Option<&Crm>, step: Step, settled: Settled, at: Wall, attempts_max: u32) {
         self.answered_at = Some(at);
-        self.why.clone_from(&settled.why);
+        self.why = settled.why;
         match settled.outcome.as_str() {
             "done" => {
-                self.written.append(&mut self.sent);
+                match (step, crm) {
+                    (Step::Write, _) => {
+                        self.written.append(&mut self.sent);
+                        self.id = settled.id.or(self.id.take());
+                    }
+                    (Step::Find, Some(crm)) => crm.meet(self, settled.people.unwrap_or_default()),
+                    (Step::Make, Some(crm)) => crm.meet(self, settled.id.into_iter().collect()),
+                    (Step::Link, _) => self.contact.linked = self.contact.person().map(str::to_owned),
+                    // Its CRM stands in no configuration any more.
+                    (Step::Find | Step::Make, None) => {}
+                }
                 self.attempts = 0;
-                self.id = settled.id.clone().or(self.id.take());
-                let more = !self.difference().is_empty();
-                self.state = if more { State::Queued } else { State::Done };
                 self.due = at;
                 self.since = at;
+                (self.state, self.why) = crm.map_or((State::Done, None), |crm| crm.rest(self));
+            }
+            "gone" if settled.person_gone && self.contact.person().is_some() => {
+                if let Some(crm) = crm {
+                    crm.estrange(self);
+                }
+                (self.state, self.due) = (State::Retrying, at);
             }
             "rejected" | "gone" => self.state = State::Review,
             _ => {

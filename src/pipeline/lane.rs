@@ -9,11 +9,12 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    Answered, Asked, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Request, Settled, Store, StoreError, Waiting,
+    Answered, Asked, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Waiting,
+    step::{self, Parts, Request},
     store::{State, Write},
 };
 use crate::{
-    crm::{Change, HttpAnswer, Token, Verdict, record_key},
+    crm::{Fields, HttpAnswer, Token, Verdict},
     event::CallId,
     journal::{Entry, EntryKind},
     time::{Instant, Now, Wall},
@@ -40,7 +41,12 @@ pub(super) struct Lane {
     failures: u32,
     /// When the next request may leave under [`super::Pace::per_second`].
     next_start: Instant,
+    /// When the next search for people may leave.
+    next_find: Instant,
 }
+
+/// What an answer says of one call: what it means, and whom a search has found.
+type Told = (Verdict, Option<Vec<String>>);
 
 impl Lane {
     pub(super) fn new(refresh_token: Zeroizing<String>) -> Self {
@@ -57,6 +63,7 @@ impl Lane {
             halves: VecDeque::new(),
             failures: 0,
             next_start: Instant::ORIGIN,
+            next_find: Instant::ORIGIN,
         }
     }
 
@@ -75,6 +82,15 @@ impl Lane {
             self.busy.remove(call);
         }
         self.requests = self.requests.saturating_sub(1);
+    }
+
+    /// Whether a search for people may leave now; then the next one may not, for a while.
+    fn may_find(&mut self, now: Instant, per_second: u32) -> bool {
+        let may = now >= self.next_find;
+        if may {
+            self.next_find = now + Duration::from_secs(1) / per_second.max(1);
+        }
+        may
     }
 
     /// The circuit breaker: a CRM that failed several times in a row is asked by one request at a time.
@@ -136,10 +152,7 @@ impl Pipeline {
     }
 
     fn drive(&mut self, now: Now, store: &impl Store, crm: &str) -> Result<(), StoreError> {
-        let Some((most, pace)) = self.config.crms.iter().find(|c| c.name == crm).map(|c| (c.connector.batch_max(), c.pace)) else {
-            return Ok(());
-        };
-        let most = most.min(pace.batch).max(1);
+        let Some(pace) = self.config.crms.iter().find(|c| c.name == crm).map(|c| c.pace) else { return Ok(()) };
         let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
         if let Some(paused) = lane.paused {
             if now.mono < paused {
@@ -154,7 +167,7 @@ impl Pipeline {
             // The next answer wakes.
             return Ok(());
         }
-        let batches = self.batches(now, store, crm, free, most)?;
+        let batches = self.batches(now, store, crm, free)?;
         if batches.is_empty() {
             let next = store.next_due(crm)?.filter(|at| *at > now.wall);
             self.wake_at(now, next);
@@ -167,7 +180,7 @@ impl Pipeline {
                 return Ok(());
             }
         }
-        for batch in batches {
+        for (step, batch) in batches {
             if let Some(lane) = self.lanes.get_mut(crm)
                 && let Some(per_second) = pace.per_second
             {
@@ -178,14 +191,15 @@ impl Pipeline {
                 }
                 lane.next_start = now.mono + Duration::from_secs(1) / per_second.max(1);
             }
-            self.attempt(now, crm, batch);
+            self.attempt(now, crm, step, batch);
         }
         Ok(())
     }
 
     /// What `free` requests may carry now: halves of refused batches by themselves, and of all else what is due, the earliest first.
-    fn batches(&mut self, now: Now, store: &impl Store, crm: &str, free: usize, most: usize) -> Result<Vec<Vec<Write>>, StoreError> {
-        let Some(lane) = self.lanes.get_mut(crm) else { return Ok(Vec::new()) };
+    fn batches(&mut self, now: Now, store: &impl Store, crm: &str, free: usize) -> Result<Vec<(Step, Vec<Write>)>, StoreError> {
+        let Some(crm) = self.config.crms.iter().find(|c| c.name == crm) else { return Ok(Vec::new()) };
+        let Some(lane) = self.lanes.get_mut(&crm.name) else { return Ok(Vec::new()) };
         let ready = |write: &Write| matches!(write.state, State::Queued | State::Retrying) && write.due <= now.wall;
         let mut batches = Vec::new();
         let mut waiting = VecDeque::new();
@@ -194,39 +208,54 @@ impl Pipeline {
                 waiting.push_back(half);
                 continue;
             }
-            let mut batch = Vec::new();
+            let mut due = Vec::new();
             for call in half {
-                batch.extend(store.write(crm, call)?.filter(ready));
+                due.extend(store.write(&crm.name, call)?.filter(ready));
             }
-            if !batch.is_empty() {
-                batches.push(batch);
-            }
+            batches.extend(step::batches(crm, due));
         }
         lane.halves = waiting;
-        let free = free.saturating_sub(batches.len());
-        if free > 0 {
-            let apart = lane.halves.iter().flatten().copied().chain(batches.iter().flatten().map(|w| w.call_id)).collect::<BTreeSet<_>>();
+        let left = free.saturating_sub(batches.len());
+        if left > 0 {
+            let begun = batches.iter().flat_map(|(_, batch)| batch).map(|w| w.call_id);
+            let apart = lane.halves.iter().flatten().copied().chain(begun).collect::<BTreeSet<_>>();
             let taken = lane.busy.len().saturating_add(apart.len());
-            let due = store.due(crm, now.wall, taken.saturating_add(free.saturating_mul(most)))?;
-            let due = due.into_iter().filter(|w| !lane.busy.contains(&w.call_id) && !apart.contains(&w.call_id)).collect::<Vec<_>>();
-            batches.extend(due.chunks(most).take(free).map(<[Write]>::to_vec));
+            let most = crm.batch_max(Step::Write);
+            let due = store.due(&crm.name, now.wall, taken.saturating_add(left.saturating_mul(most)))?;
+            let due = due.into_iter().filter(|w| !lane.busy.contains(&w.call_id) && !apart.contains(&w.call_id)).collect();
+            batches.extend(step::batches(crm, due));
+        }
+        let mut wake = None;
+        if let Some(per_second) = crm.connector.people().and_then(|people| people.finds_per_second()) {
+            batches.retain(|(step, _)| *step != Step::Find || lane.may_find(now.mono, per_second));
+            wake = Some(lane.next_find).filter(|at| now.mono < *at);
+        }
+        batches.truncate(free);
+        if let Some(at) = wake {
+            self.wake_in(now, at.since(now.mono));
         }
         Ok(batches)
     }
 
     /// Journals an attempt that carries `batch`; it is sent once that is durable.
-    fn attempt(&mut self, now: Now, crm: &str, batch: Vec<Write>) {
+    fn attempt(&mut self, now: Now, crm: &str, step: Step, batch: Vec<Write>) {
+        let Some(known) = self.config.crms.iter().find(|c| c.name == crm) else { return };
         let Some(lane) = self.lanes.get_mut(crm) else { return };
         lane.requests = lane.requests.saturating_add(1);
         lane.busy.extend(batch.iter().map(|w| w.call_id));
-        let mut attempt = Attempt { crm: crm.to_owned(), writes: Vec::new() };
-        let mut request = Request { crm: crm.to_owned(), calls: Vec::new(), changes: Vec::new() };
-        for write in batch {
-            let fields = write.difference();
-            attempt.writes.push(Attempted { call_id: write.call_id, revision: write.revision, fields: fields.clone() });
-            request.calls.push(write.call_id);
-            request.changes.push(Change { key: record_key(write.call_id), id: write.id, fields, written: write.written });
-        }
+        let attempted = |write: &Write| Attempted {
+            call_id: write.call_id,
+            revision: write.revision,
+            fields: if step == Step::Write { write.difference() } else { Fields::new() },
+            person: match step {
+                Step::Find | Step::Make => write.contact.sought.clone(),
+                Step::Link => write.contact.person().map(str::to_owned),
+                Step::Write => None,
+            },
+        };
+        let attempt = Attempt { crm: crm.to_owned(), step, writes: batch.iter().map(attempted).collect() };
+        let calls = batch.iter().map(|w| w.call_id).collect();
+        let request = Request { crm: crm.to_owned(), calls, parts: Parts::of(step, &batch, known) };
         let revision = attempt.writes.first().map_or(0, |w| w.revision);
         let entry = entry(EntryKind::Attempt, now.wall, crm, &request.calls, &format!("/{revision}"), &attempt);
         self.append(entry, Waiting::Attempt(request));
@@ -289,28 +318,30 @@ impl Pipeline {
         let count = request.calls.len();
         let status = answer.as_ref().ok().map(|a| a.status);
         let verdicts = match answer {
-            Ok(answer) => crm.connector.verdicts(&request.changes, &answer),
-            Err(NoAnswer { maybe_sent: true, why }) => vec![Verdict::Ambiguous { why }; count],
-            Err(NoAnswer { maybe_sent: false, why }) => vec![Verdict::Retry { after: None, why }; count],
+            Ok(answer) => request.parts.verdicts(crm, &answer),
+            Err(NoAnswer { maybe_sent: true, why }) => vec![(Verdict::Ambiguous { why }, None); count],
+            Err(NoAnswer { maybe_sent: false, why }) => vec![(Verdict::Retry { after: None, why }, None); count],
         };
         self.settle(now, &request, status, verdicts);
     }
 
     /// Journals what came of a request, and lets the lane learn from it.
-    pub(super) fn settle(&mut self, now: Now, request: &Request, status: Option<u16>, verdicts: Vec<Verdict>) {
+    pub(super) fn settle(&mut self, now: Now, request: &Request, status: Option<u16>, told: Vec<Told>) {
         let crm = &request.crm;
         let place = u16::try_from(self.chance.below(1001)).unwrap_or(1000);
         let Some(lane) = self.lanes.get_mut(crm) else { return };
         lane.requests = lane.requests.saturating_sub(1);
         // While the CRM is down, a failure is none of the record's: it uses up no attempt.
         let counts = (!lane.is_broken()).then_some(place);
-        lane.learn(now.mono, &verdicts, place);
-        if verdicts.iter().all(|v| matches!(v, Verdict::Split { .. })) {
+        lane.learn(now.mono, &told, place);
+        if told.iter().all(|(verdict, _)| matches!(verdict, Verdict::Split { .. })) {
             lane.split(&request.calls);
         }
         let fresh = now.mono.since(lane.given) < FRESH;
-        let writes = request.calls.iter().zip(verdicts).map(|(call, verdict)| Settled::of(*call, verdict, now.wall, counts, fresh));
-        let answered = Answered { crm: crm.clone(), status, writes: writes.collect() };
+        let settled =
+            |(call, (verdict, people)): (&CallId, Told)| Settled { people, ..Settled::of(*call, verdict, now.wall, counts, fresh) };
+        let writes = request.calls.iter().zip(told).map(settled);
+        let answered = Answered { crm: crm.clone(), step: request.parts.step(), status, writes: writes.collect() };
         for settled in &answered.writes {
             self.outputs.push_back(Output::Count(Count::Write { crm: crm.clone(), outcome: settled.outcome.clone() }));
         }
@@ -330,8 +361,8 @@ fn entry(kind: EntryKind, time: Wall, crm: &str, calls: &[CallId], revision: &st
 
 impl Lane {
     /// What a request's verdicts tell of the CRM itself. `place`: of the backoff, in thousandths.
-    fn learn(&mut self, now: Instant, verdicts: &[Verdict], place: u16) {
-        for verdict in verdicts {
+    fn learn(&mut self, now: Instant, told: &[Told], place: u16) {
+        for (verdict, _) in told {
             match verdict {
                 Verdict::Throttled { after, .. } => self.pause(now, after.unwrap_or(THROTTLE_PAUSE)),
                 // A token that is refused although it is new means that a new one will not help.
@@ -339,8 +370,8 @@ impl Lane {
                 _ => {}
             }
         }
-        let failed = |v: &Verdict| matches!(v, Verdict::Retry { .. } | Verdict::Ambiguous { .. });
-        if verdicts.iter().all(failed) {
+        let failed = |(v, _): &Told| matches!(v, Verdict::Retry { .. } | Verdict::Ambiguous { .. });
+        if told.iter().all(failed) {
             self.failures = self.failures.saturating_add(1);
             if self.is_broken() {
                 self.pause(now, backoff(self.failures.saturating_sub(BREAKER_FAILURES).saturating_add(1), place).min(BREAKER_PAUSE_MAX));
@@ -355,9 +386,10 @@ impl Settled {
     fn of(call_id: CallId, verdict: Verdict, at: Wall, attempt: Option<u16>, fresh: bool) -> Self {
         let outcome = verdict.name().to_owned();
         let (mut id, mut why, mut retry_at, mut counts) = (None, None, None, None);
+        let person_gone = matches!(verdict, Verdict::PersonGone { .. });
         match verdict {
             Verdict::Done { id: told } => id = told,
-            Verdict::Rejected { why: told } | Verdict::Gone { why: told } => why = Some(told),
+            Verdict::Rejected { why: told } | Verdict::Gone { why: told } | Verdict::PersonGone { why: told } => why = Some(told),
             Verdict::Retry { after, why: told } => {
                 retry_at = after.map(|by| at + by);
                 (why, counts) = (Some(told), attempt);
@@ -368,7 +400,7 @@ impl Settled {
             Verdict::Auth { why: told } => (why, retry_at) = (Some(told), fresh.then_some(at + AUTH_PAUSE)),
             Verdict::Split { why: told } => why = Some(told),
         }
-        Self { call_id, outcome, id, why, retry_at, counts }
+        Self { call_id, outcome, id, why, retry_at, people: None, person_gone, counts }
     }
 }
 

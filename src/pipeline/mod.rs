@@ -15,6 +15,7 @@ pub mod webhook;
 
 mod fold;
 mod lane;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +30,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     chance::Chance,
-    crm::{Change, Connector, Fields, HttpAnswer, HttpRequest, Verdict},
+    crm::{Connector, Fields, HttpAnswer, HttpRequest, Verdict},
     event::CallId,
     journal::{Entry, EntryKind},
     time::{Instant, Now, Wall},
@@ -39,7 +40,10 @@ pub use record::Record;
 pub use store::{Counts, Memory, Store, StoreError};
 pub use webhook::{Key, Source};
 
+pub use step::{Contacts, Step};
+
 use lane::Lane;
+use step::Request;
 
 /// How a record becomes fields.
 pub type Mapping = Box<dyn Fn(&Map<String, Value>) -> Fields + Send>;
@@ -52,6 +56,8 @@ pub struct Crm {
     pub connector: Box<dyn Connector>,
     /// The mapping.
     pub mapping: Mapping,
+    /// How the people behind its calls are found; none: records name nobody.
+    pub contacts: Option<Contacts>,
     /// The refresh token to begin with.
     pub refresh_token: Zeroizing<String>,
     /// How hard it may be worked.
@@ -157,6 +163,8 @@ pub struct NoAnswer {
 #[derive(Debug, Serialize, Deserialize)]
 struct Attempt {
     crm: String,
+    #[serde(default, skip_serializing_if = "Step::is_write")]
+    step: Step,
     writes: Vec<Attempted>,
 }
 
@@ -165,13 +173,20 @@ struct Attempt {
 struct Attempted {
     call_id: CallId,
     revision: u32,
+    /// What is written of the record; none with the other steps.
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
     fields: Fields,
+    /// Who is looked for, made or linked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    person: Option<String>,
 }
 
 /// Body of an answer entry: what came of one request.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answered {
     crm: String,
+    #[serde(default, skip_serializing_if = "Step::is_write")]
+    step: Step,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     writes: Vec<Settled>,
@@ -190,6 +205,12 @@ struct Settled {
     /// When to try again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_at: Option<Wall>,
+    /// Whom a search has found, as far as the rule leaves them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    people: Option<Vec<String>>,
+    /// Whether the person whom the record names is there no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    person_gone: bool,
     /// Whether it counts as one of the attempts; then the place of the next one within its backoff, in thousandths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     counts: Option<u16>,
@@ -229,13 +250,6 @@ enum Waiting {
     Decision { reply: u64 },
     Attempt(Request),
     Answer(Entry),
-}
-
-/// What one request to a CRM carries: of each call, in one order, its change.
-struct Request {
-    crm: String,
-    calls: Vec<CallId>,
-    changes: Vec<Change>,
 }
 
 /// Who waits for an answer of a CRM.
@@ -454,9 +468,12 @@ impl Pipeline {
         let Some(token) = self.lanes.get(&request.crm).and_then(Lane::token) else {
             // It was refused while the attempt was on its way to the disk: the same as a refusal of the request.
             let why = "the access token was refused before this was sent".to_owned();
-            return self.settle(now, &request, None, vec![Verdict::Auth { why }; request.calls.len()]);
+            return self.settle(now, &request, None, vec![(Verdict::Auth { why }, None); request.calls.len()]);
         };
-        let http = crm.connector.upsert(&request.changes, &token);
+        let Some(http) = request.parts.request(crm, &token) else {
+            let why = "this CRM knows no people; take [contact] out of its mapping".to_owned();
+            return self.settle(now, &request, None, vec![(Verdict::Gone { why }, None); request.calls.len()]);
+        };
         self.outputs.push_back(Output::Send { request: id, crm: request.crm.clone(), http });
         self.asked.insert(id, Asked::Write(request));
     }

@@ -6,7 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{record::Record, webhook::Payload};
-use crate::{crm::Fields, event::CallId, journal::Position, time::Wall};
+use crate::{
+    crm::{Fields, contact::Contact},
+    event::CallId,
+    journal::Position,
+    time::Wall,
+};
 
 /// Where a write stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,6 +81,9 @@ pub struct Write {
     pub written: Fields,
     /// The CRM's id.
     pub id: Option<String>,
+    /// Whose call it was.
+    #[serde(default)]
+    pub contact: Contact,
     /// What went wrong last.
     pub why: Option<String>,
     /// When the last answer was given.
@@ -99,6 +107,7 @@ impl Write {
             sent,
             written,
             id: None,
+            contact: Contact::default(),
             why: None,
             answered_at: None,
         }

@@ -1,5 +1,7 @@
 //! The machine in a world of its own: a journal that is a list, a CRM that does what the test says, time by hand.
 
+mod people;
+
 use serde_json::json;
 
 use super::{
@@ -7,7 +9,10 @@ use super::{
     *,
 };
 use crate::{
-    crm::{OAuth, Token, Verdict, record_key},
+    crm::{
+        Change, OAuth, Token, Verdict, record_key,
+        sandbox::{self, Double, Outcome as Came},
+    },
     event::{EndedAs, EndedBy, Event, Kind, Outcome, PerSide, SipCallIds, Terminal},
     journal::Position,
 };
@@ -59,6 +64,7 @@ impl OAuth for Plain {
 
 const SECOND: u64 = 1000;
 const KEY: &str = "raw:hush";
+const CALLER: &str = "+4930123456";
 
 struct World {
     pipeline: Pipeline,
@@ -80,6 +86,8 @@ struct World {
     batches: Vec<usize>,
     /// The call that such a CRM refuses.
     bad: Option<String>,
+    /// A vendor's double, where one stands behind `http://crm`.
+    account: Option<Double>,
 }
 
 fn pipeline() -> Pipeline {
@@ -93,6 +101,7 @@ fn pipeline() -> Pipeline {
                 .collect()
         }),
         refresh_token: Zeroizing::new("first".into()),
+        contacts: None,
         pace: Pace::default(),
     };
     let sources = [("platform".to_owned(), Source::standard(Key::parse(KEY).expect("a key")))].into();
@@ -117,6 +126,7 @@ impl World {
             disk_full: false,
             batches: Vec::new(),
             bad: None,
+            account: None,
         }
     }
 
@@ -162,6 +172,10 @@ impl World {
                 }
                 self.pipeline.synced(now, append, result);
             }
+            Output::Send { request, http, .. } if http.url.starts_with("http://crm") => {
+                let answer = self.ask(http.method, &http.url, http.headers, http.body);
+                self.pipeline.answer(now, request, answer);
+            }
             Output::Send { request, http, .. } if http.url == "token" => {
                 self.tokens += 1;
                 self.pipeline.answer(now, request, Ok(HttpAnswer { status: 200, headers: Vec::new(), body: Vec::new() }));
@@ -185,6 +199,18 @@ impl World {
             Output::Respond { reply, status, .. } => self.responses.push((reply, status)),
             Output::KeepToken { token, .. } => self.kept.push(token.to_string()),
             Output::Count(count) => self.counts.push(count),
+        }
+    }
+
+    /// Asks the double.
+    fn ask(&mut self, method: &str, url: &str, headers: Vec<(String, String)>, body: Vec<u8>) -> Result<HttpAnswer, NoAnswer> {
+        let now = self.now();
+        let path = url.strip_prefix("http://crm").expect("its address");
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let asked = sandbox::Request { method: method.into(), path: path.into(), query: query.into(), headers, body };
+        match self.account.as_mut().expect("a double").handle(now, &asked) {
+            Came::Answer(answer, _) => Ok(HttpAnswer { status: answer.status, headers: Vec::new(), body: answer.body.octets() }),
+            Came::Drop(_) => Err(NoAnswer { maybe_sent: true, why: "dropped".into() }),
         }
     }
 
@@ -255,7 +281,7 @@ fn life() -> Vec<Kind> {
     };
     vec![
         Kind::Started {
-            from: "+491".into(),
+            from: CALLER.into(),
             to: "+492".into(),
             trunk: "carrier".into(),
             route: "r".into(),

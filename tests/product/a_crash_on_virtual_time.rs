@@ -114,6 +114,7 @@ fn gateway() -> Gateway {
 
 fn pipeline() -> Pipeline {
     let crm = pipeline::Crm {
+        contacts: None,
         name: "crm".into(),
         connector: Box::new(Taker),
         mapping: Box::new(|record| {

@@ -69,6 +69,7 @@ impl People for HubSpot {
             return match refused(answer, &body) {
                 // One person who is gone has the whole batch refused.
                 Verdict::Rejected { why } | Verdict::Gone { why } if pairs.len() > 1 => vec![Verdict::Split { why }; pairs.len()],
+                Verdict::Gone { why } => vec![Verdict::PersonGone { why }],
                 verdict => vec![verdict; pairs.len()],
             };
         }
@@ -82,7 +83,10 @@ impl People for HubSpot {
             }
             match list("errors").first() {
                 Some(_) if pairs.len() > 1 => Verdict::Split { why: "one of the links was refused".into() },
-                Some(error) => refused(answer, error),
+                Some(error) => match refused(answer, error) {
+                    Verdict::Gone { why } => Verdict::PersonGone { why },
+                    verdict => verdict,
+                },
                 None => Verdict::Ambiguous { why: format!("{} without a result for this link", answer.status) },
             }
         };
@@ -129,6 +133,6 @@ mod tests {
         let gone = json!({"category": "OBJECT_NOT_FOUND", "message": "no such contact"}).to_string();
         assert!(connector().linked(&pairs, &answer(404, &gone)).iter().all(|v| matches!(v, Verdict::Split { .. })));
         let alone = connector().linked(&pairs[..1], &answer(404, &gone));
-        assert_eq!(alone, [Verdict::Gone { why: "no such contact".into() }]);
+        assert_eq!(alone, [Verdict::PersonGone { why: "no such contact".into() }]);
     }
 }

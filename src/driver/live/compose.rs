@@ -31,28 +31,15 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
     let mut crms = Vec::new();
     for crm in &config.crms {
         let refresh_token = kept.current(&crm.name, &crm.refresh_token)?;
-        let secret = |secret: &Secret| Zeroizing::new(secret.reveal().to_owned());
         let mapping = crm.mapping.clone();
-        let connector: Box<dyn Connector> = match &crm.api {
-            Api::Hubspot { base_url, token_url, client_id, client_secret, api_version } => Box::new(HubSpot {
-                base_url: base_url.clone(),
-                token_url: token_url.clone(),
-                client_id: client_id.clone(),
-                client_secret: secret(client_secret),
-                version: api_version.clone().unwrap_or_else(|| hubspot::VERSION.to_owned()),
-                object: mapping.object.clone(),
-                key: mapping.key.clone(),
-            }),
-            Api::Http { method, url, body, secret: standing } => Box::new(Http {
-                method,
-                url: url.clone(),
-                body: body.clone(),
-                secret: standing.as_ref().map(|(name, value)| (name.clone(), secret(value))),
-            }),
-        };
+        let contacts = mapping.contact.clone().map(|rule| {
+            let maker = connector(&crm.api, &rule.object, rule.key.as_deref().unwrap_or_default());
+            pipeline::Contacts { rule, maker }
+        });
         crms.push(pipeline::Crm {
             name: crm.name.clone(),
-            connector,
+            connector: connector(&crm.api, &mapping.object, &mapping.key),
+            contacts,
             mapping: Box::new(move |record| mapping.apply(record)),
             refresh_token: secret(&refresh_token),
             pace: crm.pace,
@@ -69,6 +56,31 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
         outcome_wait: config.writeback.outcome_wait,
         attempts_max: config.writeback.attempts_max,
     })
+}
+
+/// A CRM's contract, for the records of one object whose unique field is `key`.
+fn connector(api: &Api, object: &str, key: &str) -> Box<dyn Connector> {
+    match api {
+        Api::Hubspot { base_url, token_url, client_id, client_secret, api_version } => Box::new(HubSpot {
+            base_url: base_url.clone(),
+            token_url: token_url.clone(),
+            client_id: client_id.clone(),
+            client_secret: secret(client_secret),
+            version: api_version.clone().unwrap_or_else(|| hubspot::VERSION.to_owned()),
+            object: object.to_owned(),
+            key: key.to_owned(),
+        }),
+        Api::Http { method, url, body, secret: standing } => Box::new(Http {
+            method,
+            url: url.clone(),
+            body: body.clone(),
+            secret: standing.as_ref().map(|(name, value)| (name.clone(), secret(value))),
+        }),
+    }
+}
+
+fn secret(secret: &Secret) -> Zeroizing<String> {
+    Zeroizing::new(secret.reveal().to_owned())
 }
 
 /// Looks the names of targets up again from time to time, and says where they have gone. Ends with the gateway.

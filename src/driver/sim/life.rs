@@ -121,6 +121,7 @@ pub(super) fn pipeline_config() -> pipeline::Config {
     };
     let crm = pipeline::Crm {
         name: "crm".into(),
+        contacts: None,
         connector: Box::new(connector),
         mapping: Box::new(crm::mapping),
         refresh_token: String::from(sandbox::REFRESH_TOKEN).into(),

@@ -1,0 +1,194 @@
+//! Whose call it was: found, made, chosen, linked, against HubSpot's double.
+
+use super::*;
+use crate::crm::{contact::Rule, hubspot};
+
+fn connector(object: &str, key: &str) -> Box<hubspot::HubSpot> {
+    Box::new(hubspot::HubSpot {
+        base_url: "http://crm".into(),
+        token_url: "http://crm/oauth/v1/token".into(),
+        client_id: sandbox::CLIENT_ID.into(),
+        client_secret: Zeroizing::new(sandbox::CLIENT_SECRET.into()),
+        version: hubspot::VERSION.into(),
+        object: object.into(),
+        key: key.into(),
+    })
+}
+
+/// A world whose CRM looks for people by this rule.
+fn world(rule: &Value) -> World {
+    let mut world = World::new();
+    let mut account = Double::hubspot(sandbox::Options::default(), Chance::from_seed(1));
+    account.take_ledger();
+    world.account = Some(account);
+    for (object, name, unique) in [("calls", "offhook_key", true), ("calls", "from", false), ("contacts", "offhook_number_key", true)] {
+        let property = json!({"name": name, "type": "string", "fieldType": "text", "hasUniqueValue": unique});
+        assert_eq!(post(&mut world, &format!("/crm/v3/properties/{object}"), &property)["name"], json!(name));
+    }
+    world.pipeline.lanes.insert("crm".into(), Lane::new(Zeroizing::new(sandbox::REFRESH_TOKEN.into())));
+    let crm = world.pipeline.config.crms.get_mut(0).expect("a CRM");
+    let rule: Rule = serde_json::from_value(rule.clone()).expect("a rule");
+    crm.connector = connector("calls", "offhook_key");
+    crm.contacts = Some(Contacts { rule, maker: connector("contacts", "offhook_number_key") });
+    crm.mapping = Box::new(|record| {
+        let started = record.get("started_at").and_then(Value::as_str).and_then(Wall::parse).map(|at| json!(at.as_millis()));
+        let from = record.get("from").cloned();
+        [("hs_timestamp", started), ("from", from)].into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    });
+    world
+}
+
+fn post(world: &mut World, path: &str, body: &Value) -> Value {
+    let form = format!(
+        "grant_type=refresh_token&client_id={}&client_secret={}&refresh_token={}",
+        sandbox::CLIENT_ID,
+        sandbox::CLIENT_SECRET,
+        sandbox::REFRESH_TOKEN
+    );
+    let token = world.ask("POST", "http://crm/oauth/v1/token", Vec::new(), form.into_bytes()).expect("answered").body;
+    let token: Value = serde_json::from_slice(&token).expect("JSON");
+    let headers = vec![("authorization".to_owned(), format!("Bearer {}", token["access_token"].as_str().expect("a token")))];
+    let answer = world.ask("POST", &format!("http://crm{path}"), headers, body.to_string().into_bytes()).expect("answered");
+    serde_json::from_slice(&answer.body).unwrap_or_default()
+}
+
+fn person(world: &mut World, phone: &str) -> String {
+    let made = post(world, "/crm/v3/objects/contacts", &json!({"properties": {"phone": phone}}));
+    made["id"].as_str().expect("an id").to_owned()
+}
+
+fn rule() -> Value {
+    json!({"by": "from", "object": "contacts", "fields": ["phone", "mobilephone"]})
+}
+
+fn with(mut rule: Value, name: &str, value: Value) -> Value {
+    rule[name] = value;
+    rule
+}
+
+/// The ends of links that the CRM has made.
+fn links(world: &mut World) -> Vec<(String, String)> {
+    let text = |line: &Value, name: &str| line["after"][name].as_str().expect("an id").to_owned();
+    let ledger = world.account.as_mut().expect("a double").take_ledger();
+    ledger.iter().filter(|l| l["object"] == "associations").map(|l| (text(l, "from_id"), text(l, "to_id"))).collect()
+}
+
+#[test]
+fn the_caller_is_found_and_linked_once() {
+    let mut world = world(&rule());
+    let caller = person(&mut world, CALLER);
+    person(&mut world, "+15559999999");
+    world.call();
+    world.until(100 * SECOND);
+    let write = world.write();
+    assert_eq!((write.state, write.contact.person()), (State::Done, Some(caller.as_str())));
+    assert_eq!(links(&mut world), [(write.id.expect("an id"), caller)]);
+    // A later fact changes the record, and neither looks nor links again.
+    let requests = world.journal.iter().filter(|(_, e)| e.kind == EntryKind::Attempt).count();
+    world.webhook(1, "w1", "PAID");
+    world.until(200 * SECOND);
+    assert_eq!(links(&mut world), []);
+    assert_eq!(world.journal.iter().filter(|(_, e)| e.kind == EntryKind::Attempt).count(), requests, "its mapping takes nothing of that");
+}
+
+#[test]
+fn nobody_with_the_number_goes_to_review_with_the_record_written() {
+    let mut world = world(&rule());
+    world.call();
+    world.until(100 * SECOND);
+    let write = world.write();
+    assert_eq!((write.state, write.id.is_some()), (State::Review, true));
+    assert_eq!(write.why.as_deref(), Some(format!("phone, mobilephone: nobody in `contacts` has {CALLER}").as_str()));
+    // Somebody adds him, and has it tried again.
+    let caller = person(&mut world, CALLER);
+    let now = world.now();
+    world.pipeline.decide(now, &world.store, 7, "crm", call(), Decision::Retry, "ann").expect("stored");
+    world.until(200 * SECOND);
+    assert_eq!((world.write().state, world.write().contact.person()), (State::Done, Some(caller.as_str())));
+}
+
+#[test]
+fn without_a_person_by_decision_it_stays_so() {
+    let mut world = world(&rule());
+    world.call();
+    world.until(100 * SECOND);
+    let now = world.now();
+    world.pipeline.decide(now, &world.store, 7, "crm", call(), Decision::Drop, "ann").expect("stored");
+    world.until(200 * SECOND);
+    let write = world.write();
+    assert_eq!((write.state, write.why, links(&mut world)), (State::Done, None, Vec::new()));
+}
+
+#[test]
+fn several_with_one_number_wait_for_a_choice_or_go_by_rule() {
+    let ids = |rule: Value| {
+        let mut world = world(&rule);
+        let people = [person(&mut world, CALLER), person(&mut world, CALLER)];
+        world.call();
+        world.until(100 * SECOND);
+        let write = world.write();
+        (write.state, write.contact.person().map(|p| people.iter().position(|id| id == p)), write.why)
+    };
+    let (state, found, why) = ids(rule());
+    assert_eq!((state, found), (State::Review, None));
+    assert!(why.expect("a reason").contains("is had by several"));
+    assert_eq!(ids(with(rule(), "several", json!("newest"))), (State::Done, Some(Some(1)), None));
+    assert_eq!(ids(with(rule(), "several", json!("oldest"))), (State::Done, Some(Some(0)), None));
+}
+
+#[test]
+fn a_caller_is_made_once_however_many_of_his_calls_end_at_a_time() {
+    let create = json!([{"to": "phone", "from": "from"}]);
+    let mut world = world(&with(with(with(rule(), "nobody", json!("create")), "key", json!("offhook_number_key")), "field", create));
+    let second: CallId = "01960000-0000-7000-8000-000000000002".parse().expect("a call id");
+    world.call();
+    for (sequence, kind) in (1..).zip(life()) {
+        let event = Event { call_id: second, sequence, time: world.now().wall, at_ms: 0, kind };
+        world.write_down(entry(&event));
+    }
+    world.until(100 * SECOND);
+    let people =
+        [call(), second].map(|id| world.store.write("crm", id).expect("stored").expect("a write").contact.person().map(str::to_owned));
+    assert!(people[0].is_some());
+    assert_eq!(people[0], people[1]);
+    let ledger = world.account.as_mut().expect("a double").take_ledger();
+    let made: Vec<_> = ledger.iter().filter(|l| l["object"] == "contacts" && l["what"] == "create").collect();
+    assert_eq!(made.len(), 1);
+    assert_eq!(made[0]["after"]["phone"], json!(CALLER));
+}
+
+#[test]
+fn a_person_who_was_merged_away_is_looked_for_again() {
+    let mut world = world(&with(rule(), "several", json!("oldest")));
+    let people = [person(&mut world, CALLER), person(&mut world, CALLER)];
+    // Searches go on finding who is gone for a while; linking with him fails.
+    let gone = json!([{"match": {"path": "/crm/v4/associations/calls/contacts/batch/associate/default", "nth": 1},
+        "action": {"status": 404, "body": {"category": "OBJECT_NOT_FOUND", "message": "no such contact"}}}]);
+    world.account.as_mut().expect("a double").set_faults(serde_json::from_value(gone).expect("faults"));
+    world.call();
+    world.until(300 * SECOND);
+    let write = world.write();
+    assert_eq!((write.state, write.contact.person()), (State::Done, Some(people[1].as_str())));
+    assert_eq!(links(&mut world), [(write.id.expect("an id"), people[1].clone())]);
+}
+
+#[test]
+fn a_store_made_anew_knows_the_same_people_without_asking() {
+    let mut world = world(&rule());
+    person(&mut world, CALLER);
+    world.call();
+    world.until(100 * SECOND);
+    let mut anew = Memory::default();
+    let mut other = super::super::Pipeline::new(
+        Config {
+            crms: std::mem::take(&mut world.pipeline.config.crms),
+            sources: BTreeMap::new(),
+            outcome_wait: Duration::from_secs(60),
+            attempts_max: 3,
+        },
+        Chance::from_seed(2),
+    );
+    other.fold(&mut anew, &world.journal, Position { segment: 1, offset: 99 }).expect("folded");
+    assert_eq!(anew.write("crm", call()).expect("stored").expect("a write").contact, world.write().contact);
+    assert!(other.poll_output().is_none(), "nothing is sent");
+}
