@@ -113,6 +113,68 @@ fn file(head: &[u8], records: &[Vec<u8>]) -> Vec<u8> {
     [head, &records.concat()].concat()
 }
 
+/// The datagram of a record with another payload, at another time.
+fn again(record: &[u8], at_us: i64, payload: &str) -> Vec<u8> {
+    let mut record = record[..PAYLOAD].to_vec();
+    let length = |more: usize| u16::try_from(payload.len() + more).expect("short");
+    let captured = u32::from(length(14 + 20 + 8)).to_le_bytes();
+    record[0..4].copy_from_slice(&u32::try_from(at_us / 1_000_000).expect("fits").to_le_bytes());
+    record[4..8].copy_from_slice(&u32::try_from(at_us % 1_000_000).expect("fits").to_le_bytes());
+    record[8..12].copy_from_slice(&captured);
+    record[12..16].copy_from_slice(&captured);
+    record[16 + 14 + 2..16 + 14 + 4].copy_from_slice(&length(20 + 8).to_be_bytes());
+    record[16 + 14 + 20 + 4..16 + 14 + 20 + 6].copy_from_slice(&length(8).to_be_bytes());
+    record[16 + 14 + 20 + 6..PAYLOAD].copy_from_slice(&[0, 0]);
+    record.extend(payload.as_bytes());
+    record
+}
+
+/// A gateway that turns to another target in mid-call has made two dialogs for its caller; a peer names one.
+#[test]
+fn the_keys_of_a_phase_are_masked_on_every_leg_that_was_made_for_the_caller() {
+    let capture = capture("secure-phase");
+    let plain = observed(&capture);
+    let plain = plain["calls"].as_array().expect("calls").clone();
+    let (caller, callee) = (&plain[0], &plain[1]);
+    let keyed =
+        caller["digits"].as_array().expect("digits").iter().find(|d| d["digit"] == "4").expect("a key of the card")["at_ms"].as_i64();
+    let began = caller["invite_at"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok()).expect("a time").as_microsecond();
+    let (head, mut records) = records(&capture);
+    let id = callee["call_id"].as_str().expect("a Call-ID");
+    let place = records.iter().position(|r| is_a(r, "INVITE ") && String::from_utf8_lossy(r).contains(id)).expect("the second INVITE");
+    let invite = records[place].clone();
+    let text = String::from_utf8(invite[PAYLOAD..].to_vec()).expect("text").replace(id, "the-first-target");
+    let at = |record: &[u8]| {
+        let field = |from: usize| i64::from(u32::from_le_bytes(record[from..from + 4].try_into().expect("four")));
+        field(0) * 1_000_000 + field(4)
+    };
+    // The first target was called just before the second and would not have the call; still it heard a key of the card by INFO.
+    let (start, _) = text.split_once("\r\n\r\n").expect("headers");
+    let headers: Vec<_> = start.split("\r\n").skip(1).filter(|h| !h.starts_with("Content-") && !h.starts_with("CSeq")).collect();
+    let refusal = format!("SIP/2.0 503 Service Unavailable\r\n{}\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n", headers.join("\r\n"));
+    let back = records.iter().find(|r| is_a(r, "SIP/2.0 ") && String::from_utf8_lossy(r).contains(id)).expect("an answer").clone();
+    let (called, refused) =
+        (again(&invite, at(&invite), &text), again(&back, at(&invite), &refusal.replacen("To: ", "To: <sip:x>;tag=y\r\nX-Was: ", 1)));
+    records.splice(place..place, [called, refused]);
+    let body = "Signal=4\r\nDuration=100\r\n";
+    let info = format!(
+        "INFO sip:x SIP/2.0\r\n{}\r\nCSeq: 2 INFO\r\nContent-Type: application/dtmf-relay\r\nContent-Length: {}\r\n\r\n{body}",
+        headers.join("\r\n"),
+        body.len()
+    );
+    let when = began + keyed.expect("a time") * 1000;
+    let later = records.iter().position(|r| at(r) > when).expect("more follows");
+    records.insert(later, again(&invite, when, &info));
+    let file = file(&head, &records);
+    let first = |report: &Value| {
+        let calls = report["calls"].as_array().expect("calls").clone();
+        calls.into_iter().find(|c| c["call_id"] == "the-first-target").expect("its dialog")["digits"][0].clone()
+    };
+    assert_eq!(first(&observed(&file))["digit"], "4", "without a configuration what the file holds is printed");
+    let masked = serde_json::to_value(drive::masked(&file, &Rtpmap::default(), &setup()).expect("readable")).expect("JSON");
+    assert_eq!((&first(&masked)["digit"], &first(&masked)["masked"]), (&Value::Null, &Value::Bool(true)));
+}
+
 /// Ethernet, IPv4 and UDP before it.
 const PAYLOAD: usize = 16 + 14 + 20 + 8;
 

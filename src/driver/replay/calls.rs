@@ -124,13 +124,23 @@ impl Calls {
     }
 
     /// The call for which a gateway makes this one: somebody is invited from the address that a caller invited, while that call lasts; of several the
-    /// latest with the same caller, else the latest.
+    /// latest with the same caller, else the latest. Over TCP he is invited from another port of the gateway's host, which is none of the caller's: where all
+    /// ends share a host, nobody could tell.
     fn parent(&self, invite: Seen, caller: Option<&str>) -> Option<(usize, String)> {
-        let callers = self.invited.get(&invite.from)?;
         let lasts = |index: &&usize| self.open.get(index).is_some_and(|d| d.end_at.is_none_or(|end| invite.at <= end));
         let alike = |index: &&usize| caller.is_some() && self.open.get(index).is_some_and(|d| d.caller.as_deref() == caller);
-        let standing = || callers.iter().rev().filter(lasts);
-        let parent = standing().find(alike).or_else(|| standing().next())?;
+        let from_elsewhere = |index: &&usize| {
+            let caller = self.open.get(index).and_then(|d| d.steps.first()).map(|step| step.from.ip());
+            caller.is_some_and(|caller| caller != invite.from.ip())
+        };
+        let ip = invite.from.ip();
+        let at_host = || self.invited.range(SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX)).flat_map(|(_, calls)| calls);
+        let callers: Vec<_> = match self.invited.get(&invite.from) {
+            Some(callers) => callers.iter().filter(lasts).collect(),
+            None if invite.transport == "tcp" => at_host().filter(lasts).filter(from_elsewhere).collect(),
+            None => return None,
+        };
+        let parent = callers.iter().copied().filter(alike).max().or_else(|| callers.iter().copied().max())?;
         Some((*parent, self.open.get(parent)?.call_id.clone()))
     }
 
@@ -337,12 +347,14 @@ impl Dialog {
         } else {
             None
         };
+        let parent_call_id = self.parent.as_ref().map(|(_, id)| id.clone());
         Call {
             answer_ms: self.answer_at.map(|at| self.millis(at)),
             end_ms: self.end_at.map(|at| self.millis(at)),
             outcome,
             ended_as,
-            peer_call_id: self.parent.map(|(_, id)| id).or_else(|| self.child.map(|(id, _)| id)),
+            peer_call_id: parent_call_id.clone().or_else(|| self.child.map(|(id, _)| id)),
+            parent_call_id,
             codec: self.codec.filter(|_| self.answer_at.is_some()),
             dtmf,
             digits,

@@ -105,6 +105,9 @@ pub struct Call {
     pub ended_as: &'static str,
     /// The other leg, where the file holds both.
     pub peer_call_id: Option<String>,
+    /// The dialog that a gateway makes this one for; of several such a peer names one only.
+    #[serde(skip)]
+    pub parent_call_id: Option<String>,
     /// What the answer took.
     pub codec: Option<String>,
     /// How keys travel.

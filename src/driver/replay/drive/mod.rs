@@ -76,7 +76,7 @@ pub struct Write {
 /// Plays every call of a capture that an INVITE opens.
 pub fn drive(file: &[u8], rtpmap: &Rtpmap, setup: &Setup) -> Result<Report, pcap::Stopped> {
     let mut report = observe(file, rtpmap)?;
-    for script in script::scripts(file) {
+    for script in script::scripts(file, &report.calls) {
         let Some(call) = report.calls.iter_mut().find(|c| c.call_id == script.call_id) else { continue };
         let played = Stage::new(setup, &script).play();
         call.events = played.events.iter().map(crate::event::Event::to_cloudevent).collect();
@@ -88,20 +88,17 @@ pub fn drive(file: &[u8], rtpmap: &Rtpmap, setup: &Setup) -> Result<Report, pcap
 /// Observes a capture as the gateway of a configuration would: its events, and no key that a secure phase of its routes hides.
 pub fn masked(file: &[u8], rtpmap: &Rtpmap, setup: &Setup) -> Result<Report, pcap::Stopped> {
     let mut report = drive(file, rtpmap, setup)?;
-    // Which phases hide the keys of each dialog: a gateway's other leg has those of the first.
+    // Which phases hide the keys of each call that was played; every dialog that was made for it has the same, however many they were.
     let mut hidden: BTreeMap<String, Vec<(Wall, Wall)>> = BTreeMap::new();
     for call in &mut report.calls {
-        if call.play.take().is_none() {
-            continue;
-        }
-        let phases = phases(call);
-        hidden.entry(call.call_id.clone()).or_default().extend(&phases);
-        if let Some(peer) = &call.peer_call_id {
-            hidden.entry(peer.clone()).or_default().extend(&phases);
+        if call.play.take().is_some() {
+            hidden.entry(call.call_id.clone()).or_default().extend(phases(call));
         }
     }
+    let parents: BTreeMap<String, String> =
+        report.calls.iter().filter_map(|call| Some((call.call_id.clone(), call.parent_call_id.clone()?))).collect();
     for call in &mut report.calls {
-        let phases = hidden.get(&call.call_id).map(Vec::as_slice).unwrap_or_default();
+        let phases = hidden.get(root(&parents, &call.call_id)).map(Vec::as_slice).unwrap_or_default();
         let micros = call.invite_at.as_micros();
         for digit in &mut call.digits {
             let at = Wall::from_micros(micros + digit.at_ms * 1000);
@@ -111,6 +108,18 @@ pub fn masked(file: &[u8], rtpmap: &Rtpmap, setup: &Setup) -> Result<Report, pca
         }
     }
     Ok(report)
+}
+
+/// The dialog that a dialog was made for in the end. Each is younger than the one that it was made for, so this ends.
+fn root<'a>(parents: &'a BTreeMap<String, String>, call_id: &'a str) -> &'a str {
+    let mut root = call_id;
+    for _ in 0..parents.len() {
+        match parents.get(root) {
+            Some(parent) => root = parent,
+            None => break,
+        }
+    }
+    root
 }
 
 /// The secure phases of a call that was played, by its events; one that nothing ended lasts to the end.

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use super::super::{call_id, calls::Seen, sip, tcp};
+use super::super::{Call, call_id, calls::Seen, sip, tcp};
 use crate::{
     event::Leg,
     pcap::{self, Datagrams, Reader},
@@ -64,8 +64,7 @@ struct Dialog {
     call_id: String,
     caller: SocketAddr,
     caller_tag: String,
-    /// Where its INVITE went first, and last: with a proxy between, the two differ.
-    first: SocketAddr,
+    /// Where its INVITE went last: with a proxy between, it goes on.
     callee: SocketAddr,
     transport: Transport,
     seen: Vec<(Seen, Message, bool)>,
@@ -113,8 +112,8 @@ impl Dialog {
     }
 }
 
-/// The calls of a capture as plays. A file that ends early gives what it holds.
-pub(super) fn scripts(file: &[u8]) -> Vec<Script> {
+/// The calls of a capture as plays, put together as whoever observed them did. A file that ends early gives what it holds.
+pub(super) fn scripts(file: &[u8], calls: &[Call]) -> Vec<Script> {
     let mut dialogs: Vec<Dialog> = Vec::new();
     let mut packets = Vec::new();
     let mut met = BTreeSet::new();
@@ -143,7 +142,7 @@ pub(super) fn scripts(file: &[u8]) -> Vec<Script> {
             take(&mut dialogs, seen, message, again);
         }
     }
-    plays(&dialogs, packets)
+    plays(&dialogs, calls, packets)
 }
 
 fn take(dialogs: &mut Vec<Dialog>, seen: Seen, message: Message, again: bool) {
@@ -159,7 +158,6 @@ fn take(dialogs: &mut Vec<Dialog>, seen: Seen, message: Message, again: bool) {
                 call_id: id,
                 caller: seen.from,
                 caller_tag: request.from().ok().and_then(|f| f.tag().map(str::to_owned)).unwrap_or_default(),
-                first: seen.to,
                 callee: seen.to,
                 transport: if seen.transport == "tcp" { Transport::Tcp } else { Transport::Udp },
                 seen: Vec::new(),
@@ -192,15 +190,16 @@ fn take(dialogs: &mut Vec<Dialog>, seen: Seen, message: Message, again: bool) {
     dialog.seen.push((seen, message, again));
 }
 
-/// Puts the legs of a gateway together: who is invited from the address that a caller invited, while that call lasts, is called for him.
-fn plays(dialogs: &[Dialog], packets: Vec<(SocketAddr, Sound)>) -> Vec<Script> {
-    let child_of = |child: &Dialog, parent: &Dialog| {
-        child.call_id != parent.call_id
-            && child.caller.ip() == parent.first.ip()
-            && (child.caller.port() == parent.first.port() || child.transport == Transport::Tcp)
-            && parent.starts() <= child.starts()
-            && child.starts() <= parent.ends()
-    };
+/// Puts the legs of a gateway together: the caller of one dialog, and whoever was called for him.
+fn plays(dialogs: &[Dialog], calls: &[Call], packets: Vec<(SocketAddr, Sound)>) -> Vec<Script> {
+    let parents: BTreeMap<&str, &str> =
+        calls.iter().filter_map(|call| Some((call.call_id.as_str(), call.parent_call_id.as_deref()?))).collect();
+    let mut children: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, dialog) in dialogs.iter().enumerate() {
+        if let Some(parent) = parents.get(dialog.call_id.as_str()) {
+            children.entry(parent).or_default().push(index);
+        }
+    }
     let mut sounds: BTreeMap<(usize, Leg), Vec<Sound>> = BTreeMap::new();
     for (to, sound) in packets {
         let found = dialogs.iter().enumerate().rev().find_map(|(index, dialog)| {
@@ -217,13 +216,15 @@ fn plays(dialogs: &[Dialog], packets: Vec<(SocketAddr, Sound)>) -> Vec<Script> {
     }
     let mut scripts = Vec::new();
     for (index, dialog) in dialogs.iter().enumerate() {
-        if dialogs.iter().any(|other| child_of(dialog, other)) {
+        if parents.contains_key(dialog.call_id.as_str()) {
             continue;
         }
         let mut of = |index: usize, leg| sounds.remove(&(index, leg)).unwrap_or_default();
         let caller = dialog.far_end(Leg::Caller, of(index, Leg::Caller));
         let mut callees = Vec::new();
-        for (place, child) in dialogs.iter().enumerate().filter(|(_, other)| child_of(other, dialog)) {
+        for (place, child) in
+            children.get(dialog.call_id.as_str()).into_iter().flatten().filter_map(|place| Some((*place, dialogs.get(*place)?)))
+        {
             callees.push(child.far_end(Leg::Callee, of(place, Leg::Callee)));
         }
         if callees.is_empty() {
