@@ -10,7 +10,7 @@ use offhook::{
     crm::{hubspot::HubSpot, mapping::Mapping},
     event::{CallId, EndedAs, EndedBy, Event, Kind, Outcome, SipCallIds, Terminal},
     journal::{Entry, EntryKind, Position},
-    pipeline::{Config, Crm, Memory, Pipeline},
+    pipeline::{Config, Crm, Memory, Pipeline, webhook::Marks},
     shell::disk::{Journal, Options},
     time::Wall,
 };
@@ -91,7 +91,13 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
         refresh_token: String::new().into(),
         pace: offhook::pipeline::Pace::default(),
     };
-    let config = Config { crms: vec![crm], sources: BTreeMap::new(), outcome_wait: Duration::from_secs(60), attempts_max: 50 };
+    let config = Config {
+        crms: vec![crm],
+        sources: BTreeMap::new(),
+        marks: Marks::new(Vec::new()),
+        outcome_wait: Duration::from_secs(60),
+        attempts_max: 50,
+    };
     let mut pipeline = Pipeline::new(config, Chance::from_seed(1));
     let mut store = Memory::default();
     let mut chance = Chance::from_seed(2);

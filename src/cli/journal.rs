@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use super::{FAILED, OK, WRONG_USE};
 use crate::{
     config::Config,
-    journal::{End, Entry, Position},
+    journal::{End, Entry, EntryKind, Position},
+    pipeline::webhook::Received,
     shell::disk,
 };
 
@@ -85,15 +86,21 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
+/// What an entry says: of a webhook, what was sent.
+fn body(entry: &Entry) -> &[u8] {
+    if entry.kind == EntryKind::Webhook { Received::read(&entry.body).body } else { &entry.body }
+}
+
 /// An entry for people.
 fn text(position: Position, entry: &Entry) -> String {
-    let body = String::from_utf8_lossy(&entry.body);
+    let body = String::from_utf8_lossy(body(entry));
     format!("{position:<14} {} {:<8} {} {} {body}", entry.time, entry.kind.name(), entry.key, entry.id)
 }
 
 /// An entry as the contract exports it.
 fn line(position: Position, entry: &Entry) -> Value {
-    let body = serde_json::from_slice(&entry.body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&entry.body)));
+    let octets = body(entry);
+    let body = serde_json::from_slice(octets).unwrap_or_else(|_| json!(String::from_utf8_lossy(octets)));
     let call = (!entry.key.is_empty()).then_some(&entry.key);
     json!({"position": position.to_string(), "time": entry.time, "kind": entry.kind.name(), "call_id": call, "id": entry.id, "body": body})
 }

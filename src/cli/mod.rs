@@ -13,6 +13,7 @@ pub mod replay;
 pub mod sandbox;
 pub mod serve;
 pub mod simulate;
+pub mod webhooks;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ enum Command {
     Journal(journal::Args),
     /// Show the CRM writes that are not done, try them again or drop them.
     Queue(queue::Args),
+    /// Show the webhooks that were taken and are in no record.
+    Webhooks(webhooks::Args),
     /// Make the store anew out of the journal; sends nothing.
     Rebuild(rebuild::Args),
     /// Tell what a capture file holds, or play it against the gateway.
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Journal(args) => journal::run(args),
         Command::Queue(args) => queue::run(args),
+        Command::Webhooks(args) => webhooks::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),

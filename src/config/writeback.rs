@@ -14,7 +14,11 @@ use crate::{
     },
     pipeline::{
         Key, Pace,
-        webhook::scheme::{Proof, SCHEMES, STANDARD_WEBHOOKS, Scheme},
+        webhook::{
+            Schema,
+            schema::SHIPPED,
+            scheme::{Proof, SCHEMES, STANDARD_WEBHOOKS, Scheme},
+        },
     },
     shell::secrets::Secret,
 };
@@ -91,6 +95,8 @@ pub struct Webhook {
     pub source: String,
     /// How it signs.
     pub scheme: Scheme,
+    /// Where its webhooks say what.
+    pub schema: Schema,
     /// The header of its signature, where that is not the scheme's own.
     pub header: Option<String>,
     /// The address that it was given.
@@ -184,7 +190,7 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
             names.take(&t, "webhook", &text, &span);
             text
         });
-        t.choice("schema", &[("generic", ())]);
+        let schema = schema(&mut t, directory);
         let schemes = SCHEMES.map(|scheme| (scheme.name, scheme));
         let scheme = t.choice("signature", &schemes).unwrap_or(STANDARD_WEBHOOKS);
         let header = t.text("signature_header", "\"X-Acme-Signature\"").map(|(text, _)| text);
@@ -206,9 +212,41 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
         });
         let secrets = secrets.collect();
         t.finish();
-        webhooks.push(Webhook { source, scheme, header, public_url, secrets });
+        webhooks.push(Webhook { source, scheme, schema, header, public_url, secrets });
     }
     webhooks
+}
+
+/// A shipped schema by its name, or one in a file.
+fn schema(t: &mut Table<'_>, directory: &Path) -> Schema {
+    let generic = Schema::generic();
+    let Some((name, span)) = t.text("schema", "\"generic\"") else { return generic };
+    if let Some(shipped) = Schema::shipped(&name) {
+        return shipped;
+    }
+    let path = directory.join(&name);
+    let known = SHIPPED.map(|(name, _)| name).join(", ");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            let what = format!("`schema` is \"{name}\", no shipped one, and {} cannot be read: {error}", path.display());
+            t.fault(&span, what, format!("write one of {known}, or the path of a schema of your own"));
+            return generic;
+        }
+    };
+    match toml::from_str::<Schema>(&text) {
+        Ok(schema) => {
+            for fault in schema.faults() {
+                t.fault_in(&path, &text, &(0..0), fault, "mend it, and raise `version`");
+            }
+            schema
+        }
+        Err(error) => {
+            let what = error.message().lines().collect::<Vec<_>>().join(", ");
+            t.fault_in(&path, &text, &error.span().unwrap_or(0..0), what, "see docs/mapping.md, \"The platform's webhook\"");
+            generic
+        }
+    }
 }
 
 /// Reads a mapping file; its faults are faults of the configuration.

@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sha2::{Digest, Sha256};
-
 use super::{
     Answered, Attempt, Attempted, Count, Crm, Decided, Decision, Pipeline, Settled, Step,
     record::Record,
     store::{Changes, State, Store, StoreError, Write},
-    webhook::Payload,
 };
 use crate::{
     crm::contact::Standing,
@@ -18,15 +15,15 @@ use crate::{
 };
 
 /// A batch under way: what it has changed so far lies over the store.
-struct Overlay<'s, S> {
-    store: &'s S,
-    changes: Changes,
+pub(super) struct Overlay<'s, S> {
+    pub(super) store: &'s S,
+    pub(super) changes: Changes,
     /// Calls whose record changed, and when that last happened.
     touched: Vec<(CallId, Wall)>,
 }
 
 impl<S: Store> Overlay<'_, S> {
-    fn record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
+    pub(super) fn record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
         match self.changes.records.get(&call) {
             Some((record, _)) => Ok(Some(record.clone())),
             None => self.store.record(call),
@@ -41,7 +38,7 @@ impl<S: Store> Overlay<'_, S> {
     }
 
     /// The call of a name: its own id or a SIP Call-ID of one of its legs.
-    fn named(&self, name: &str) -> Result<Option<CallId>, StoreError> {
+    pub(super) fn named(&self, name: &str) -> Result<Option<CallId>, StoreError> {
         if let Some(call) = name.parse().ok()
             && self.record(call)?.is_some()
         {
@@ -53,7 +50,28 @@ impl<S: Store> Overlay<'_, S> {
         }
     }
 
-    fn touch(&mut self, record: Record, at: Wall) {
+    /// Tells `record` what came under `name` while nobody had it, and under whatever other names that gives the call.
+    pub(super) fn adopt(&mut self, record: &mut Record, name: &str) -> Result<(), StoreError> {
+        let mut names = vec![name.to_owned()];
+        while let Some(name) = names.pop() {
+            let early = self.changes.orphans.iter().filter(|o| o.call_id == name).cloned();
+            let orphans = self.store.orphans(&name)?.into_iter().chain(early).collect::<Vec<_>>();
+            if orphans.is_empty() || !self.changes.adopted.insert(name.clone()) {
+                continue;
+            }
+            for orphan in &orphans {
+                record.tell(orphan);
+                for other in &orphan.names {
+                    self.changes.names.insert(other.clone(), record.call_id);
+                    names.push(other.clone());
+                }
+            }
+            self.changes.orphans.retain(|o| o.call_id != name);
+        }
+        Ok(())
+    }
+
+    pub(super) fn touch(&mut self, record: Record, at: Wall) {
         let call = record.call_id;
         self.changes.records.insert(call, (record, None));
         match self.touched.iter_mut().find(|(touched, _)| *touched == call) {
@@ -68,10 +86,10 @@ impl Pipeline {
     pub fn fold(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
         let mut overlay = Overlay { store: &*store, changes: Changes { position: Some(next), ..Changes::default() }, touched: Vec::new() };
         let mut finished = Vec::new();
-        for (_, entry) in entries {
+        for (at, entry) in entries {
             match entry.kind {
                 EntryKind::Event => self.fold_event(&mut overlay, entry)?,
-                EntryKind::Webhook => self.fold_webhook(&mut overlay, entry)?,
+                EntryKind::Webhook => self.fold_webhook(&mut overlay, *at, entry)?,
                 EntryKind::Attempt => fold_attempt(&mut overlay, entry)?,
                 EntryKind::Answer => finished.extend(self.fold_answer(&mut overlay, entry)?),
                 EntryKind::Review => self.fold_decision(&mut overlay, entry)?,
@@ -89,9 +107,6 @@ impl Pipeline {
             if let Some(lane) = self.lanes.get_mut(&crm) {
                 lane.busy.remove(&call);
             }
-        }
-        for (_, entry) in entries.iter().filter(|(_, e)| e.kind == EntryKind::Webhook) {
-            self.arriving.remove(&entry.id);
         }
         Ok(())
     }
@@ -115,34 +130,9 @@ impl Pipeline {
             turned_up.insert(event.call_id.to_string());
         }
         for name in turned_up {
-            let early = overlay.changes.orphans.iter().filter(|o| o.call_id == name).cloned();
-            let orphans = overlay.store.orphans(&name)?.into_iter().chain(early).collect::<Vec<_>>();
-            if !orphans.is_empty() {
-                for orphan in &orphans {
-                    record.tell(orphan);
-                }
-                overlay.changes.orphans.retain(|o| o.call_id != name);
-                overlay.changes.adopted.insert(name);
-            }
+            overlay.adopt(&mut record, &name)?;
         }
         overlay.touch(record, entry.time);
-        Ok(())
-    }
-
-    fn fold_webhook<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
-        let Ok(payload) = Payload::parse(&entry.body) else { return Ok(()) };
-        if overlay.changes.seen.contains_key(&entry.id) || overlay.store.seen(&entry.id)?.is_some() {
-            return Ok(());
-        }
-        overlay.changes.seen.insert(entry.id.clone(), hash(&entry.body));
-        match overlay.named(&payload.call_id)? {
-            Some(call) => {
-                let mut record = overlay.record(call)?.unwrap_or_else(|| Record::new(call));
-                record.tell(&payload);
-                overlay.touch(record, entry.time);
-            }
-            None => overlay.changes.orphans.push(payload),
-        }
         Ok(())
     }
 
@@ -326,11 +316,6 @@ impl Write {
             }
         }
     }
-}
-
-/// SHA-256 in hex.
-pub(super) fn hash(octets: &[u8]) -> String {
-    Sha256::digest(octets).iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Waits ended in one transaction.

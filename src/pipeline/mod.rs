@@ -14,6 +14,7 @@ pub mod store;
 pub mod webhook;
 
 mod fold;
+mod inbound;
 mod lane;
 mod step;
 #[cfg(test)]
@@ -87,6 +88,8 @@ pub struct Config {
     pub crms: Vec<Crm>,
     /// Who may send webhooks.
     pub sources: BTreeMap<String, Source>,
+    /// What marks of their bodies are made with.
+    pub marks: webhook::Marks,
     /// How long after its end a call's outcome may still come by webhook.
     pub outcome_wait: Duration,
     /// Attempts before a write is given up.
@@ -246,7 +249,7 @@ pub fn attempted(entry: &Entry) -> Vec<CallId> {
 
 /// Who waits for an entry to be on disk.
 enum Waiting {
-    Webhook { reply: u64, id: String },
+    Webhook { reply: u64 },
     Decision { reply: u64 },
     Attempt(Request),
     Answer(Entry),
@@ -265,8 +268,6 @@ pub struct Pipeline {
     lanes: BTreeMap<String, Lane>,
     waiting: BTreeMap<u64, Waiting>,
     asked: BTreeMap<u64, Asked>,
-    /// Webhooks that are on their way to the disk: id to hash of the body.
-    arriving: BTreeMap<String, String>,
     /// Answers that the journal did not take, to be appended again.
     again: Vec<Entry>,
     outputs: VecDeque<Output>,
@@ -292,7 +293,6 @@ impl Pipeline {
             lanes,
             waiting: BTreeMap::new(),
             asked: BTreeMap::new(),
-            arriving: BTreeMap::new(),
             again: Vec::new(),
             outputs: VecDeque::new(),
             next_id: 0,
@@ -335,64 +335,24 @@ impl Pipeline {
         self.outputs.push_back(Output::Count(count));
     }
 
-    /// A webhook came. Its answer is [`Output::Respond`] with `reply`. `signed`: the system's wall clock as it is, steps and all, which the window of
-    /// the signature is held against.
-    pub fn webhook(
-        &mut self,
-        now: Now,
-        signed: Wall,
-        store: &impl Store,
-        reply: u64,
-        source: &str,
-        request: &webhook::Request<'_>,
-    ) -> Result<(), StoreError> {
-        let body = request.body;
+    /// A webhook came. Its answer is [`Output::Respond`] with `reply`: 200 once it is on disk, whatever it says; what it says is the fold's business. `signed`:
+    /// the system's wall clock as it is, steps and all, which the window of the signature is held against.
+    pub fn webhook(&mut self, now: Now, signed: Wall, reply: u64, source: &str, request: &webhook::Request<'_>) {
         let Some(known) = self.config.sources.get(source) else {
             self.count(Count::Webhook("refused"));
-            self.respond(reply, 404, Some((format!("no [[webhook]] has source = \"{source}\""), "see the sources in the configuration")));
-            return Ok(());
+            return self.respond(
+                reply,
+                404,
+                Some((format!("no [[webhook]] has source = \"{source}\""), "see the sources in the configuration")),
+            );
         };
         if let Err(bad) = known.verify(request, signed) {
             self.count(Count::Webhook("bad_signature"));
-            self.respond(reply, 401, Some((bad.to_string(), "the key is the one in this source's secret_file")));
-            return Ok(());
+            return self.respond(reply, 401, Some((bad.to_string(), "the key is the one in this source's secret_file")));
         }
-        let payload = match webhook::Payload::parse(body) {
-            Ok(payload) => payload,
-            Err(malformed) => {
-                self.count(Count::Webhook("refused"));
-                self.respond(reply, 400, Some((malformed.to_string(), "send schema generic")));
-                return Ok(());
-            }
-        };
-        // The payload's own id, since a sender that signs anew may draw a new message id for the same thing.
-        let id = format!("{source}/{}", payload.id);
-        let hash = fold::hash(body);
-        let before = match self.arriving.get(&id) {
-            Some(before) => Some(before.clone()),
-            None => store.seen(&id)?,
-        };
-        match before {
-            Some(before) if before == hash => {
-                self.count(Count::Webhook("duplicate"));
-                // It may not be on disk yet: then its first copy's answer tells, and this one is asked for again.
-                let arriving = self.arriving.contains_key(&id);
-                let busy = || Some(("this webhook is just being written".to_owned(), "send it again in a second"));
-                self.respond(reply, if arriving { 503 } else { 200 }, arriving.then(busy).flatten());
-                return Ok(());
-            }
-            Some(_) => {
-                self.count(Count::Webhook("conflict"));
-                let what = format!("another webhook with id \"{}\" was taken already", payload.id);
-                self.respond(reply, 400, Some((what, "give each webhook an id of its own; the same id is for sending the same again")));
-                return Ok(());
-            }
-            None => {}
-        }
-        self.arriving.insert(id.clone(), hash);
-        let entry = Entry { kind: EntryKind::Webhook, time: now.wall, id: id.clone(), key: payload.call_id, body: body.to_vec() };
-        self.append(entry, Waiting::Webhook { reply, id });
-        Ok(())
+        let body = webhook::received::write(known, request);
+        let entry = Entry { kind: EntryKind::Webhook, time: now.wall, id: source.to_owned(), key: String::new(), body };
+        self.append(entry, Waiting::Webhook { reply });
     }
 
     /// A person decides on a write that waits for him. The answer is [`Output::Respond`] with `reply`, once the decision is on disk.
@@ -431,16 +391,11 @@ impl Pipeline {
     pub fn synced(&mut self, now: Now, append: u64, result: Result<(), String>) {
         match (self.waiting.remove(&append), result) {
             (None, _) | (Some(Waiting::Answer(_)), Ok(())) => {}
-            (Some(Waiting::Webhook { reply, .. }), Ok(())) => {
-                self.count(Count::Webhook("accepted"));
-                self.respond(reply, 200, None);
-            }
-            (Some(Waiting::Decision { reply }), Ok(())) => self.respond(reply, 200, None),
+            (Some(Waiting::Webhook { reply } | Waiting::Decision { reply }), Ok(())) => self.respond(reply, 200, None),
             (Some(Waiting::Decision { reply }), Err(why)) => {
                 self.respond(reply, 503, Some((format!("the decision could not be written: {why}"), "decide again later")));
             }
-            (Some(Waiting::Webhook { reply, id }), Err(why)) => {
-                self.arriving.remove(&id);
+            (Some(Waiting::Webhook { reply }), Err(why)) => {
                 self.count(Count::Webhook("refused"));
                 self.respond(reply, 503, Some((format!("the webhook could not be written: {why}"), "send it again later")));
             }

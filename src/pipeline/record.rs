@@ -311,6 +311,7 @@ mod tests {
             id: id.into(),
             kind: "call.ended".into(),
             call_id: call().to_string(),
+            names: Vec::new(),
             time: Wall::from_millis(ms),
             data: Map::from_iter([("disposition_code".to_owned(), json!(disposition))]),
         };

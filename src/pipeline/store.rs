@@ -151,6 +151,44 @@ impl Counts {
     }
 }
 
+/// A webhook that is in no record: kept for somebody to look at. Its body stands in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aside {
+    /// Where it stands.
+    pub position: Position,
+    /// Who sent it.
+    pub source: String,
+    /// When it came.
+    pub time: Wall,
+    /// Why it is here.
+    pub why: Why,
+    /// For people.
+    pub detail: String,
+}
+
+/// Why a webhook is in no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Another one with its id was taken before.
+    Conflict,
+    /// The schema has no such type: once it has, the store made anew takes it.
+    UnknownType,
+    /// It cannot be read by the schema.
+    Unreadable,
+}
+
+impl Why {
+    /// Its word in outputs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::UnknownType => "unknown_type",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
 /// What one batch changes, committed at once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
@@ -162,12 +200,14 @@ pub struct Changes {
     pub writes: BTreeMap<(String, CallId), Write>,
     /// Other names of calls.
     pub names: BTreeMap<String, CallId>,
-    /// Ids of webhooks seen, with the hash of their body.
+    /// Ids of webhooks seen, with the mark of their body.
     pub seen: BTreeMap<String, String>,
     /// Webhooks under a name that no call has yet.
     pub orphans: Vec<Payload>,
     /// Names whose call turned up: their orphans are folded.
     pub adopted: BTreeSet<String>,
+    /// Webhooks that are in no record.
+    pub asides: Vec<Aside>,
 }
 
 /// Why the store failed; the pipeline stops until it works again.
@@ -189,8 +229,10 @@ pub trait Store {
     fn write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError>;
     /// All writes of a call.
     fn writes(&self, call: CallId) -> Result<Vec<Write>, StoreError>;
-    /// The hash of the webhook's body, if that id was seen.
+    /// The mark of the webhook's body, if that id was seen.
     fn seen(&self, id: &str) -> Result<Option<String>, StoreError>;
+    /// Webhooks that are in no record, the latest first.
+    fn asides(&self, most: usize) -> Result<Vec<Aside>, StoreError>;
     /// Webhooks under a name that no call had.
     fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError>;
     /// Writes of `crm` due at `at`, the earliest first.
@@ -220,6 +262,7 @@ pub struct Memory {
     names: BTreeMap<String, CallId>,
     seen: BTreeMap<String, String>,
     orphans: Vec<Payload>,
+    asides: BTreeMap<Position, Aside>,
 }
 
 impl Store for Memory {
@@ -235,6 +278,7 @@ impl Store for Memory {
         self.seen.extend(changes.seen);
         self.orphans.retain(|o| !changes.adopted.contains(&o.call_id));
         self.orphans.extend(changes.orphans);
+        self.asides.extend(changes.asides.into_iter().map(|aside| (aside.position, aside)));
         Ok(())
     }
 
@@ -256,6 +300,10 @@ impl Store for Memory {
 
     fn seen(&self, id: &str) -> Result<Option<String>, StoreError> {
         Ok(self.seen.get(id).cloned())
+    }
+
+    fn asides(&self, most: usize) -> Result<Vec<Aside>, StoreError> {
+        Ok(self.asides.values().rev().take(most).cloned().collect())
     }
 
     fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError> {

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -114,6 +115,28 @@ impl Kept {
         Ok(files::replace(&path, &json)?)
     }
 
+    /// The keys that marks of webhook bodies are made with, the one in use first; made at the first start. To change it, put another line, of 32 octets in
+    /// base64, before the others: those stay, since marks made with them stand.
+    pub fn marks(&self) -> Result<Vec<Zeroizing<Vec<u8>>>, Error> {
+        let path = self.directory.join("marks");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let mut key = Zeroizing::new([0_u8; 32]);
+                getrandom::fill(&mut *key).map_err(|e| Error::Unreadable(path.clone(), io::Error::other(e)))?;
+                let line = Zeroizing::new(format!("{}\n", STANDARD.encode(*key)));
+                files::replace(&path, line.as_bytes())?;
+                line
+            }
+            Err(e) => return Err(Error::Unreadable(path, e)),
+        };
+        let keys: Vec<_> = text.lines().filter(|l| !l.trim().is_empty()).map(|l| STANDARD.decode(l.trim()).map(Zeroizing::new)).collect();
+        if keys.is_empty() {
+            return Err(Error::Empty(path));
+        }
+        keys.into_iter().collect::<Result<_, _>>().map_err(|e| Error::Unreadable(path, io::Error::other(e)))
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         // Names come from the configuration, which allows letters, digits, `-` and `_`; whatever else came would stay in this directory.
         let safe = name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect::<String>();
@@ -162,5 +185,20 @@ mod tests {
         assert_eq!(again.current("other", &first).expect("current").reveal(), "first");
         let replaced = Secret::new("a fresh authorisation".into());
         assert_eq!(again.current("hubspot", &replaced).expect("current"), replaced);
+    }
+
+    #[test]
+    fn keys_of_marks_are_made_once_and_former_ones_stay() {
+        let scratch = Scratch::new("marks");
+        let kept = Kept::open(&scratch.0).expect("opened");
+        let first = kept.marks().expect("made");
+        assert_eq!((first.len(), first[0].len()), (1, 32));
+        assert_eq!(kept.marks().expect("read"), first);
+        let path = scratch.0.join("secrets/marks");
+        write(&path, &format!("{}\n{}", STANDARD.encode([7_u8; 32]), fs::read_to_string(&path).expect("read")), 0o600);
+        let both = kept.marks().expect("read");
+        assert_eq!((both[0].as_slice(), &both[1]), (&[7_u8; 32][..], &first[0]));
+        write(&path, "no base64!", 0o600);
+        assert!(kept.marks().is_err());
     }
 }

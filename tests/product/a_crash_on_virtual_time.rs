@@ -126,7 +126,13 @@ fn pipeline() -> Pipeline {
         refresh_token: String::from("r").into(),
         pace: pipeline::Pace::default(),
     };
-    let config = pipeline::Config { crms: vec![crm], sources: [].into(), outcome_wait: Duration::from_secs(60), attempts_max: 3 };
+    let config = pipeline::Config {
+        crms: vec![crm],
+        sources: [].into(),
+        marks: pipeline::webhook::Marks::new(Vec::new()),
+        outcome_wait: Duration::from_secs(60),
+        attempts_max: 3,
+    };
     Pipeline::new(config, Chance::from_seed(2))
 }
 

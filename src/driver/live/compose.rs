@@ -18,7 +18,7 @@ use crate::{
     },
     driver::replay::drive::Setup,
     gateway, media,
-    pipeline::{self, Key},
+    pipeline::{self, Key, webhook::Marks},
     route,
     shell::{
         net::{Listener, lookup},
@@ -47,12 +47,19 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
     }
     let source = |w: &crate::config::Webhook| {
         let keys = w.secrets.iter().filter_map(|secret| Key::parse(secret.reveal())).collect();
-        let source = pipeline::Source { scheme: w.scheme, keys, header: w.header.clone(), public_url: w.public_url.clone() };
+        let source = pipeline::Source {
+            scheme: w.scheme,
+            schema: w.schema.clone(),
+            keys,
+            header: w.header.clone(),
+            public_url: w.public_url.clone(),
+        };
         (w.source.clone(), source)
     };
     Ok(pipeline::Config {
         crms,
         sources: config.webhooks.iter().map(source).collect(),
+        marks: Marks::new(kept.marks()?),
         outcome_wait: config.writeback.outcome_wait,
         attempts_max: config.writeback.attempts_max,
     })

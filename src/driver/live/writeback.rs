@@ -159,9 +159,9 @@ impl Loop {
             Told::Webhook { source, headers, query, body, reply } => {
                 self.next_reply = self.next_reply.wrapping_add(1);
                 self.replies.insert(self.next_reply, reply);
-                let Parts { pipeline, store, clock, .. } = &mut self.parts;
                 let request = webhook::Request { headers: &headers, query: &query, body: &body };
-                pipeline.webhook(now, clock.system_wall(), store, self.next_reply, &source, &request)?;
+                let signed = self.parts.clock.system_wall();
+                self.parts.pipeline.webhook(now, signed, self.next_reply, &source, &request);
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     chance::Chance,
     journal::{Entry, EntryKind, Position},
-    pipeline::{Memory, Pipeline, Store, store::State},
+    pipeline::{Memory, Pipeline, Store, store::State, webhook::Received},
 };
 
 /// A property that did not hold.
@@ -113,21 +113,25 @@ fn events(world: &World, calls: &BTreeMap<String, Told>, checks: &mut Checks) {
 
 /// Each call's disposition as webhooks in the journal have it.
 fn webhooks(world: &World, entries: &[Entry], checks: &mut Checks) -> BTreeMap<String, String> {
-    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ids = BTreeSet::new();
     let mut dispositions = BTreeMap::new();
     for entry in entries.iter().filter(|e| e.kind == EntryKind::Webhook) {
-        let Ok(body) = serde_json::from_slice::<Value>(&entry.body) else { continue };
-        *count.entry(body["id"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        let Ok(body) = serde_json::from_slice::<Value>(Received::read(&entry.body).body) else { continue };
+        ids.insert(body["id"].as_str().unwrap_or_default().to_owned());
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         dispositions.insert(text(&body["call_id"]), text(&body["data"]["disposition_code"]));
     }
-    for (id, times) in &count {
-        checks.expect("a webhook is taken once", *times == 1, || format!("{id} stands {times} times in the journal"));
+    if let Some(life) = &world.life {
+        // However often it comes, and in whichever life: once remembered, the next one is known.
+        for id in &ids {
+            let seen = life.store().seen(&format!("platform/{id}"));
+            checks.expect("a webhook is remembered", matches!(seen, Ok(Some(_))), || format!("{id}: {seen:?}"));
+        }
+        let asides = life.store().asides(usize::MAX).unwrap_or_default();
+        checks.expect("a webhook is remembered", asides.is_empty(), || format!("{asides:?}"));
     }
     for index in &world.acknowledged {
-        checks.expect("nothing acknowledged is lost", count.contains_key(&format!("w{index}")), || {
-            format!("webhook w{index} was answered 200")
-        });
+        checks.expect("nothing acknowledged is lost", ids.contains(&format!("w{index}")), || format!("webhook w{index} was answered 200"));
     }
     dispositions
 }

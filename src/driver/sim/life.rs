@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+use zeroize::Zeroizing;
+
 use super::{
     crm,
     outside::{Happening, Outside, SIP},
@@ -128,7 +130,13 @@ pub(super) fn pipeline_config() -> pipeline::Config {
         pace: pipeline::Pace::default(),
     };
     let sources = Key::parse(WEBHOOK_KEY).map(|key| ("platform".to_owned(), Source::standard(key))).into_iter().collect();
-    pipeline::Config { crms: vec![crm], sources, outcome_wait: Duration::from_secs(20), attempts_max: 1000 }
+    pipeline::Config {
+        crms: vec![crm],
+        sources,
+        marks: webhook::Marks::new(vec![Zeroizing::new(b"marks".to_vec())]),
+        outcome_wait: Duration::from_secs(20),
+        attempts_max: 1000,
+    }
 }
 
 impl Life {
@@ -296,9 +304,7 @@ impl Life {
 
     /// A webhook came.
     pub(super) fn webhook(&mut self, out: &mut Outside, reply: u64, headers: &[(String, String)], body: &[u8]) -> Result<(), String> {
-        self.pipeline
-            .webhook(out.now(), out.system_wall(), &self.store, reply, "platform", &webhook::Request { headers, query: "", body })
-            .map_err(|e| e.to_string())?;
+        self.pipeline.webhook(out.now(), out.system_wall(), reply, "platform", &webhook::Request { headers, query: "", body });
         self.settle(out)
     }
 

@@ -25,7 +25,7 @@ fn seeds_are_clean() {
 #[cfg(feature = "planted-faults")]
 const FOUND: [(Plant, u64, &str); 10] = [
     (Plant::LostAckRetransmission, 199, "every answer is acknowledged"),
-    (Plant::DroppedDedupMark, 0, "a webhook is taken once"),
+    (Plant::DroppedDedupMark, 0, "a webhook is remembered"),
     (Plant::LeakedPort, 0, "every leg, port and timer is released"),
     (Plant::SentBeforeSync, 0, "durable, then sent"),
     (Plant::DigitInSecurePhase, 4, "no card digit leaves a secure phase"),

@@ -1,6 +1,12 @@
-//! Webhooks: whether who sent one may be believed ([`scheme`]), and what one of schema `generic` tells.
+//! Webhooks: whether who sent one may be believed ([`scheme`]), how one stands in the journal ([`received`]), whether it was there before ([`Marks`]), and what it
+//! tells ([`schema`]).
 
 mod key;
+mod mark;
+pub mod received;
+pub mod schema;
+#[cfg(test)]
+mod schema_tests;
 pub mod scheme;
 #[cfg(test)]
 mod tests;
@@ -11,6 +17,9 @@ use serde_json::{Map, Value};
 use crate::time::Wall;
 
 pub use key::Key;
+pub use mark::Marks;
+pub use received::Received;
+pub use schema::{Reading, Schema};
 pub use scheme::{Bad, Scheme};
 
 /// Somebody who sends webhooks.
@@ -18,6 +27,8 @@ pub use scheme::{Bad, Scheme};
 pub struct Source {
     /// How he signs.
     pub scheme: Scheme,
+    /// Where his webhooks say what.
+    pub schema: Schema,
     /// What he signs with: while keys are changed, the new one and the old one.
     pub keys: Vec<Key>,
     /// The header that holds the signature, where it is not the scheme's own.
@@ -27,9 +38,9 @@ pub struct Source {
 }
 
 impl Source {
-    /// One that signs as Standard Webhooks has it.
+    /// One that signs as Standard Webhooks has it and sends what offhook itself asks for.
     pub fn standard(key: Key) -> Self {
-        Self { scheme: scheme::STANDARD_WEBHOOKS, keys: vec![key], header: None, public_url: None }
+        Self { scheme: scheme::STANDARD_WEBHOOKS, schema: Schema::generic(), keys: vec![key], header: None, public_url: None }
     }
 
     /// Whether one of the keys signed it; `now` is the system's wall clock as it is.
@@ -65,32 +76,21 @@ impl Request<'_> {
 /// What a webhook tells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Payload {
-    /// The sender's name for it: the same id is the same webhook.
+    /// The sender's name for it: the same id is the same webhook. Empty where he gives none.
     pub id: String,
     /// Such as `call.ended`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Ours or the platform's own.
     pub call_id: String,
+    /// What else names the call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// When, by the sender's clock.
     pub time: Wall,
     /// The fields that a record takes.
     #[serde(default)]
     pub data: Map<String, Value>,
-}
-
-/// Not a payload of schema `generic`.
-#[derive(Debug, thiserror::Error)]
-#[error("the body cannot be used: {0}; expected {{\"id\", \"type\", \"call_id\", \"time\", \"data\": {{…}}}}")]
-pub struct Malformed(#[from] serde_json::Error);
-
-impl Payload {
-    /// Reads a body; fields that a record does not take are left out.
-    pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
-        let mut payload: Self = serde_json::from_slice(body)?;
-        payload.data.retain(|name, value| FIELDS.contains(&name.as_str()) && !value.is_null());
-        Ok(payload)
-    }
 }
 
 /// What a record takes from a webhook.

@@ -226,7 +226,7 @@ impl Scheme {
         let fits = match self.proof {
             Proof::Code { signed, form, encoding } => {
                 let timestamp = match (form, self.timestamp_header) {
-                    (Form::Pairs(time, _), _) => Some(pair(value, time).ok_or(Bad::Timestamp)?),
+                    (Form::Pairs(time, _), _) => Some(pairs(value, time).next().ok_or(Bad::Timestamp)?),
                     (_, Some(name)) => Some(header(name)?),
                     (_, None) => None,
                 };
@@ -294,24 +294,19 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     !b.is_empty() && bool::from(a.ct_eq(b))
 }
 
-/// The value of a name in `a=1,b=2`.
-fn pair<'v>(value: &'v str, name: &str) -> Option<&'v str> {
-    value.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
+/// The values of a name in `a=1,b=2`.
+fn pairs<'v>(value: &'v str, name: &str) -> impl Iterator<Item = &'v str> {
+    value.split(',').filter_map(move |part| part.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 impl Form {
     /// The signatures in a header.
-    fn signatures(self, value: &str) -> impl Iterator<Item = &str> {
-        let separator = match self {
-            Self::Plain(_) => '\0',
-            Self::Versions(_) => ' ',
-            Self::Pairs(..) => ',',
-        };
-        value.split(separator).filter_map(move |part| match self {
-            Self::Plain(prefix) => Some(part.strip_prefix(prefix).unwrap_or(part)),
-            Self::Versions(version) => part.strip_prefix(version),
-            Self::Pairs(_, name) => part.trim().strip_prefix(name)?.strip_prefix('='),
-        })
+    fn signatures(self, value: &str) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            Self::Plain(prefix) => Box::new(std::iter::once(value.strip_prefix(prefix).unwrap_or(value))),
+            Self::Versions(version) => Box::new(value.split(' ').filter_map(move |part| part.strip_prefix(version))),
+            Self::Pairs(_, name) => Box::new(pairs(value, name)),
+        }
     }
 }
 
@@ -338,13 +333,19 @@ fn address_and_form(public_url: &str, request: &Request<'_>) -> Option<String> {
         let given = Encoding::Hex.read(hash)?;
         return same(&given, &Sha256::digest(request.body)).then_some(signed);
     }
-    let mut parameters = std::str::from_utf8(request.body).ok()?.split('&').filter(|p| !p.is_empty()).map(parameter).collect::<Vec<_>>();
+    std::str::from_utf8(request.body).ok()?;
+    let mut parameters = form_pairs(request.body);
     parameters.sort();
     for (name, value) in parameters {
         signed.push_str(&name);
         signed.push_str(&value);
     }
     Some(signed)
+}
+
+/// The pairs of a form.
+pub(super) fn form_pairs(body: &[u8]) -> Vec<(String, String)> {
+    String::from_utf8_lossy(body).split('&').filter(|p| !p.is_empty()).map(parameter).collect()
 }
 
 /// Name and value as `application/x-www-form-urlencoded` has them.

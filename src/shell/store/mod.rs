@@ -13,7 +13,7 @@ use crate::{
     journal::Position,
     pipeline::{
         Counts, Record, Store, StoreError,
-        store::{Changes, State, Write},
+        store::{Aside, Changes, State, Write},
         webhook::Payload,
     },
     time::Wall,
@@ -124,6 +124,13 @@ fn put(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreErro
     for orphan in &changes.orphans {
         run("INSERT INTO orphans (name, document) VALUES (?1, ?2)", params![orphan.call_id, json(orphan)?])?;
     }
+    for aside in &changes.asides {
+        let Position { segment, offset } = aside.position;
+        run(
+            "INSERT OR REPLACE INTO asides (segment, offset, document) VALUES (?1, ?2, ?3)",
+            params![number(segment), number(offset), json(aside)?],
+        )?;
+    }
     if let Some(Position { segment, offset }) = changes.position {
         run("INSERT OR REPLACE INTO position (one, segment, offset) VALUES (1, ?1, ?2)", params![number(segment), number(offset)])?;
     }
@@ -163,6 +170,10 @@ impl Store for Sqlite {
 
     fn seen(&self, id: &str) -> Result<Option<String>, StoreError> {
         self.one("SELECT hash FROM seen WHERE id = ?1", [id], |row| row.get(0))
+    }
+
+    fn asides(&self, most: usize) -> Result<Vec<Aside>, StoreError> {
+        self.documents("SELECT document FROM asides ORDER BY segment DESC, offset DESC LIMIT ?1", [number(most)])
     }
 
     fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError> {
@@ -230,7 +241,7 @@ impl Store for Sqlite {
 }
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;
@@ -249,4 +260,5 @@ CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id TEXT NOT NULL) 
 CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS orphans (name TEXT NOT NULL, document TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS orphans_name ON orphans (name);
+CREATE TABLE IF NOT EXISTS asides (segment INTEGER NOT NULL, offset INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (segment, offset)) WITHOUT ROWID;
 ";

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     event::{Event, Kind, SipCallIds},
-    pipeline::Memory,
+    pipeline::{Memory, store::Why},
     shell::files::tests::Scratch,
 };
 
@@ -38,9 +38,15 @@ fn payload(name: &str, id: &str) -> Payload {
         id: id.into(),
         kind: "call.ended".into(),
         call_id: name.into(),
+        names: Vec::new(),
         time: at(1),
         data: [("intent".to_owned(), json!("buy"))].into_iter().collect(),
     }
+}
+
+fn aside(offset: u64) -> Aside {
+    let position = Position { segment: 1, offset };
+    Aside { position, source: "platform".into(), time: at(1), why: Why::Conflict, detail: "x".into() }
 }
 
 fn suite(mut store: impl Store) {
@@ -58,9 +64,11 @@ fn suite(mut store: impl Store) {
     changes.names.insert("1@sip".into(), call(1));
     changes.seen.insert("platform/w1".into(), "hash".into());
     changes.orphans = vec![payload("unknown", "w1"), payload("unknown", "w2"), payload("other", "w3")];
+    changes.asides = vec![aside(1), aside(2)];
     store.commit(changes).expect("committed");
 
     assert_eq!(store.position(), Ok(position));
+    assert_eq!(store.asides(1), Ok(vec![aside(2)]), "the latest first");
     assert_eq!(store.record(call(1)), Ok(Some(record(1))));
     assert_eq!(store.named("1@sip"), Ok(Some(call(1))));
     assert_eq!((store.seen("platform/w1"), store.seen("platform/w2")), (Ok(Some("hash".into())), Ok(None)));

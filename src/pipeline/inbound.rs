@@ -1,0 +1,125 @@
+//! What the fold makes of a webhook: told to its call's record, known already, or kept aside for somebody to look at.
+
+use super::{
+    Count, Pipeline,
+    fold::Overlay,
+    record::Record,
+    store::{Aside, Store, StoreError, Why},
+    webhook::{Payload, Reading, Received},
+};
+use crate::{
+    event::CallId,
+    journal::{Entry, Position},
+};
+
+impl Pipeline {
+    pub(super) fn fold_webhook<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, at: Position, entry: &Entry) -> Result<(), StoreError> {
+        // Entries of before bear more than the source's name.
+        let name = entry.id.split('/').next().unwrap_or_default();
+        let received = Received::read(&entry.body);
+        let reading = match self.config.sources.get(name) {
+            Some(source) => source.schema.read(&received, entry.time),
+            None => Reading::Unreadable(format!("no [[webhook]] has source = \"{name}\" any more")),
+        };
+        let aside = |why, detail: String| Aside { position: at, source: name.to_owned(), time: entry.time, why, detail };
+        let payload = match reading {
+            Reading::Told(payload) => payload,
+            Reading::Nothing => {
+                self.counted("accepted");
+                return Ok(());
+            }
+            Reading::Unknown(kind) => {
+                overlay.changes.asides.push(aside(Why::UnknownType, format!("the schema has no type \"{kind}\"")));
+                self.counted("accepted");
+                return Ok(());
+            }
+            Reading::Unreadable(detail) => {
+                overlay.changes.asides.push(aside(Why::Unreadable, detail));
+                self.counted("accepted");
+                return Ok(());
+            }
+        };
+        let marks = self.config.marks.of(received.body);
+        match first_sight(overlay, name, &payload, &marks)? {
+            Sight::Again => self.counted("duplicate"),
+            Sight::Conflict => {
+                let detail = format!("another webhook with id \"{}\" was taken before", payload.id);
+                overlay.changes.asides.push(aside(Why::Conflict, detail));
+                self.counted("conflict");
+            }
+            Sight::First => {
+                self.counted("accepted");
+                told(overlay, entry, payload)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is folded again at a start was counted then.
+    fn counted(&mut self, result: &'static str) {
+        if self.live {
+            self.count(Count::Webhook(result));
+        }
+    }
+}
+
+enum Sight {
+    First,
+    Again,
+    Conflict,
+}
+
+/// Whether a webhook was seen before. With an id of its own, by that: the same id with another body is a conflict. Without one, by everything that it says.
+fn first_sight<S: Store>(overlay: &mut Overlay<'_, S>, source: &str, payload: &Payload, marks: &[String]) -> Result<Sight, StoreError> {
+    let Some(mark) = marks.first() else { return Ok(Sight::First) };
+    let seen = |overlay: &Overlay<'_, S>, id: &str| match overlay.changes.seen.get(id) {
+        Some(mark) => Ok(Some(mark.clone())),
+        None => overlay.store.seen(id),
+    };
+    let id = if payload.id.is_empty() {
+        let by = |mark: &String| format!("{source}//{}/{}/{mark}", payload.kind, payload.call_id);
+        for mark in marks {
+            if seen(overlay, &by(mark))?.is_some() {
+                return Ok(Sight::Again);
+            }
+        }
+        by(mark)
+    } else {
+        let id = format!("{source}/{}", payload.id);
+        match seen(overlay, &id)? {
+            Some(before) if marks.contains(&before) => return Ok(Sight::Again),
+            Some(_) => return Ok(Sight::Conflict),
+            None => id,
+        }
+    };
+    overlay.changes.seen.insert(id, mark.clone());
+    Ok(Sight::First)
+}
+
+/// Tells a payload to its call's record. A call that has no record yet, nor any of whose names is known, has it kept under its first name.
+fn told<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry, payload: Payload) -> Result<(), StoreError> {
+    let Some(call) = whose(overlay, &payload)? else {
+        overlay.changes.orphans.push(payload);
+        return Ok(());
+    };
+    let mut record = overlay.record(call)?.unwrap_or_else(|| Record::new(call));
+    record.tell(&payload);
+    // What else the platform calls it: webhooks that bear one of these names alone belong to it, those that came before too.
+    for name in std::iter::once(&payload.call_id).chain(&payload.names) {
+        if overlay.named(name)?.is_none() {
+            overlay.changes.names.insert(name.clone(), call);
+            overlay.adopt(&mut record, name)?;
+        }
+    }
+    overlay.touch(record, entry.time);
+    Ok(())
+}
+
+fn whose<S: Store>(overlay: &Overlay<'_, S>, payload: &Payload) -> Result<Option<CallId>, StoreError> {
+    for name in std::iter::once(&payload.call_id).chain(&payload.names) {
+        if let Some(call) = overlay.named(name)? {
+            return Ok(Some(call));
+        }
+    }
+    Ok(None)
+}

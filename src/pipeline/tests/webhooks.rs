@@ -1,0 +1,116 @@
+//! A webhook is on disk before it is answered, and counts once however it comes.
+
+use super::*;
+use crate::pipeline::store::Why;
+
+fn results(world: &World) -> Vec<&str> {
+    let of = |count: &Count| if let Count::Webhook(result) = count { Some(*result) } else { None };
+    world.counts.iter().filter_map(of).collect()
+}
+
+fn asides(world: &World) -> Vec<(Why, String)> {
+    world.store.asides(99).expect("stored").into_iter().rev().map(|aside| (aside.why, aside.detail)).collect()
+}
+
+#[test]
+fn it_is_answered_when_it_is_on_disk_and_counts_once() {
+    let mut world = World::new();
+    world.call();
+    world.disk_full = true;
+    world.webhook(1, "w1", "SALE");
+    world.disk_full = false;
+    world.webhook(2, "w1", "SALE");
+    world.webhook(3, "w1", "SALE");
+    world.until(40 * 86_400 * SECOND);
+    world.webhook(4, "w1", "SALE");
+    let now = world.now();
+    let unsigned = webhook::Request { headers: &[], query: "", body: b"{}" };
+    world.pipeline.webhook(now, now.wall, 5, "nobody", &unsigned);
+    world.pipeline.webhook(now, now.wall, 6, "platform", &unsigned);
+    world.settle();
+    assert_eq!(world.responses, [(1, 503), (2, 200), (3, 200), (4, 200), (5, 404), (6, 401)]);
+    // The fourth bears another time, and so other bytes.
+    assert_eq!(results(&world), ["refused", "accepted", "duplicate", "conflict", "refused", "bad_signature"]);
+    assert_eq!(world.write().written["disposition_code"], "SALE");
+}
+
+#[test]
+fn the_same_after_a_month_is_the_same() {
+    let mut world = World::new();
+    world.call();
+    let body = json!({"id": "w1", "type": "call.ended", "call_id": call(), "data": {"disposition_code": "SALE"}}).to_string();
+    world.post(1, &body);
+    world.until(40 * 86_400 * SECOND);
+    let requests = world.requests.len();
+    world.post(2, &body);
+    world.until(41 * 86_400 * SECOND);
+    assert_eq!((results(&world), world.requests.len()), (vec!["accepted", "duplicate"], requests));
+}
+
+#[test]
+fn the_same_id_with_another_body_is_kept_and_shown_and_changes_nothing() {
+    let mut world = World::new();
+    world.call();
+    world.webhook(1, "w1", "SALE");
+    world.webhook(2, "w1", "NO SALE");
+    assert_eq!(world.responses, [(1, 200), (2, 200)]);
+    assert_eq!(asides(&world), [(Why::Conflict, "another webhook with id \"w1\" was taken before".to_owned())]);
+    world.until(10 * SECOND);
+    assert_eq!(world.write().written["disposition_code"], "SALE");
+    let kept = world.journal.iter().filter(|(_, e)| e.kind == EntryKind::Webhook).count();
+    assert_eq!(kept, 2, "its body stands in the journal");
+}
+
+#[test]
+fn without_an_id_it_is_the_same_where_everything_is() {
+    let mut world = World::new();
+    world.call();
+    let body = |code: &str| json!({"type": "call.ended", "call_id": call(), "data": {"disposition_code": code}}).to_string();
+    world.post(1, &body("SALE"));
+    world.post(2, &body("SALE"));
+    world.post(3, &body("NO SALE"));
+    // A new key of marks: those made with the old one are still known.
+    world.pipeline.config.marks = webhook::Marks::new([&b"new"[..], b"marks"].map(|k| Zeroizing::new(k.to_vec())).to_vec());
+    world.post(4, &body("SALE"));
+    assert_eq!(results(&world), ["accepted", "duplicate", "accepted", "duplicate"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_kept_and_shown_until_a_rule_exists() {
+    let mut world = World::new();
+    world.call();
+    world.post(1, "<xml/>");
+    world.post(2, &json!({"id": "w1", "type": "lead.scored", "call_id": call(), "data": {"score": "PAID"}}).to_string());
+    assert_eq!(world.responses, [(1, 200), (2, 200)]);
+    let found = asides(&world);
+    assert_eq!(found.iter().map(|(why, _)| *why).collect::<Vec<_>>(), [Why::Unreadable, Why::UnknownType]);
+    assert!(found[1].1.contains("lead.scored"));
+    // The schema learns of it, and the store is made anew.
+    let rule = json!({"as": "custom.lead.scored", "data": {"disposition_code": "/data/score"}});
+    let mut learnt = pipeline();
+    let source = learnt.config.sources.get_mut("platform").expect("a source");
+    source.schema.events.insert("lead.scored".into(), serde_json::from_value(rule).expect("a rule"));
+    let mut anew = Memory::default();
+    learnt.fold(&mut anew, &world.journal, Position { segment: 1, offset: 99 }).expect("folded");
+    let record = anew.record(call()).expect("stored").expect("a record");
+    assert_eq!(record.fields()["disposition_code"], "PAID");
+    assert_eq!(anew.asides(9).expect("stored").len(), 1);
+}
+
+#[test]
+fn whatever_names_the_call_leads_to_it_in_whatever_order() {
+    let mut learnt = World::new();
+    let source = learnt.pipeline.config.sources.get_mut("platform").expect("a source");
+    source.schema.call = vec!["/ours".into(), "/theirs".into()];
+    let body = |ours: Option<CallId>, name: &str, value: &str| {
+        json!({"id": value, "type": "call.ended", "ours": ours, "theirs": "p-1", "data": {name: value}}).to_string()
+    };
+    // By its own name alone, before anybody knows whose it is; then with ours; then the call itself.
+    learnt.post(1, &body(None, "intent", "buy"));
+    learnt.post(2, &body(Some(call()), "call_outcome", "sold"));
+    learnt.call();
+    learnt.settle();
+    learnt.post(3, &body(None, "disposition_code", "SALE"));
+    let fields = learnt.store.record(call()).expect("stored").expect("a record").fields();
+    assert_eq!((&fields["intent"], &fields["call_outcome"], &fields["disposition_code"]), (&json!("buy"), &json!("sold"), &json!("SALE")));
+}

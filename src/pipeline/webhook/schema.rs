@@ -1,0 +1,246 @@
+//! Schemas, as data: where a platform's webhook says what. A versioned file each; those of known platforms are shipped.
+//!
+//! ```toml
+//! schema = "acme"
+//! version = 1
+//! form = "json"                       # or "form": application/x-www-form-urlencoded
+//! type = "/event"                     # RFC 6901, of the body
+//! id = "/event_id"                    # without one, two webhooks are the same where source, type, call and body are
+//! call = ["/metadata/offhook_call", "/call/id"]   # our own id first; whichever are there name one call
+//! time = "/timestamp"                 # RFC 3339, RFC 2822, or seconds or milliseconds since 1970; without one, that of receipt
+//!
+//! [event.call_analyzed]               # the platform's word
+//! as = "transcription.complete"       # ours
+//! data.transcript = "/call/transcript"
+//! data.sentiment_score = { at = "/call/sentiment", values = { Positive = 1, Negative = -1 } }
+//! ```
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{FIELDS, Payload, Received, scheme};
+use crate::time::Wall;
+
+/// What may happen, by the catalogue's names; besides, whatever begins with `custom.`.
+pub const CATALOGUE: [&str; 6] =
+    ["call.started", "call.ended", "call.transferred", "call.failed", "transcription.complete", "sentiment.scored"];
+
+/// The shipped ones: name and text.
+pub const SHIPPED: [(&str, &str); 5] = [
+    ("generic", include_str!("schemas/generic.toml")),
+    ("livekit", include_str!("schemas/livekit.toml")),
+    ("retell", include_str!("schemas/retell.toml")),
+    ("twilio", include_str!("schemas/twilio.toml")),
+    ("vapi", include_str!("schemas/vapi.toml")),
+];
+
+/// A schema as its file has it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schema {
+    /// Its name.
+    #[serde(rename = "schema")]
+    pub name: String,
+    /// Raised by whoever changes it.
+    pub version: u32,
+    /// What the body is.
+    #[serde(default)]
+    pub form: Form,
+    /// Where the type stands.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where the webhook's own id stands.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Where the call's names may stand.
+    pub call: Vec<String>,
+    /// Where the time stands.
+    #[serde(default)]
+    pub time: Option<String>,
+    /// The platform's types that tell nothing of a call.
+    #[serde(default)]
+    pub ignored: Vec<String>,
+    /// What each of the platform's types is.
+    #[serde(rename = "event")]
+    pub events: BTreeMap<String, Rule>,
+}
+
+/// What the body is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// JSON (RFC 8259).
+    #[default]
+    Json,
+    /// A form, read as an object of texts.
+    Form,
+}
+
+/// What one of the platform's types is.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The catalogue's name.
+    #[serde(rename = "as")]
+    pub kind: String,
+    /// Where each field of a record stands.
+    #[serde(default)]
+    pub data: BTreeMap<String, Place>,
+}
+
+/// Where a value stands, and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Place {
+    /// As it stands there.
+    At(String),
+    /// Translated; what is not listed is left out.
+    Values {
+        /// Where.
+        at: String,
+        /// What becomes of each value.
+        values: BTreeMap<String, Value>,
+    },
+}
+
+/// What a webhook is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// It tells something.
+    Told(Payload),
+    /// It is known to tell nothing of a call.
+    Nothing,
+    /// The schema has no such type: it is kept until a rule for it exists.
+    Unknown(String),
+    /// It cannot be read: it is kept, and somebody has to look.
+    Unreadable(String),
+}
+
+impl Schema {
+    /// The shipped schema of that name.
+    pub fn shipped(name: &str) -> Option<Self> {
+        SHIPPED.iter().find(|(n, _)| *n == name).and_then(|(_, text)| toml::from_str(text).ok())
+    }
+
+    /// What offhook itself asks for.
+    pub fn generic() -> Self {
+        let nothing = Self {
+            name: "generic".into(),
+            version: 0,
+            form: Form::Json,
+            kind: "/type".into(),
+            id: None,
+            call: Vec::new(),
+            time: None,
+            ignored: Vec::new(),
+            events: BTreeMap::new(),
+        };
+        Self::shipped("generic").unwrap_or(nothing)
+    }
+
+    /// What is wrong with it beside its form.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut place = |what: &str, at: &str| {
+            if !at.starts_with('/') {
+                faults.push(format!("{what}: \"{at}\" is no JSON pointer; it begins with a slash, as in /call/id"));
+            }
+        };
+        place("type", &self.kind);
+        self.call.iter().for_each(|at| place("call", at));
+        self.id.iter().for_each(|at| place("id", at));
+        self.time.iter().for_each(|at| place("time", at));
+        for (word, rule) in &self.events {
+            for (name, at) in &rule.data {
+                place(&format!("event.{word}.data.{name}"), at.at());
+            }
+        }
+        if self.call.is_empty() {
+            faults.push("call: is empty; no webhook could be told whose it is".to_owned());
+        }
+        for (word, rule) in &self.events {
+            if !CATALOGUE.contains(&rule.kind.as_str()) && !rule.kind.starts_with("custom.") {
+                faults.push(format!(
+                    "event.{word}.as: \"{}\" is none of {} and does not begin with custom.",
+                    rule.kind,
+                    CATALOGUE.join(", ")
+                ));
+            }
+            for name in rule.data.keys().filter(|name| !FIELDS.contains(&name.as_str())) {
+                faults.push(format!("event.{word}.data: a record has no `{name}`; it has {}", FIELDS.join(", ")));
+            }
+        }
+        faults
+    }
+
+    /// What a webhook of this schema tells; `at`: when it came.
+    pub fn read(&self, received: &Received<'_>, at: Wall) -> Reading {
+        let body = match self.form {
+            Form::Json => match serde_json::from_slice::<Value>(received.body) {
+                Ok(body) => body,
+                Err(why) => return Reading::Unreadable(format!("the body is no JSON: {why}")),
+            },
+            Form::Form => form(received.body),
+        };
+        let text = |at: &str| match body.pointer(at) {
+            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        let Some(word) = text(&self.kind) else { return Reading::Unreadable(format!("{} holds no type", self.kind)) };
+        if self.ignored.contains(&word) {
+            return Reading::Nothing;
+        }
+        let Some(rule) = self.events.get(&word) else { return Reading::Unknown(word) };
+        let mut names: Vec<_> = self.call.iter().filter_map(|at| text(at)).collect();
+        names.dedup();
+        let Some(call_id) = names.first().cloned() else {
+            return Reading::Unreadable(format!("none of {} names a call", self.call.join(", ")));
+        };
+        let time = match self.time.as_deref().and_then(&text) {
+            None => at,
+            Some(told) => match time(&told) {
+                Some(time) => time,
+                None => return Reading::Unreadable(format!("\"{told}\" is no time")),
+            },
+        };
+        let value = |place: &Place| match place {
+            Place::At(at) => body.pointer(at).cloned(),
+            Place::Values { at, values } => values.get(&text(at)?).cloned(),
+        };
+        let data: Map<String, Value> =
+            rule.data.iter().filter_map(|(name, place)| Some((name.clone(), value(place).filter(|v| !v.is_null())?))).collect();
+        names.remove(0);
+        let id = self.id.as_deref().and_then(&text).unwrap_or_default();
+        Reading::Told(Payload { id, kind: rule.kind.clone(), call_id, names, time, data })
+    }
+}
+
+impl Place {
+    fn at(&self) -> &str {
+        match self {
+            Self::At(at) | Self::Values { at, .. } => at,
+        }
+    }
+}
+
+/// A form as an object of texts.
+fn form(body: &[u8]) -> Value {
+    let pairs = scheme::form_pairs(body);
+    Value::Object(pairs.into_iter().map(|(name, value)| (name, Value::String(value))).collect())
+}
+
+/// A time in whatever form platforms write it.
+fn time(text: &str) -> Option<Wall> {
+    if let Ok(number) = text.parse::<f64>() {
+        let ms = if number < SECONDS_BELOW { number * 1000.0 } else { number };
+        // Within what a wall clock may show: the years 1970 to 2286.
+        return (0.0..SECONDS_BELOW * 100.0).contains(&ms).then(|| Wall::from_millis(ms as i64));
+    }
+    Wall::parse(text).or_else(|| Some(Wall::from_millis(jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_millisecond())))
+}
+
+/// Smaller numbers are seconds since 1970, greater ones milliseconds.
+const SECONDS_BELOW: f64 = 1e11;

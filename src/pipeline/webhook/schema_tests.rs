@@ -1,0 +1,95 @@
+//! A payload of each shipped schema, as its platform documents it, and what cannot be read.
+
+use serde_json::json;
+
+use super::{
+    received::Head,
+    schema::{CATALOGUE, SHIPPED},
+    *,
+};
+
+fn read(schema: &str, body: &str) -> Reading {
+    let schema = Schema::shipped(schema).expect("a shipped schema");
+    schema.read(&Received { head: Head::default(), body: body.as_bytes() }, Wall::from_millis(7))
+}
+
+fn told(schema: &str, body: &str) -> Payload {
+    match read(schema, body) {
+        Reading::Told(payload) => payload,
+        other => panic!("{schema}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_shipped_has_no_fault() {
+    for (name, text) in SHIPPED {
+        let schema: Schema = toml::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!((schema.name.as_str(), schema.faults()), (name, Vec::new()));
+        assert!(schema.events.values().all(|r| CATALOGUE.contains(&r.kind.as_str()) || r.kind.starts_with("custom.")));
+    }
+    assert_eq!(Schema::generic().version, 1);
+}
+
+#[test]
+fn each_platform_is_understood() {
+    let livekit = json!({"event": "participant_left", "id": "EV_1", "createdAt": "1732538000", "room": {"name": "call-1"},
+        "participant": {"identity": "sip_+1555", "attributes": {"sip.callID": "SCL_1", "sip.callIDFull": "abc@livekit", "sip.h.x-offhook-call": "0196"}}});
+    let payload = told("livekit", &livekit.to_string());
+    assert_eq!((payload.kind.as_str(), payload.call_id.as_str(), payload.id.as_str()), ("call.ended", "0196", "EV_1"));
+    assert_eq!(payload.names, ["abc@livekit", "SCL_1"]);
+    assert_eq!(payload.time, Wall::from_millis(1_732_538_000_000));
+    assert_eq!(read("livekit", r#"{"event": "room_started"}"#), Reading::Nothing);
+
+    let twilio = "CallSid=CA1&CallStatus=no-answer&Timestamp=Mon%2C+25+Nov+2024+12%3A33%3A20+%2B0000&From=%2B1555";
+    let payload = told("twilio", twilio);
+    assert_eq!((payload.kind.as_str(), payload.call_id.as_str(), payload.id.as_str()), ("call.failed", "CA1", ""));
+    assert_eq!(payload.time, Wall::from_millis(1_732_538_000_000));
+
+    let vapi = json!({"message": {"type": "end-of-call-report", "timestamp": 1_732_538_000_123_u64, "call": {"id": "v1"}, "artifact": {"transcript": "AI: hello"},
+        "analysis": {"summary": "He paid.", "successEvaluation": "true", "structuredData": {"disposition_code": "PAID"}}}});
+    let payload = told("vapi", &vapi.to_string());
+    assert_eq!((payload.call_id.as_str(), payload.time), ("v1", Wall::from_millis(1_732_538_000_123)));
+    assert_eq!(
+        Value::Object(payload.data),
+        json!({"transcript": "AI: hello", "call_summary": "He paid.", "call_outcome": "true", "disposition_code": "PAID"})
+    );
+
+    let retell = json!({"event": "call_analyzed", "call": {"call_id": "r1", "metadata": {"offhook_call": "0196"},
+        "call_analysis": {"call_summary": "s", "user_sentiment": "Negative", "custom_analysis_data": {"disposition_code": "REFUSED"}}}});
+    let payload = told("retell", &retell.to_string());
+    assert_eq!(
+        (payload.kind.as_str(), payload.names.as_slice(), payload.time),
+        ("transcription.complete", &["r1".to_owned()][..], Wall::from_millis(7))
+    );
+    assert_eq!((&payload.data["sentiment_score"], &payload.data["disposition_code"]), (&json!(-1), &json!("REFUSED")));
+}
+
+#[test]
+fn what_cannot_be_read_says_why() {
+    let why = |body: &str| match read("generic", body) {
+        Reading::Unreadable(why) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(why("<xml/>").contains("no JSON"));
+    assert!(why("{}").contains("/type holds no type"));
+    assert!(why(r#"{"type": "call.ended"}"#).contains("/call_id names a call"));
+    assert!(why(r#"{"type": "call.ended", "call_id": "1", "time": "yesterday"}"#).contains("\"yesterday\" is no time"));
+    assert_eq!(read("generic", r#"{"type": "call.dreamt", "call_id": "1"}"#), Reading::Unknown("call.dreamt".into()));
+}
+
+#[test]
+fn a_schema_that_cannot_work_is_named() {
+    let text = r#"
+        schema = "x"
+        version = 1
+        type = "event"
+        call = []
+        [event.a]
+        as = "call.vanished"
+        data = { mood = "/m" }
+    "#;
+    let faults = toml::from_str::<Schema>(text).expect("a schema").faults().join("\n");
+    for part in ["\"event\" is no JSON pointer", "call: is empty", "call.vanished", "no `mood`"] {
+        assert!(faults.contains(part), "{part}: {faults}");
+    }
+}
