@@ -27,6 +27,9 @@ use crate::time::Wall;
 pub const CATALOGUE: [&str; 6] =
     ["call.started", "call.ended", "call.transferred", "call.failed", "transcription.complete", "sentiment.scored"];
 
+/// The rule for every type that begins with `custom.` and has none of its own.
+const ANY_CUSTOM: &str = "custom.*";
+
 /// The shipped ones: name and text.
 pub const SHIPPED: [(&str, &str); 5] = [
     ("generic", include_str!("schemas/generic.toml")),
@@ -193,7 +196,8 @@ impl Schema {
         if self.ignored.contains(&word) {
             return Reading::Nothing;
         }
-        let Some(rule) = self.events.get(&word) else { return Reading::Unknown(word) };
+        let custom = || self.events.get(ANY_CUSTOM).filter(|_| word.starts_with("custom."));
+        let Some(rule) = self.events.get(&word).or_else(custom) else { return Reading::Unknown(word) };
         let mut names: Vec<_> = self.call.iter().filter_map(|at| text(at)).collect();
         names.dedup();
         let Some(call_id) = names.first().cloned() else {
@@ -214,7 +218,8 @@ impl Schema {
             rule.data.iter().filter_map(|(name, place)| Some((name.clone(), value(place).filter(|v| !v.is_null())?))).collect();
         names.remove(0);
         let id = self.id.as_deref().and_then(&text).unwrap_or_default();
-        Reading::Told(Payload { id, kind: rule.kind.clone(), call_id, names, time, data })
+        let kind = if rule.kind == ANY_CUSTOM { word } else { rule.kind.clone() };
+        Reading::Told(Payload { id, kind, call_id, names, time, data })
     }
 }
 

@@ -65,6 +65,15 @@ fn each_platform_is_understood() {
 }
 
 #[test]
+fn the_generic_schema_takes_what_is_custom() {
+    let payload = told(
+        "generic",
+        r#"{"id": "1", "type": "custom.lead.scored", "call_id": "c", "data": {"intent": "buy", "card": "4111", "call_summary": null}}"#,
+    );
+    assert_eq!((payload.kind.as_str(), payload.data.keys().map(String::as_str).collect::<Vec<_>>()), ("custom.lead.scored", vec!["intent"]));
+}
+
+#[test]
 fn what_cannot_be_read_says_why() {
     let why = |body: &str| match read("generic", body) {
         Reading::Unreadable(why) => why,

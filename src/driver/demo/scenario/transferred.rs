@@ -28,7 +28,7 @@ pub(super) async fn play(cast: &Cast, stage: &Stage) -> Result<Played, Error> {
     cast.caller.key("1", Keying::Rfc4733).await?;
     agent.say(&answer).await;
     let summary = "Question about the contract; wants a person";
-    stage.tell("transfer.requested", &id, now().wall, json!({"disposition_code": "TRANSFERRED", "call_summary": summary})).await?;
+    stage.tell("call.transferred", &id, now().wall, json!({"disposition_code": "TRANSFERRED", "call_summary": summary})).await?;
 
     cast.now(stage, "the platform hands the caller to a human");
     // RFC 3261 §19.1.1: headers of a URI are escaped.
