@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod drill;
 pub mod inspect;
 pub mod journal;
 pub mod queue;
@@ -33,6 +34,8 @@ struct Offhook {
 enum Command {
     /// Play five calls on this machine and show what was verified.
     Demo(demo::Args),
+    /// Rehearse what goes wrong, with kills and a failing CRM, and prove that nothing is lost or doubled.
+    Drill(drill::Args),
     /// Run the gateway for real peers.
     Serve(serve::Args),
     /// Name every fault of a configuration and of the machine, with what to do.
@@ -59,6 +62,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Offhook::parse().command {
         Command::Demo(args) => demo::run(args),
+        Command::Drill(args) => drill::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Inspect(args) => inspect::run(args),

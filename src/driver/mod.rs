@@ -2,6 +2,8 @@
 
 #[cfg(feature = "shell")]
 pub mod demo;
+#[cfg(feature = "shell")]
+pub mod drill;
 pub mod inspect;
 pub mod ladder;
 #[cfg(feature = "shell")]

@@ -142,7 +142,7 @@ impl Pipeline {
         for settled in answered.writes {
             let call = settled.call_id;
             let Some(mut write) = overlay.write(&answered.crm, call)?.filter(|w| !w.is_behind(entry.time)) else { continue };
-            if answered.step.is_write() && settled.outcome == "done" && write.written.is_empty() && self.live {
+            if answered.step.is_write() && settled.outcome == "done" && write.id.is_none() && write.written.is_empty() && self.live {
                 self.delivered(overlay, call, entry.time)?;
             }
             let crm = self.config.crms.iter().find(|c| c.name == answered.crm);
@@ -258,6 +258,8 @@ fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result
         if write.is_behind(entry.time) {
             continue;
         }
+        // What an attempt carried whose answer never came, since the process died, may have been taken.
+        write.doubt_sent();
         write.state = State::InFlight;
         match attempt.step {
             Step::Write => write.sent = fields,
@@ -307,7 +309,11 @@ impl Write {
                 (self.state, self.due) = (State::Retrying, at);
             }
             "rejected" | "gone" => self.state = State::Review,
-            _ => {
+            outcome => {
+                // A CRM that fails, or falls silent, may have done it before.
+                if matches!(outcome, "ambiguous" | "retry") {
+                    self.doubt_sent();
+                }
                 self.attempts = self.attempts.saturating_add(u32::from(settled.counts.is_some()));
                 self.state = if self.attempts >= attempts_max { State::Dead } else { State::Retrying };
                 // What the answer says, and longer with each attempt.

@@ -143,6 +143,7 @@ impl Pipeline {
     fn resume(&mut self, now: Now, store: &mut impl Store) -> Result<(), StoreError> {
         let mut changes = super::store::Changes::default();
         for mut write in store.writes_in(State::InFlight, usize::MAX)? {
+            write.doubt_sent();
             write.state = State::Retrying;
             write.due = now.wall;
             write.why = Some("the program ended before the CRM's answer came".into());

@@ -119,6 +119,13 @@ impl Write {
         self.answered_at.is_some_and(|last| at < last)
     }
 
+    /// Nobody knows whether what was sent last was taken: whatever of it should be there is sent again, even where it is what the CRM had before.
+    pub(super) fn doubt_sent(&mut self) {
+        for name in std::mem::take(&mut self.sent).into_keys() {
+            self.written.remove(&name);
+        }
+    }
+
     /// The fields in which what is there differs from what should be.
     pub fn difference(&self) -> Fields {
         self.wanted.iter().filter(|(name, value)| self.written.get(*name) != Some(*value)).map(|(n, v)| (n.clone(), v.clone())).collect()

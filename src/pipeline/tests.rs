@@ -539,3 +539,29 @@ fn a_standing_secret_asks_for_no_token() {
     world.until(200 * SECOND);
     assert_eq!(world.write().state, State::Done);
 }
+
+#[test]
+fn what_may_have_been_taken_is_sent_again_even_where_it_is_what_was_there_before() {
+    let mut world = World::new();
+    world.call();
+    world.until(SECOND);
+    assert_eq!(world.write().written["needs_review"], false);
+    // The wait for an outcome ends; the CRM takes that, and its answer is lost: nobody knows.
+    world.status = Some(503);
+    world.until(61 * SECOND);
+    assert_eq!(world.requests.last().expect("a request").1["needs_review"], true);
+    world.status = Some(200);
+    world.webhook(1, "late", "SALE");
+    world.until(400 * SECOND);
+    let last = &world.requests.last().expect("a request").1;
+    assert_eq!((&last["disposition_code"], &last["needs_review"]), (&json!("SALE"), &json!(false)));
+    // The same where the process died before the answer came: the next attempt tells.
+    let mut anew = Memory::default();
+    let upto = world.journal.iter().position(|(_, e)| e.kind == EntryKind::Answer).expect("an answer");
+    let mut other = pipeline();
+    other.fold(&mut anew, &world.journal[..upto], Position { segment: 1, offset: 99 }).expect("folded");
+    assert!(!anew.write("crm", call()).expect("read").expect("a write").sent.is_empty());
+    other.turn(world.now(), &mut anew, true).expect("turned");
+    let write = anew.write("crm", call()).expect("read").expect("a write");
+    assert_eq!((write.sent.len(), write.difference().len()), (0, write.wanted.len()));
+}

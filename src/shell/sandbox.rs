@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{clock::Clock, http::acceptor};
-use crate::crm::sandbox::{Answer, Double, Outcome, Request};
+use crate::crm::sandbox::{Answer, Double, Fault, Outcome, Request};
 
 /// How to serve a double.
 #[derive(Debug)]
@@ -54,9 +54,11 @@ pub struct Sandbox {
     /// The address really bound.
     pub address: SocketAddr,
     tls: bool,
+    shared: Arc<Shared>,
     _stop: watch::Sender<()>,
 }
 
+#[derive(Debug)]
 struct Shared {
     crm: Mutex<(Double, Option<File>)>,
     clock: Clock,
@@ -77,6 +79,7 @@ impl Sandbox {
         let shared = Arc::new(Shared { crm: Mutex::new((options.crm, ledger)), clock });
         let (stop, mut stopped) = watch::channel(());
         let tls = secure.is_some();
+        let serving = Arc::clone(&shared);
         tokio::spawn(async move {
             loop {
                 let stream = tokio::select! {
@@ -90,7 +93,7 @@ impl Sandbox {
                     _ = stopped.changed() => return,
                 };
                 let _ = stream.set_nodelay(true);
-                let (shared, secure, mut stopped) = (Arc::clone(&shared), secure.clone(), stopped.clone());
+                let (shared, secure, mut stopped) = (Arc::clone(&serving), secure.clone(), stopped.clone());
                 tokio::spawn(async move {
                     let serve = async {
                         match secure {
@@ -109,7 +112,12 @@ impl Sandbox {
                 });
             }
         });
-        Ok(Self { address, tls, _stop: stop })
+        Ok(Self { address, tls, shared, _stop: stop })
+    }
+
+    /// From now on it has these faults and no others; their seconds go on from its start.
+    pub fn set_faults(&self, faults: Vec<Fault>) {
+        self.shared.crm.lock().unwrap_or_else(PoisonError::into_inner).0.set_faults(faults);
     }
 
     /// Where clients go.

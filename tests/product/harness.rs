@@ -95,7 +95,7 @@ impl Bench {
         let custom: Vec<_> = mapping
             .custom_fields()
             .into_iter()
-            .map(|(name, kind, unique)| Property { name: name.into(), kind: kind.into(), unique })
+            .map(|(name, kind, unique)| Property { name: name.into(), kind: kind.into(), unique, options: Vec::new() })
             .collect();
         runtime.block_on(async {
             let account = HubSpot::sign_in(Web::new().expect("a client"), &sandbox.url()).await.expect("signs in");

@@ -16,3 +16,4 @@ mod killed_in_mid_load;
 mod ordinary_phone;
 mod the_demo_agrees_with_tshark;
 mod the_secure_phase_needs_every_sink;
+mod the_six_failures;

@@ -22,6 +22,8 @@ pub struct Property {
     pub kind: String,
     /// Whether no two records may share a value.
     pub unique: bool,
+    /// The values that it takes, of an enumeration.
+    pub options: Vec<String>,
 }
 
 /// A record as it stands in the CRM.
@@ -62,8 +64,9 @@ impl HubSpot {
                 "bool" => "booleancheckbox",
                 _ => "text",
             };
+            let options: Vec<_> = property.options.iter().map(|o| json!({"label": o, "value": o})).collect();
             let body = json!({"name": property.name, "label": property.name, "groupName": "call_information", "type": property.kind, "fieldType": field,
-                "hasUniqueValue": property.unique});
+                "hasUniqueValue": property.unique, "options": options});
             match self.web.post(&format!("{}/crm/v3/properties/calls", self.url), Some(&self.token), &body).await {
                 // 409: it is there already.
                 Ok(_) | Err(Error::Status { status: 409, .. }) => {}

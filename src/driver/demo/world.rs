@@ -101,7 +101,7 @@ impl World {
         let custom: Vec<_> = mapping
             .custom_fields()
             .into_iter()
-            .map(|(name, kind, unique)| Property { name: name.into(), kind: kind.into(), unique })
+            .map(|(name, kind, unique)| Property { name: name.into(), kind: kind.into(), unique, options: Vec::new() })
             .collect();
         crm.make_properties(&custom).await?;
 

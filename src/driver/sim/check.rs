@@ -166,7 +166,9 @@ fn records(world: &World, calls: &BTreeMap<String, Told>, dispositions: &BTreeMa
         let missing = if failed { "FAILED — NO DISPOSITION" } else { "NO_DISPOSITION" };
         let disposition = dispositions.get(id).map(String::as_str).or_else(|| (call.answered || failed).then_some(missing));
         let digits = call.digits.join(" ");
+        let review = disposition.is_some_and(|word| word == missing).to_string();
         let wanted = [
+            ("offhook_needs_review", Some(review.as_str())),
             ("offhook_outcome", terminal["outcome"].as_str()),
             ("offhook_ended_as", terminal["ended_as"].as_str()),
             ("offhook_disposition", disposition),

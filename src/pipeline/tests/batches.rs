@@ -102,3 +102,19 @@ fn a_crm_that_is_down_is_asked_by_one_request_at_a_time_and_costs_the_others_no_
     let counts = world.store.counts().expect("counts");
     assert_eq!((counts.dead, counts.review, counts.queued + counts.retrying), (0, 0, 0), "{counts:?}");
 }
+
+/// An hour of the wall clock: the queue waits, then drains, and nothing is sent twice that was taken.
+#[test]
+fn after_an_hour_without_the_crm_everything_is_written_once() {
+    let mut world = batching(4);
+    world.status = Some(503);
+    let ids = rush(&mut world, 300);
+    world.settle();
+    world.until(3600 * SECOND);
+    assert_eq!(world.store.counts().expect("counts").queued + world.store.counts().expect("counts").retrying, 300);
+    world.status = Some(200);
+    world.batches.clear();
+    world.until(7200 * SECOND);
+    assert_eq!(world.store.counts().expect("counts"), Counts::default(), "all are done");
+    assert_eq!(world.batches.iter().sum::<usize>(), ids.len(), "each once");
+}

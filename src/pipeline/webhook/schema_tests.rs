@@ -70,7 +70,10 @@ fn the_generic_schema_takes_what_is_custom() {
         "generic",
         r#"{"id": "1", "type": "custom.lead.scored", "call_id": "c", "data": {"intent": "buy", "card": "4111", "call_summary": null}}"#,
     );
-    assert_eq!((payload.kind.as_str(), payload.data.keys().map(String::as_str).collect::<Vec<_>>()), ("custom.lead.scored", vec!["intent"]));
+    assert_eq!(
+        (payload.kind.as_str(), payload.data.keys().map(String::as_str).collect::<Vec<_>>()),
+        ("custom.lead.scored", vec!["intent"])
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! it saw and heard stays readable after it was killed, so that checks can look.
 
 mod line;
-mod text;
+pub(crate) mod text;
 mod voice;
 
 use std::{

@@ -76,7 +76,7 @@ impl Message {
     }
 
     /// Status of a response; none for a request.
-    pub(super) fn status(&self) -> Option<u16> {
+    pub(crate) fn status(&self) -> Option<u16> {
         self.start.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()
     }
 
@@ -94,12 +94,12 @@ impl Message {
     }
 
     /// URI of Contact, without brackets and parameters of the header.
-    pub(super) fn contact(&self) -> Option<&str> {
+    pub(crate) fn contact(&self) -> Option<&str> {
         self.header("Contact").map(uri_of)
     }
 
     /// A response to this request, with what RFC 3261 §8.2.6.2 has copied.
-    pub(super) fn respond(&self, status: u16, reason: &str, tag: &str) -> Self {
+    pub(crate) fn respond(&self, status: u16, reason: &str, tag: &str) -> Self {
         let mut response = Self::new(format!("SIP/2.0 {status} {reason}"));
         for (name, value) in &self.headers {
             match name.as_str() {
@@ -124,7 +124,7 @@ pub(super) fn uri_of(value: &str) -> &str {
 }
 
 /// A parameter after the brackets of a header's value.
-pub(super) fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     let after = value.rsplit_once('>').map_or(value, |(_, after)| after);
     after.split(';').skip(1).find_map(|p| p.trim().strip_prefix(name)?.strip_prefix('=')).map(|v| v.split(',').next().unwrap_or(v).trim())
 }

@@ -1,0 +1,148 @@
+//! What stands in the CRM, held against the script: lost, doubled, wrong.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Error,
+    script::{Cut, Story, expected},
+};
+use crate::{
+    driver::demo::{hubspot::HubSpot, report::Check},
+    journal::{EntryKind, Position},
+    shell::disk,
+};
+
+/// What came of a comparison.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) lost: usize,
+    pub(super) doubled: usize,
+    pub(super) wrong: usize,
+    /// The first few faults, for people.
+    pub(super) faults: Vec<String>,
+}
+
+/// A call that was played, with whether a kill cut through it.
+#[derive(Clone, Debug)]
+pub(super) struct Played {
+    pub(super) story: Story,
+    pub(super) call_id: Option<String>,
+    pub(super) cut: bool,
+}
+
+/// What the journal says of each call, by the caller's number: its id and its end.
+pub(super) fn journal(folder: &Path) -> Result<BTreeMap<String, (String, Option<Cut>)>, Error> {
+    let mut calls: BTreeMap<String, (String, Option<Cut>)> = BTreeMap::new();
+    let mut numbers: BTreeMap<String, String> = BTreeMap::new();
+    let mut cuts: BTreeMap<String, Cut> = BTreeMap::new();
+    let mut tail = disk::read(&folder.join("data/journal"), Position::default());
+    while let Some(batch) = tail.next_batch(1000).map_err(|why| Error::Gateway(why.to_string()))? {
+        for (_, entry) in batch.entries.iter().filter(|(_, e)| e.kind == EntryKind::Event) {
+            let Ok(event) = serde_json::from_slice::<Value>(&entry.body) else { continue };
+            let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+            let (id, data) = (text(event.get("subject")), event.get("data").cloned().unwrap_or_default());
+            let cut = cuts.entry(id.clone()).or_default();
+            match text(event.get("type")).as_str() {
+                "call.started" => {
+                    numbers.insert(text(data.get("from")), id);
+                }
+                "call.answered" => cut.answered = true,
+                "call.transferred" => cut.transferred = true,
+                "call.dtmf" if text(data.get("leg")) == "caller" => {
+                    cut.digits.extend(data.get("digits").and_then(Value::as_str).map(str::to_owned));
+                }
+                "call.ended" | "call.failed" => {
+                    cut.outcome = text(data.get("outcome"));
+                    cut.ended_as = text(data.get("ended_as"));
+                    cut.reason = data.get("reason").and_then(Value::as_str).map(str::to_owned);
+                }
+                _ => {}
+            }
+        }
+    }
+    for (number, id) in numbers {
+        let cut = cuts.remove(&id).filter(|cut| !cut.outcome.is_empty());
+        calls.insert(number, (id, cut));
+    }
+    Ok(calls)
+}
+
+/// What must stand in the CRM, by call id. A call that a kill cut through is in it with the end that the journal has; one that the journal never heard of is not.
+pub(super) fn wanted(
+    played: &[Played],
+    journal: &BTreeMap<String, (String, Option<Cut>)>,
+) -> BTreeMap<String, BTreeMap<&'static str, String>> {
+    let mut wanted = BTreeMap::new();
+    for Played { story, call_id, cut } in played {
+        let known = journal.get(&story.from);
+        let id = call_id.clone().or_else(|| known.map(|(id, _)| id.clone()));
+        let Some(id) = id.filter(|_| !cut || known.is_some()) else { continue };
+        let of_journal = known.and_then(|(_, end)| end.as_ref()).filter(|_| *cut);
+        let mut story = story.clone();
+        if call_id.is_none() {
+            // Its platform never heard of it, and told nothing.
+            story.told.clear();
+        }
+        wanted.insert(id.clone(), expected(&story, &id, of_journal));
+    }
+    wanted
+}
+
+/// Reads every record back over the CRM's own API.
+pub(super) async fn compare(
+    crm: &HubSpot,
+    wanted: &BTreeMap<String, BTreeMap<&'static str, String>>,
+    properties: &[String],
+) -> Result<Found, Error> {
+    let mut found = Found::default();
+    for (id, fields) in wanted {
+        let records = crm.records("offhook_call_id", id, properties).await?;
+        let Some(record) = records.first() else {
+            found.lost += 1;
+            found.faults.push(format!("{id}: no record"));
+            continue;
+        };
+        found.doubled += records.len().saturating_sub(1);
+        if records.len() > 1 {
+            found.faults.push(format!("{id}: {} records", records.len()));
+        }
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let differs = |(name, value): &(&&str, &String)| record.fields.get(**name).map(text).as_ref() != Some(*value);
+        let faults: Vec<_> = fields
+            .iter()
+            .filter(differs)
+            .map(|(name, value)| format!("{id}: {name} is {:?}, must be {value:?}", record.fields.get(*name).map(text)))
+            .collect();
+        found.wrong += usize::from(!faults.is_empty());
+        found.faults.extend(faults);
+    }
+    Ok(found)
+}
+
+/// The contract's form of what must stand in the CRM.
+pub(super) fn document(wanted: &BTreeMap<String, BTreeMap<&'static str, String>>, owned: &[String]) -> Value {
+    let calls: Map<String, Value> = wanted.iter().map(|(id, fields)| (id.clone(), json!(fields))).collect();
+    json!({"object": "calls", "match": "offhook_call_id", "owned": owned, "calls": calls})
+}
+
+/// Numbers of which half, and of which all but one in a hundred, are not greater.
+pub(super) fn spread(mut times: Vec<Duration>) -> Value {
+    times.sort();
+    let at = |share: usize| times.get(times.len().saturating_sub(1) * share / 100).map(Duration::as_millis);
+    json!({"p50": at(50), "p99": at(99), "max": at(100)})
+}
+
+/// The proof, for people and scripts.
+pub(super) fn checks(found: &Found, calls: usize) -> Vec<Check> {
+    let detail = |count: usize, what: &str| {
+        let first = found.faults.first().map(|fault| format!("; the first: {fault}")).unwrap_or_default();
+        if count == 0 { format!("{calls} calls read back, none {what}") } else { format!("{count} {what}{first}") }
+    };
+    vec![
+        Check::new("the CRM holds what the script says", found.wrong == 0, detail(found.wrong, "wrong")),
+        Check::new("nothing is lost", found.lost == 0, detail(found.lost, "lost")),
+        Check::new("nothing is doubled", found.doubled == 0, detail(found.doubled, "doubled")),
+    ]
+}

@@ -1,0 +1,464 @@
+//! Drills: rehearsals of what goes wrong, on a scratch instance, with a proof that nothing was lost, doubled or wrong.
+//!
+//! Real SIP calls and signed webhooks go in from a generator with a seed; the gateway is a process of its own that is killed; the CRM is read back over its own
+//! API and held against what the generator's [`script`] says. What the gateway's journal says counts only for calls that a kill cut through, whose end nobody else
+//! could know.
+
+mod check;
+mod phones;
+mod scratch;
+mod script;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::{
+    sync::{Mutex, RwLock},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use check::Played;
+use phones::Phones;
+use scratch::Scratch;
+use script::{KINDS, Story, Told, When};
+
+use super::demo::{hubspot::Property, report::Check, web};
+use crate::{chance::Chance, crm::mapping::Mapping, shell::clock::Clock};
+
+/// Which rehearsal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drill {
+    /// Kills, outages, throttling, expired tokens, writes whose answer is lost, webhooks twice and out of order, all at once.
+    Chaos,
+    /// The CRM is down for a while.
+    Outage,
+    /// The CRM answers 429.
+    Throttle,
+    /// Tokens end in the middle of it.
+    Expiry,
+    /// The CRM's validation refuses records.
+    Rejected,
+    /// Webhooks before the call's end, in any order, several times.
+    Ordering,
+    /// Six hundred webhooks at once while six hundred calls end.
+    Burst,
+}
+
+impl Drill {
+    /// All of them, by their names.
+    pub const ALL: [(&'static str, Self); 7] = [
+        ("chaos", Self::Chaos),
+        ("outage", Self::Outage),
+        ("throttle", Self::Throttle),
+        ("expiry", Self::Expiry),
+        ("rejected", Self::Rejected),
+        ("ordering", Self::Ordering),
+        ("burst", Self::Burst),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, drill)| *drill == self).map_or("", |(name, _)| name)
+    }
+
+    /// Calls of one run.
+    const fn calls(self) -> usize {
+        match self {
+            Self::Chaos => KINDS,
+            Self::Burst => 600,
+            Self::Rejected => 6,
+            _ => 4 * KINDS,
+        }
+    }
+
+    /// What the CRM does wrong meanwhile, as the double's fault script has it.
+    fn faults(self, chance: &mut Chance) -> Value {
+        let every = |n: u64, action: Value| json!({"match": {"path": "upsert", "every": n}, "action": action});
+        match self {
+            Self::Chaos => {
+                let mut faults = vec![
+                    every(5 + chance.below(6), json!({"apply_then_drop": true})),
+                    every(4 + chance.below(6), json!({"status": 503})),
+                    every(9 + chance.below(9), json!({"expire_tokens": true})),
+                    every(7 + chance.below(9), json!({"drop": true})),
+                    every(6 + chance.below(9), json!({"status": 429, "retry_after_s": 1})),
+                    every(3, json!({"delay_ms": chance.below(120)})),
+                ];
+                if chance.percent(15) {
+                    faults.insert(0, json!({"action": {"status": 503}}));
+                }
+                json!(faults)
+            }
+            Self::Outage => json!([{"action": {"status": 503}}]),
+            Self::Throttle => json!([every(2, json!({"status": 429, "retry_after_s": 1})), every(3, json!({"status": 429}))]),
+            Self::Expiry => json!([every(5, json!({"expire_tokens": true}))]),
+            Self::Rejected | Self::Ordering | Self::Burst => json!([]),
+        }
+    }
+}
+
+/// How a drill is held.
+#[derive(Debug)]
+pub struct Options {
+    /// Which.
+    pub drill: Drill,
+    /// How often it is played on the one instance.
+    pub runs: usize,
+    /// Of everything that is drawn.
+    pub seed: u64,
+    /// Somebody else's server of HubSpot's contract.
+    pub crm: Option<String>,
+    /// Folder for everything that is written.
+    pub data: Option<PathBuf>,
+    /// The mapping; none: the shipped one.
+    pub mapping: Option<String>,
+    /// File for what must stand in the CRM.
+    pub expect_out: Option<PathBuf>,
+}
+
+/// What came of it, as the contract has it.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Whether every check held.
+    pub ok: bool,
+    /// Which drill.
+    pub drill: &'static str,
+    /// Of what was drawn.
+    pub seed: u64,
+    /// How often it was played.
+    pub runs: usize,
+    /// How long it took.
+    pub seconds: f64,
+    /// How often the gateway was killed.
+    pub kills: usize,
+    /// Calls placed.
+    pub calls: usize,
+    /// Webhooks sent, copies and repetitions counted.
+    pub webhooks: usize,
+    /// Requests to the CRM that wrote; none where the CRM is somebody else's.
+    pub writes: Option<usize>,
+    /// Calls without a record.
+    pub lost: usize,
+    /// Records too many.
+    pub doubled: usize,
+    /// Records with a wrong field.
+    pub wrong: usize,
+    /// Writes that wait for a person.
+    pub review: u64,
+    /// Writes given up.
+    pub dead: u64,
+    /// From a call's end to its record in the CRM; none where the CRM is somebody else's.
+    pub lag_ms: Value,
+    /// From a webhook to its answer.
+    pub ack_ms: Value,
+    /// What was verified.
+    pub checks: Vec<Check>,
+    /// Where everything was written.
+    pub data: String,
+}
+
+/// Why a drill could not be held. What a check finds is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder cannot be used.
+    #[error("{0}: {1}; name an empty folder with --data")]
+    Folder(String, io::Error),
+    /// The system refused something.
+    #[error("{what}: {why}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        why: io::Error,
+    },
+    /// The gateway could not be started.
+    #[error("the gateway did not start: {0}")]
+    Gateway(String),
+    /// The mapping cannot be used.
+    #[error("the mapping cannot be used: {0}")]
+    Mapping(String),
+    /// The CRM does not answer as its contract says.
+    #[error("the CRM: {0}")]
+    Crm(#[from] web::Error),
+}
+
+/// The mapping that is shipped as an example.
+const MAPPING: &str = include_str!("../../../examples/mapping.toml");
+/// What a drill adds to it where a reference has to match nobody.
+const BY_REFERENCE: &str = r#"
+[contact]
+by = "call_outcome"
+kind = "reference"
+object = "contacts"
+fields = ["company"]
+"#;
+/// An event is on disk so long after its call's end at the latest; a kill before that cuts through it.
+const DURABLE: Duration = Duration::from_millis(300);
+/// How long the queue may take to drain once everything works again.
+const DRAIN: Duration = Duration::from_secs(300);
+/// How long the CRM is down in an outage.
+const OUTAGE: Duration = Duration::from_secs(5);
+
+/// Holds a drill.
+pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Error> {
+    let began = Instant::now();
+    let folder = folder(options.data.clone(), options.drill)?;
+    let mut chance = Chance::from_seed(options.seed);
+    let phones = Phones::open().await.map_err(|why| Error::System { what: "sockets for phones", why })?;
+    let mut text = options.mapping.clone().unwrap_or_else(|| MAPPING.to_owned());
+    if options.drill == Drill::Rejected {
+        text.push_str(BY_REFERENCE);
+    }
+    let mapping: Mapping = toml::from_str(&text).map_err(|why| Error::Mapping(why.to_string()))?;
+    let custom = properties(&mapping, options.drill);
+    let mut scratch = Scratch::prepare(&folder, options.crm.as_deref(), &text, &custom, phones.platform(), &mut chance).await?;
+    scratch.start().await?;
+    let stage = Arc::new(Stage { scratch: RwLock::new(scratch), phones, sent: AtomicUsize::new(0), acks: Mutex::default() });
+    let human = format!("sip:human@{};transport=udp", stage.phones.platform());
+    let (mut played, mut kills, mut ends) = (Vec::new(), 0, Vec::new());
+    for run in 0..options.runs {
+        stage.scratch.read().await.set_faults(&options.drill.faults(&mut chance));
+        let stories: Vec<_> = (0..options.drill.calls())
+            .map(|n| {
+                let index = run * options.drill.calls() + n;
+                match options.drill {
+                    Drill::Rejected => script::refused(index, &mut chance),
+                    Drill::Burst => script::burst(index, &mut chance),
+                    drill => script::story(index, &human, drill == Drill::Ordering, &mut chance),
+                }
+            })
+            .collect();
+        let kill = (options.drill == Drill::Chaos && chance.percent(75)).then(|| Duration::from_millis(chance.below(1200)));
+        let killed = play(&stage, &stories, kill, options.drill).await?;
+        kills += usize::from(killed.is_some());
+        for story in stories {
+            let saw = stage.phones.saw(&story.from);
+            let cut = killed.is_some_and(|at| saw.over.is_none_or(|(over, _)| over + DURABLE > at));
+            ends.extend(saw.call_id.clone().zip(saw.over.map(|(_, wall)| wall)));
+            played.push(Played { story, call_id: saw.call_id, cut });
+        }
+        tell(format!("{} of {} runs, {kills} kills, {} calls", run + 1, options.runs, played.len()));
+    }
+    if options.drill == Drill::Outage {
+        sleep(OUTAGE).await;
+    }
+    stage.scratch.read().await.set_faults(&json!([]));
+    tell("everything works again; the queue drains".to_owned());
+    let queue = drain(&stage).await;
+    let journal = check::journal(&folder)?;
+    let wanted = check::wanted(&played, &journal);
+    let owned: Vec<String> = std::iter::once(mapping.key.clone()).chain(mapping.rules.iter().map(|r| r.to.clone())).collect();
+    if let Some(path) = &options.expect_out {
+        let line = format!("{}\n", check::document(&wanted, &owned));
+        std::fs::write(path, line).map_err(|why| Error::Folder(path.display().to_string(), why))?;
+    }
+    let crm = stage.scratch.read().await.crm().await?;
+    let mut checks = Vec::new();
+    let found = if options.drill == Drill::Rejected {
+        checks.extend(refused(&stage, &played).await);
+        check::Found::default()
+    } else {
+        let found = check::compare(&crm, &wanted, &owned).await?;
+        checks.extend(check::checks(&found, wanted.len()));
+        found
+    };
+    for fault in found.faults.iter().take(20) {
+        tell(fault.clone());
+    }
+    let ledger = stage.scratch.read().await.ledger();
+    stage.scratch.write().await.stop().await;
+    let number = |name: &str| queue.get(name).and_then(Value::as_u64).unwrap_or(u64::MAX);
+    let refusals = u64::try_from(played.iter().filter(|p| p.story.refused.is_some()).count()).unwrap_or(u64::MAX);
+    let waiting = ["queued", "in_flight", "retrying"].map(number).into_iter().fold(0, u64::saturating_add);
+    checks.push(Check::new("the queue has drained", waiting == 0, queue.to_string()));
+    checks.push(Check::new("nothing was given up", number("dead") == 0, queue.to_string()));
+    checks.push(Check::new("what waits for a person is what the CRM refused", number("review") == refusals, queue.to_string()));
+    let acks = std::mem::take(&mut *stage.acks.lock().await);
+    Ok(Report {
+        ok: checks.iter().all(|c| c.ok),
+        drill: options.drill.name(),
+        seed: options.seed,
+        runs: options.runs,
+        seconds: (began.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+        kills,
+        calls: played.len(),
+        webhooks: stage.sent.load(Ordering::Relaxed),
+        writes: options.crm.is_none().then(|| ledger.iter().filter(|l| l["kind"] == "request" && is_write(l)).count()),
+        lost: found.lost,
+        doubled: found.doubled,
+        wrong: found.wrong,
+        review: number("review"),
+        dead: number("dead"),
+        lag_ms: lag(&ledger, &ends),
+        ack_ms: check::spread(acks),
+        checks,
+        data: folder.display().to_string(),
+    })
+}
+
+fn is_write(line: &Value) -> bool {
+    line.get("what").and_then(Value::as_str).is_some_and(|what| what.contains("upsert"))
+}
+
+/// From each call's end to the first time that the CRM has it.
+fn lag(ledger: &[Value], ends: &[(String, crate::time::Wall)]) -> Value {
+    let mut first = std::collections::BTreeMap::new();
+    for line in ledger.iter().filter(|l| l["kind"] == "mutation" && l["object"] == "calls") {
+        let at = line.get("time").and_then(Value::as_str).and_then(crate::time::Wall::parse);
+        if let (Some(call), Some(at)) = (line.pointer("/after/offhook_call_id").and_then(Value::as_str), at) {
+            first.entry(call.to_owned()).or_insert(at);
+        }
+    }
+    let since = |(call, end): &(String, crate::time::Wall)| {
+        let ms = first.get(call)?.as_millis().saturating_sub(end.as_millis());
+        Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+    };
+    check::spread(ends.iter().filter_map(since).collect())
+}
+
+/// What all players reach.
+struct Stage {
+    scratch: RwLock<Scratch>,
+    phones: Arc<Phones>,
+    sent: AtomicUsize,
+    acks: Mutex<Vec<Duration>>,
+}
+
+/// Plays calls side by side, with their webhooks, and kills the gateway in the middle where that is wanted; when it was killed.
+async fn play(stage: &Arc<Stage>, stories: &[Story], kill: Option<Duration>, drill: Drill) -> Result<Option<Instant>, Error> {
+    let gateway = stage.scratch.read().await.sip;
+    let (mut calls, mut tellers) = (JoinSet::new(), JoinSet::new());
+    // In a burst the calls end in the same second, and what is told of them comes all at once.
+    let spread = if drill == Drill::Burst { BURST_MS } else { 100 };
+    for (place, story) in stories.iter().enumerate() {
+        let (phones, story_of_call) = (Arc::clone(&stage.phones), story.clone());
+        let begin = Duration::from_millis(u64::try_from(place * spread / stories.len().max(1)).unwrap_or(0));
+        calls.spawn(async move {
+            sleep(begin).await;
+            let Story { from, number, manner, talk, .. } = story_of_call;
+            phones.call(gateway, &from, &number, manner, talk).await;
+        });
+        for told in &story.told {
+            tellers.spawn(tell(Arc::clone(stage), story.clone(), told.clone()));
+        }
+    }
+    let mut killed = None;
+    if let Some(after) = kill {
+        sleep(after).await;
+        stage.scratch.write().await.kill().await;
+        killed = Some(Instant::now());
+        calls.abort_all();
+        stage.phones.forget();
+        stage.scratch.write().await.start().await?;
+    }
+    while calls.join_next().await.is_some() {}
+    while tellers.join_next().await.is_some() {}
+    Ok(killed)
+}
+
+/// A platform tells something, as often as it does, and each time until it is answered 200.
+async fn tell(stage: Arc<Stage>, story: Story, told: Told) {
+    let began = Instant::now();
+    if let When::At(at) = told.when {
+        sleep(at).await;
+    }
+    let early = !matches!(told.when, When::After(_));
+    let call = loop {
+        let saw = stage.phones.saw(&story.from);
+        match saw.call_id {
+            Some(call) if early || saw.over.is_some() || began.elapsed() > FORGOTTEN => break call,
+            // Its INVITE never came: the gateway was killed before.
+            None if began.elapsed() > FORGOTTEN => return,
+            _ => sleep(Duration::from_millis(5)).await,
+        }
+    };
+    if let When::After(after) | When::Early(after) = told.when {
+        sleep(after).await;
+    }
+    let body = json!({"id": told.id, "type": told.kind, "call_id": call, "time": Clock::new().system_wall(), "data": told.data});
+    for _ in 0..told.copies {
+        loop {
+            stage.sent.fetch_add(1, Ordering::Relaxed);
+            let asked = Instant::now();
+            if stage.scratch.read().await.webhook(&told.id, &body).await {
+                stage.acks.lock().await.push(asked.elapsed());
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Calls of a burst begin, and so end, within so many ms.
+const BURST_MS: usize = 900;
+/// A call whose end was not seen after so long was cut by a kill.
+const FORGOTTEN: Duration = Duration::from_millis(1500);
+
+/// Waits until nothing is under way and nothing waits; how the queue stands then.
+async fn drain(stage: &Stage) -> Value {
+    let until = Instant::now() + DRAIN;
+    let mut calm = 0;
+    loop {
+        let scratch = stage.scratch.read().await;
+        let queue = scratch.queue().await.unwrap_or_default();
+        let count = |name: &str| queue.get(name).and_then(Value::as_u64).unwrap_or(1);
+        let calls = scratch.metric("offhook_calls_active").await.unwrap_or(1.0);
+        let busy = count("queued") + count("in_flight") + count("retrying") > 0 || calls > 0.0;
+        // A call's outcome may be waited for without a write in the queue.
+        calm = if busy { 0 } else { calm + 1 };
+        if calm > 10 || Instant::now() > until {
+            return queue;
+        }
+        drop(scratch);
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Each refused record waits for a person, with the field and the CRM's words.
+async fn refused(stage: &Stage, played: &[Played]) -> Vec<Check> {
+    let scratch = stage.scratch.read().await;
+    let mut checks = Vec::new();
+    for Played { story, call_id, .. } in played {
+        let (Some(why), Some(id)) = (story.refused, call_id) else { continue };
+        let call = scratch.call(id).await.unwrap_or_default();
+        let write = call.pointer("/writes/0").cloned().unwrap_or_default();
+        let says = write.get("why").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let ok = write.get("state").and_then(Value::as_str) == Some("review") && says.contains(why);
+        checks.push(Check::new(format!("{why} is shown to a person"), ok, says));
+    }
+    checks
+}
+
+/// What the account has to be given.
+fn properties(mapping: &Mapping, drill: Drill) -> Vec<Property> {
+    let words = ["RESOLVED", "TRANSFERRED", "NO_DISPOSITION", "FAILED — NO DISPOSITION"];
+    let property = |(name, kind, unique): (&str, &str, bool)| {
+        let (kind, options) = match (drill, name) {
+            (Drill::Rejected, "offhook_disposition") => ("enumeration", words.map(str::to_owned).to_vec()),
+            (Drill::Rejected, "offhook_next_action") => ("datetime", Vec::new()),
+            _ => (kind, Vec::new()),
+        };
+        Property { name: name.into(), kind: kind.into(), unique, options }
+    };
+    mapping.custom_fields().into_iter().map(property).collect()
+}
+
+fn folder(wanted: Option<PathBuf>, drill: Drill) -> Result<PathBuf, Error> {
+    let name = || format!("offhook-drill-{}-{}", drill.name(), Clock::new().wall().as_millis());
+    let folder = wanted.unwrap_or_else(|| std::env::temp_dir().join(name()));
+    let fault = |why| Error::Folder(folder.display().to_string(), why);
+    std::fs::create_dir_all(&folder).map_err(fault)?;
+    if std::fs::read_dir(&folder).map_err(fault)?.next().is_some() {
+        return Err(fault(io::Error::new(io::ErrorKind::DirectoryNotEmpty, "holds something already")));
+    }
+    folder.canonicalize().map_err(fault)
+}

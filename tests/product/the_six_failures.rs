@@ -1,0 +1,97 @@
+//! The six ways in which write-back fails elsewhere, each rehearsed, and chaos over all of them.
+//!
+//! A drill holds the CRM against its generator's script, which shares no code with the gateway's fold.
+
+use std::{path::Path, process::Command};
+
+use serde_json::Value;
+
+use super::harness::folder;
+
+/// Holds a drill; its report.
+fn drill(name: &str, more: &[&str]) -> Value {
+    let folder = folder(&format!("drill-{name}-{}", more.len()));
+    let out = Command::new(env!("CARGO_BIN_EXE_offhook"))
+        .args(["drill", name, "--json", "--data"])
+        .arg(folder.join("data"))
+        .args(more)
+        .output()
+        .expect("a drill");
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|why| panic!("{why}: {}", String::from_utf8_lossy(&out.stderr)))
+}
+
+fn held(report: &Value) {
+    assert_eq!(
+        (&report["ok"], &report["lost"], &report["doubled"], &report["wrong"], &report["dead"]),
+        (&true.into(), &0.into(), &0.into(), &0.into(), &0.into()),
+        "{report:#}"
+    );
+}
+
+#[test]
+fn duplicate_records_from_webhook_retries() {
+    let report = drill("ordering", &["--runs", "2", "--seed", "3"]);
+    held(&report);
+    let sent = report["webhooks"].as_u64().expect("a count");
+    assert!(sent > 2 * 3 * 12, "webhooks were sent more than once: {sent}");
+}
+
+#[test]
+fn silent_loss_from_delivery_failures() {
+    held(&drill("outage", &["--seed", "4"]));
+}
+
+#[test]
+fn rate_limits_under_campaign_load() {
+    held(&drill("throttle", &["--runs", "2", "--seed", "5"]));
+}
+
+#[test]
+fn validation_that_silently_discards() {
+    let report = drill("rejected", &["--seed", "6"]);
+    held(&report);
+    assert_eq!(report["review"], 6, "{report:#}");
+    let shown = |field: &str| {
+        report["checks"]
+            .as_array()
+            .expect("checks")
+            .iter()
+            .any(|c| c["ok"] == true && c["detail"].as_str().is_some_and(|d| d.contains(field)))
+    };
+    for field in ["offhook_disposition", "offhook_next_action", "nobody in `contacts`"] {
+        assert!(shown(field), "{field}: {report:#}");
+    }
+}
+
+#[test]
+fn tokens_that_end_in_mid_campaign() {
+    held(&drill("expiry", &["--runs", "2", "--seed", "7"]));
+}
+
+#[test]
+fn event_order_that_leaves_records_incomplete() {
+    held(&drill("ordering", &["--seed", "8"]));
+}
+
+#[test]
+fn chaos_of_all_at_once() {
+    let report = drill("chaos", &["--runs", "20", "--seed", "9"]);
+    held(&report);
+    assert!(report["kills"].as_u64().expect("a count") >= 8, "{report:#}");
+}
+
+/// A drill that could not fail would prove nothing.
+#[test]
+fn a_mapping_that_writes_the_wrong_value_is_found() {
+    let folder = folder("drill-wrong");
+    let mapping = include_str!("../../examples/mapping.toml").replace("from = \"ended_as\"", "from = \"ended_by\"");
+    std::fs::write(folder.join("mapping.toml"), mapping).expect("a mapping");
+    std::fs::write(folder.join("offhook.toml"), "[[crm]]\nkind = \"hubspot\"\nmapping = \"mapping.toml\"\n").expect("a configuration");
+    let expected = folder.join("expected.jsonl");
+    let config = |path: &Path| path.to_str().expect("text").to_owned();
+    let report = drill("ordering", &["--config", &config(&folder.join("offhook.toml")), "--expect-out", &config(&expected)]);
+    assert_eq!((&report["ok"], &report["wrong"]), (&false.into(), &20.into()), "{report:#}");
+    let line: Value = serde_json::from_str(&std::fs::read_to_string(expected).expect("what must stand")).expect("JSON");
+    assert_eq!((&line["object"], &line["match"]), (&"calls".into(), &"offhook_call_id".into()));
+    assert_eq!(line["calls"].as_object().expect("calls").len(), 20);
+}
