@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use super::{FAILED, OK, WRONG_USE};
-use crate::driver::drill::{self, Drill, Options};
+use crate::driver::drill::{self, Drill, Kind, Options};
 
 /// Arguments of `offhook drill`.
 #[derive(Debug, clap::Args)]
@@ -17,16 +17,16 @@ pub struct Args {
     /// Of everything that is drawn; the same seed plays the same calls, faults and kills.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Hold it with the mapping of this gateway's first HubSpot target.
+    /// Hold it with the mapping of this gateway's first target of that kind.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Somebody else's server of the same contract in place of the built-in sandbox (client sim-client, secret sim-secret, refresh token sim-refresh).
     /// What the drill cannot do to it, its faults, is left to it.
     #[arg(long, value_name = "URL")]
     crm: Option<String>,
-    /// Whose contract that server keeps.
-    #[arg(long, value_name = "KIND", default_value = "hubspot", value_parser = ["hubspot"])]
-    kind: String,
+    /// Whose contract the CRM keeps: hubspot, salesforce.
+    #[arg(long, value_name = "KIND", default_value = "hubspot", value_parser = kind)]
+    kind: Kind,
     /// Folder for everything the drill writes; must be empty or absent.
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
@@ -43,6 +43,11 @@ fn name(text: &str) -> Result<Drill, String> {
     Drill::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, drill)| drill).ok_or_else(|| format!("one of {known}"))
 }
 
+fn kind(text: &str) -> Result<Kind, String> {
+    let known = Kind::ALL.map(|(name, _)| name).join(", ");
+    Kind::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, kind)| kind).ok_or_else(|| format!("one of {known}"))
+}
+
 /// Holds it.
 pub fn run(args: Args) -> ExitCode {
     match hold(args) {
@@ -56,12 +61,13 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn hold(args: Args) -> Result<bool, String> {
-    let mapping = args.config.as_deref().map(mapping).transpose()?;
+    let mapping = args.config.as_deref().map(|path| mapping(path, args.kind)).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|why| why.to_string())?;
     let options = Options {
         drill: args.drill,
         runs: args.runs,
         seed: args.seed,
+        kind: args.kind,
         crm: args.crm,
         data: args.data,
         mapping,
@@ -88,15 +94,15 @@ fn hold(args: Args) -> Result<bool, String> {
     Ok(report.ok)
 }
 
-/// The text of the mapping of a configuration's first target.
-fn mapping(path: &std::path::Path) -> Result<String, String> {
+/// The text of the mapping of a configuration's first target of that kind.
+fn mapping(path: &std::path::Path, kind: Kind) -> Result<String, String> {
     let text = std::fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
     let table: toml::Table = text.parse().map_err(|why| format!("{}: {why}", path.display()))?;
     let crms = table.get("crm").and_then(toml::Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let hubspot = crms.iter().find(|crm| crm.get("kind").and_then(toml::Value::as_str) == Some("hubspot"));
     let name = hubspot
         .and_then(|crm| crm.get("mapping")?.as_str())
-        .ok_or_else(|| format!("{} has no [[crm]] of kind \"hubspot\" with a mapping", path.display()))?;
+        .ok_or_else(|| format!("{} has no [[crm]] of kind \"{}\" with a mapping", path.display(), kind.name()))?;
     let mapping = path.parent().unwrap_or(std::path::Path::new(".")).join(name);
     std::fs::read_to_string(&mapping).map_err(|why| format!("{}: {why}", mapping.display()))
 }

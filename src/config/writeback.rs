@@ -60,6 +60,21 @@ pub enum Api {
         /// Version of the API in its addresses, where it is not the connector's own.
         api_version: Option<String>,
     },
+    /// Salesforce.
+    Salesforce {
+        /// The org's own domain, without a slash at its end.
+        base_url: String,
+        /// Where tokens are given.
+        token_url: String,
+        /// The external client app.
+        client_id: String,
+        /// Its secret.
+        client_secret: Secret,
+        /// Version of the API in its addresses, where it is not the connector's own.
+        api_version: Option<String>,
+        /// Whether its grant is a refresh token, not client credentials.
+        refreshes: bool,
+    },
     /// Any API that takes one record a request.
     Http {
         /// `PUT`, `POST` or `PATCH`.
@@ -116,7 +131,9 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
         if !t.has("kind") {
             t.required("kind", "\"hubspot\"");
         }
-        let (api, refresh_token) = match t.choice("kind", &[("hubspot", Kind::Hubspot), ("http", Kind::Http)]) {
+        let kinds = [("hubspot", Kind::Hubspot), ("salesforce", Kind::Salesforce), ("http", Kind::Http)];
+        let (api, refresh_token) = match t.choice("kind", &kinds) {
+            Some(Kind::Salesforce) => salesforce(&mut t, directory),
             Some(Kind::Http) => (http(&mut t, directory), Secret::new(String::new())),
             Some(Kind::Hubspot) | None => (hubspot(&mut t, directory), required_secret(&mut t, "refresh_token_file", directory)),
         };
@@ -128,6 +145,11 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
                 "the mapping has [contact], and an API of kind \"http\" knows no people",
                 "take [contact] out of this target's mapping",
             );
+        }
+        if matches!(api, Api::Salesforce { .. }) && mapping.as_ref().and_then(|m| m.contact.as_ref()).is_some_and(|c| c.link.is_none()) {
+            let span = t.span.clone();
+            let instead = "write link = { to = \"WhoId\" } into [contact], or the lookup field of your object";
+            t.fault(&span, "the mapping's [contact] names no field that links a record with its person, which Salesforce needs", instead);
         }
         let count =
             |t: &mut Table<'_>, key, most, default: usize| usize::try_from(t.integer_or(key, 1..=most, default as u64)).unwrap_or(default);
@@ -156,6 +178,7 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
 #[derive(Clone, Copy)]
 enum Kind {
     Hubspot,
+    Salesforce,
     Http,
 }
 
@@ -167,6 +190,19 @@ fn hubspot(t: &mut Table<'_>, directory: &Path) -> Api {
         client_secret: required_secret(t, "client_secret_file", directory),
         api_version: t.text("api_version", "\"2026-03\"").map(|(text, _)| text),
     }
+}
+
+fn salesforce(t: &mut Table<'_>, directory: &Path) -> (Api, Secret) {
+    let refresh_token = secret(t, "refresh_token_file", directory, "\"FILE\"").map(|(secret, _)| secret);
+    let api = Api::Salesforce {
+        base_url: url(t, "base_url", "\"https://MYDOMAIN.my.salesforce.com\""),
+        token_url: url(t, "token_url", "\"https://MYDOMAIN.my.salesforce.com/services/oauth2/token\""),
+        client_id: t.required("client_id", "\"the external client app's consumer key\"").map_or_else(String::new, |(text, _)| text),
+        client_secret: required_secret(t, "client_secret_file", directory),
+        api_version: t.text("api_version", "\"v62.0\"").map(|(text, _)| text),
+        refreshes: refresh_token.is_some(),
+    };
+    (api, refresh_token.unwrap_or_else(|| Secret::new(String::new())))
 }
 
 fn http(t: &mut Table<'_>, directory: &Path) -> Api {

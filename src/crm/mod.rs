@@ -1,9 +1,11 @@
 //! CRMs as pure translators: a change becomes a request value, an answer a verdict. Nothing here sends.
 
 pub mod contact;
+mod form;
 pub mod http;
 pub mod hubspot;
 pub mod mapping;
+pub mod salesforce;
 pub mod sandbox;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -155,6 +157,11 @@ pub fn key_of(name: &str) -> String {
 
 /// 160 bits: no two calls share them.
 const KEY_OCTETS: usize = 20;
+
+/// A query of these parameters, for an address.
+fn query(parameters: &[(&str, &str)]) -> String {
+    parameters.iter().map(|(name, value)| format!("{name}={}", form::encoded(value))).collect::<Vec<_>>().join("&")
+}
 
 /// An access token.
 #[derive(Clone)]

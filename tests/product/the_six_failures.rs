@@ -73,6 +73,12 @@ fn event_order_that_leaves_records_incomplete() {
     held(&drill("ordering", &["--seed", "8"]));
 }
 
+/// Five outcomes into Salesforce: every mapped field right, the right person linked.
+#[test]
+fn the_five_outcomes_reach_salesforce() {
+    held(&drill("ordering", &["--kind", "salesforce", "--seed", "10"]));
+}
+
 #[test]
 fn chaos_of_all_at_once() {
     let report = drill("chaos", &["--runs", "20", "--seed", "9"]);

@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, contact};
+use super::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, contact, form};
 use crate::time::Wall;
 
 /// How an account is reached.
@@ -95,16 +95,7 @@ impl OAuth for HubSpot {
             ("client_secret", &self.client_secret),
             ("refresh_token", refresh_token),
         ];
-        let form = fields.map(|(name, value)| format!("{name}={}", form_encoded(value))).join("&");
-        HttpRequest {
-            method: "POST",
-            url: self.token_url.clone(),
-            headers: vec![
-                ("content-type".into(), "application/x-www-form-urlencoded".into()),
-                ("accept".into(), "application/json".into()),
-            ],
-            body: form.into_bytes(),
-        }
+        HttpRequest { method: "POST", url: self.token_url.clone(), headers: form::headers(), body: form::body(&fields) }
     }
 
     fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict> {
@@ -235,15 +226,6 @@ fn retry_after(answer: &HttpAnswer) -> Option<Duration> {
     answer.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// As `application/x-www-form-urlencoded` has it.
-fn form_encoded(text: &str) -> String {
-    let octet = |o: u8| match o {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => char::from(o).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(octet).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,7 +319,6 @@ mod tests {
         assert_eq!(refused(400, r#"{"error": "invalid_grant"}"#), "auth");
         assert_eq!(refused(400, r#"{"error_description": "token request is already being processed"}"#), "retry");
         assert_eq!(refused(502, "<html>"), "retry");
-        assert_eq!(form_encoded("a b&c=ü"), "a%20b%26c%3D%C3%BC");
     }
 
     /// The connector against the sandbox, without a socket between them.

@@ -7,6 +7,7 @@ pub mod fault;
 pub mod hubspot;
 mod ledger;
 mod request;
+pub mod salesforce;
 mod tokens;
 
 use std::{fmt, time::Duration};
@@ -17,6 +18,7 @@ pub use fault::{Action, Fault};
 pub use hubspot::HubSpot;
 pub use ledger::{Change, Ledger};
 pub use request::Request;
+pub use salesforce::Salesforce;
 use tokens::{Standing, Tokens};
 
 use crate::{
@@ -119,7 +121,10 @@ pub trait Vendor: Send {
 type Open = fn(bool, Chance) -> Box<dyn Vendor>;
 
 /// The vendors by name.
-pub const VENDORS: [(&str, Open); 1] = [("hubspot", |rotate, chance| Box::new(HubSpot::new(rotate, chance)))];
+pub const VENDORS: [(&str, Open); 2] = [
+    ("hubspot", |rotate, chance| Box::new(HubSpot::new(rotate, chance))),
+    ("salesforce", |rotate, chance| Box::new(Salesforce::new(rotate, chance))),
+];
 
 /// A CRM's double.
 pub struct Double {

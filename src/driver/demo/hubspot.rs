@@ -76,6 +76,20 @@ impl HubSpot {
         Ok(())
     }
 
+    /// Makes a contact with this number; its id.
+    pub async fn make_person(&self, number: &str) -> Result<String, Error> {
+        let body = json!({"properties": {"phone": number}});
+        let answer = self.web.post(&format!("{}/crm/v3/objects/contacts", self.url), Some(&self.token), &body).await?;
+        Ok(answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned())
+    }
+
+    /// The contact that a call record is linked with.
+    pub async fn person_of(&self, record: &str) -> Result<Option<String>, Error> {
+        let address = format!("{}/crm/v4/objects/calls/{record}/associations/contacts", self.url);
+        let answer = self.web.get(&address, Some(&self.token)).await?.unwrap_or_default();
+        Ok(answer.pointer("/results/0/toObjectId").map(ToString::to_string))
+    }
+
     /// All call records whose `key` property is `value`.
     pub async fn records(&self, key: &str, value: &str, properties: &[String]) -> Result<Vec<Record>, Error> {
         let body = json!({"properties": properties, "limit": 100,

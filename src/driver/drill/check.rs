@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Error,
+    account::{Account, Kind},
     script::{Cut, Story, expected},
 };
 use crate::{
-    driver::demo::{hubspot::HubSpot, report::Check},
+    driver::demo::report::Check,
     journal::{EntryKind, Position},
     shell::disk,
 };
@@ -90,15 +91,29 @@ pub(super) fn wanted(
     wanted
 }
 
-/// Reads every record back over the CRM's own API.
+/// What must stand in the CRM, by the vendor's names. Beside them only `person` is left, where the vendor has no field for it.
+pub(super) fn named(
+    kind: Kind,
+    wanted: BTreeMap<String, BTreeMap<&'static str, String>>,
+) -> BTreeMap<String, BTreeMap<&'static str, String>> {
+    let name =
+        |fact: &str| kind.fields().iter().find(|(f, _)| *f == fact).map(|(_, field)| *field).or((fact == "person").then_some("person"));
+    let fields = |facts: BTreeMap<&'static str, String>| facts.into_iter().filter_map(|(fact, value)| Some((name(fact)?, value))).collect();
+    wanted.into_iter().map(|(call, facts)| (call, fields(facts))).collect()
+}
+
+/// Reads every record back over the CRM's own API. `linked`: with the persons that they are linked with, which a record must have just where it is said.
 pub(super) async fn compare(
-    crm: &HubSpot,
+    account: &Account,
+    kind: Kind,
     wanted: &BTreeMap<String, BTreeMap<&'static str, String>>,
-    properties: &[String],
+    columns: &[String],
+    linked: bool,
 ) -> Result<Found, Error> {
     let mut found = Found::default();
+    let person = kind.fields().iter().find(|(fact, _)| *fact == "person").map_or("person", |(_, field)| *field);
     for (id, fields) in wanted {
-        let records = crm.records("offhook_call_id", id, properties).await?;
+        let records = account.records(kind, id, columns, linked).await?;
         let Some(record) = records.first() else {
             found.lost += 1;
             found.faults.push(format!("{id}: no record"));
@@ -108,13 +123,15 @@ pub(super) async fn compare(
         if records.len() > 1 {
             found.faults.push(format!("{id}: {} records", records.len()));
         }
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let differs = |(name, value): &(&&str, &String)| record.fields.get(**name).map(text).as_ref() != Some(*value);
-        let faults: Vec<_> = fields
+        let differs = |(name, value): &(&&str, &String)| record.get(**name) != Some(*value);
+        let mut faults: Vec<_> = fields
             .iter()
             .filter(differs)
-            .map(|(name, value)| format!("{id}: {name} is {:?}, must be {value:?}", record.fields.get(*name).map(text)))
+            .map(|(name, value)| format!("{id}: {name} is {:?}, must be {value:?}", record.get(*name)))
             .collect();
+        if let Some(other) = record.get(person).filter(|_| linked && !fields.contains_key(person)) {
+            faults.push(format!("{id}: linked with {other}, must be with nobody"));
+        }
         found.wrong += usize::from(!faults.is_empty());
         found.faults.extend(faults);
     }
@@ -122,9 +139,13 @@ pub(super) async fn compare(
 }
 
 /// The contract's form of what must stand in the CRM.
-pub(super) fn document(wanted: &BTreeMap<String, BTreeMap<&'static str, String>>, owned: &[String]) -> Value {
-    let calls: Map<String, Value> = wanted.iter().map(|(id, fields)| (id.clone(), json!(fields))).collect();
-    json!({"object": "calls", "match": "offhook_call_id", "owned": owned, "calls": calls})
+pub(super) fn document(kind: Kind, wanted: &BTreeMap<String, BTreeMap<&'static str, String>>, owned: &[String]) -> Value {
+    let (object, field) = kind.object();
+    let fields = |fields: &BTreeMap<&'static str, String>| {
+        fields.iter().filter(|(name, _)| **name != "person").map(|(n, v)| (*n, v.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let calls: Map<String, Value> = wanted.iter().map(|(id, of_call)| (id.clone(), json!(fields(of_call)))).collect();
+    json!({"object": object, "match": field, "owned": owned, "calls": calls})
 }
 
 /// Numbers of which half, and of which all but one in a hundred, are not greater.

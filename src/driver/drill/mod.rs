@@ -4,6 +4,7 @@
 //! API and held against what the generator's [`script`] says. What the gateway's journal says counts only for calls that a kill cut through, whose end nobody else
 //! could know.
 
+mod account;
 mod check;
 mod phones;
 mod scratch;
@@ -27,6 +28,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+pub use account::Kind;
 use check::Played;
 use phones::Phones;
 use scratch::Scratch;
@@ -81,8 +83,8 @@ impl Drill {
     }
 
     /// What the CRM does wrong meanwhile, as the double's fault script has it.
-    fn faults(self, chance: &mut Chance) -> Value {
-        let every = |n: u64, action: Value| json!({"match": {"path": "upsert", "every": n}, "action": action});
+    fn faults(self, kind: Kind, chance: &mut Chance) -> Value {
+        let every = |n: u64, action: Value| json!({"match": {"path": kind.writes_at(), "every": n}, "action": action});
         match self {
             Self::Chaos => {
                 let mut faults = vec![
@@ -115,7 +117,9 @@ pub struct Options {
     pub runs: usize,
     /// Of everything that is drawn.
     pub seed: u64,
-    /// Somebody else's server of HubSpot's contract.
+    /// Whose contract the CRM keeps.
+    pub kind: Kind,
+    /// Somebody else's server of that contract.
     pub crm: Option<String>,
     /// Folder for everything that is written.
     pub data: Option<PathBuf>,
@@ -191,8 +195,6 @@ pub enum Error {
     Crm(#[from] web::Error),
 }
 
-/// The mapping that is shipped as an example.
-const MAPPING: &str = include_str!("../../../examples/mapping.toml");
 /// What a drill adds to it where a reference has to match nobody.
 const BY_REFERENCE: &str = r#"
 [contact]
@@ -214,20 +216,31 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     let folder = folder(options.data.clone(), options.drill)?;
     let mut chance = Chance::from_seed(options.seed);
     let phones = Phones::open().await.map_err(|why| Error::System { what: "sockets for phones", why })?;
-    let mut text = options.mapping.clone().unwrap_or_else(|| MAPPING.to_owned());
+    let kind = options.kind;
+    if options.drill == Drill::Rejected && kind != Kind::Hubspot {
+        return Err(Error::Mapping(format!(
+            "the drill `rejected` knows no words that {} refuses; hold it with --kind hubspot",
+            kind.name()
+        )));
+    }
+    let mut text = options.mapping.clone().unwrap_or_else(|| kind.mapping().to_owned());
+    // Whether somebody else's server knows people, and a mapping of somebody's own looks for them, is not known here.
+    let linked = options.crm.is_none() && options.mapping.is_none() && options.drill != Drill::Rejected;
     if options.drill == Drill::Rejected {
         text.push_str(BY_REFERENCE);
+    } else if linked {
+        text.push_str(kind.contact());
     }
     let mapping: Mapping = toml::from_str(&text).map_err(|why| Error::Mapping(why.to_string()))?;
     let custom = properties(&mapping, options.drill);
-    let mut scratch = Scratch::prepare(&folder, options.crm.as_deref(), &text, &custom, phones.platform(), &mut chance).await?;
+    let mut scratch = Scratch::prepare(&folder, (kind, options.crm.as_deref()), &text, &custom, phones.platform(), &mut chance).await?;
     scratch.start().await?;
     let stage = Arc::new(Stage { scratch: RwLock::new(scratch), phones, sent: AtomicUsize::new(0), acks: Mutex::default() });
     let human = format!("sip:human@{};transport=udp", stage.phones.platform());
     let (mut played, mut kills, mut ends) = (Vec::new(), 0, Vec::new());
     for run in 0..options.runs {
-        stage.scratch.read().await.set_faults(&options.drill.faults(&mut chance));
-        let stories: Vec<_> = (0..options.drill.calls())
+        stage.scratch.read().await.set_faults(&json!([]));
+        let mut stories: Vec<_> = (0..options.drill.calls())
             .map(|n| {
                 let index = run * options.drill.calls() + n;
                 match options.drill {
@@ -237,6 +250,14 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
                 }
             })
             .collect();
+        if linked {
+            // Every second caller is somebody whom the CRM knows.
+            let account = stage.scratch.read().await.account().await?;
+            for story in stories.iter_mut().step_by(2) {
+                story.person = Some(account.make_person(&story.from).await?);
+            }
+        }
+        stage.scratch.read().await.set_faults(&options.drill.faults(kind, &mut chance));
         let kill = (options.drill == Drill::Chaos && chance.percent(75)).then(|| Duration::from_millis(chance.below(1200)));
         let killed = play(&stage, &stories, kill, options.drill).await?;
         kills += usize::from(killed.is_some());
@@ -255,19 +276,19 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     tell("everything works again; the queue drains".to_owned());
     let queue = drain(&stage).await;
     let journal = check::journal(&folder)?;
-    let wanted = check::wanted(&played, &journal);
+    let wanted = check::named(kind, check::wanted(&played, &journal));
     let owned: Vec<String> = std::iter::once(mapping.key.clone()).chain(mapping.rules.iter().map(|r| r.to.clone())).collect();
     if let Some(path) = &options.expect_out {
-        let line = format!("{}\n", check::document(&wanted, &owned));
+        let line = format!("{}\n", check::document(kind, &wanted, &owned));
         std::fs::write(path, line).map_err(|why| Error::Folder(path.display().to_string(), why))?;
     }
-    let crm = stage.scratch.read().await.crm().await?;
+    let account = stage.scratch.read().await.account().await?;
     let mut checks = Vec::new();
     let found = if options.drill == Drill::Rejected {
         checks.extend(refused(&stage, &played).await);
         check::Found::default()
     } else {
-        let found = check::compare(&crm, &wanted, &owned).await?;
+        let found = check::compare(&account, kind, &wanted, &owned, linked).await?;
         checks.extend(check::checks(&found, wanted.len()));
         found
     };
@@ -292,29 +313,30 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         kills,
         calls: played.len(),
         webhooks: stage.sent.load(Ordering::Relaxed),
-        writes: options.crm.is_none().then(|| ledger.iter().filter(|l| l["kind"] == "request" && is_write(l)).count()),
+        writes: options.crm.is_none().then(|| ledger.iter().filter(|l| l["kind"] == "request" && is_write(kind, l)).count()),
         lost: found.lost,
         doubled: found.doubled,
         wrong: found.wrong,
         review: number("review"),
         dead: number("dead"),
-        lag_ms: lag(&ledger, &ends),
+        lag_ms: lag(kind, &ledger, &ends),
         ack_ms: check::spread(acks),
         checks,
         data: folder.display().to_string(),
     })
 }
 
-fn is_write(line: &Value) -> bool {
-    line.get("what").and_then(Value::as_str).is_some_and(|what| what.contains("upsert"))
+fn is_write(kind: Kind, line: &Value) -> bool {
+    line.get("what").and_then(Value::as_str).is_some_and(|what| what.contains(kind.writes_at()))
 }
 
 /// From each call's end to the first time that the CRM has it.
-fn lag(ledger: &[Value], ends: &[(String, crate::time::Wall)]) -> Value {
+fn lag(kind: Kind, ledger: &[Value], ends: &[(String, crate::time::Wall)]) -> Value {
     let mut first = std::collections::BTreeMap::new();
-    for line in ledger.iter().filter(|l| l["kind"] == "mutation" && l["object"] == "calls") {
+    let (object, field) = kind.object();
+    for line in ledger.iter().filter(|l| l["kind"] == "mutation" && l["object"] == object) {
         let at = line.get("time").and_then(Value::as_str).and_then(crate::time::Wall::parse);
-        if let (Some(call), Some(at)) = (line.pointer("/after/offhook_call_id").and_then(Value::as_str), at) {
+        if let (Some(call), Some(at)) = (line.get("after").and_then(|a| a.get(field)).and_then(Value::as_str), at) {
             first.entry(call.to_owned()).or_insert(at);
         }
     }

@@ -15,12 +15,15 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::Error;
+use super::{
+    Error,
+    account::{Account, Kind},
+};
 use crate::{
     chance::Chance,
     crm::sandbox::{Double, Fault, Options as Behaviour},
     driver::demo::{
-        hubspot::{CLIENT_ID, CLIENT_SECRET, HubSpot, Property, REFRESH_TOKEN},
+        hubspot::{CLIENT_SECRET, Property, REFRESH_TOKEN},
         web::Web,
     },
     shell::{
@@ -46,6 +49,7 @@ pub(super) struct Scratch {
     http: String,
     gateway: Option<Child>,
     crm_url: String,
+    kind: Kind,
     sandbox: Option<Sandbox>,
 }
 
@@ -53,7 +57,7 @@ impl Scratch {
     /// Everything but the gateway. `crm`: somebody else's server; none: the built-in double.
     pub(super) async fn prepare(
         folder: &Path,
-        crm: Option<&str>,
+        (kind, crm): (Kind, Option<&str>),
         mapping: &str,
         custom: &[Property],
         platform: SocketAddr,
@@ -63,9 +67,11 @@ impl Scratch {
         let sandbox = match crm {
             Some(_) => None,
             None => {
+                let crm = Double::of(kind.name(), Behaviour::default(), chance.split())
+                    .ok_or_else(|| Error::Gateway(format!("there is no double of {}", kind.name())))?;
                 let options = sandbox::Options {
                     listen: SocketAddr::new(LOOPBACK, 0),
-                    crm: Double::hubspot(Behaviour::default(), chance.split()),
+                    crm,
                     ledger: Some(folder.join("crm-ledger.jsonl")),
                     tls: None,
                 };
@@ -74,18 +80,18 @@ impl Scratch {
         };
         let crm_url =
             crm.map_or_else(|| sandbox.as_ref().map(Sandbox::url).unwrap_or_default(), |url| url.trim_end_matches('/').to_owned());
-        HubSpot::sign_in(web.clone(), &crm_url).await?.make_properties(custom).await?;
+        Account::sign_in(kind, web.clone(), &crm_url).await?.make_fields(kind.object().0, custom).await?;
         let system = |what| move |why| Error::System { what, why };
         let (sip, http) = (free_port().map_err(system("a port for SIP"))?, free_port().map_err(system("a port for HTTP"))?);
         for (name, text) in [("client-secret", CLIENT_SECRET), ("refresh-token", REFRESH_TOKEN), ("webhook-secret", WEBHOOK_SECRET)] {
             files::replace(&folder.join(name), text.as_bytes()).map_err(|why| Error::Gateway(why.to_string()))?;
         }
         let rtp_from = 20_000 + u16::try_from(chance.below(3)).unwrap_or(0) * 3000;
-        let text = configuration(folder, sip, http, rtp_from, &crm_url, platform);
+        let text = configuration(folder, sip, http, rtp_from, &kind.configuration(&crm_url, &folder.display().to_string()), platform);
         for (name, text) in [("mapping.toml", mapping), ("offhook.toml", &text)] {
             std::fs::write(folder.join(name), text).map_err(system("writing the configuration"))?;
         }
-        Ok(Self { folder: folder.to_owned(), sip, web, http: format!("http://{http}"), gateway: None, crm_url, sandbox })
+        Ok(Self { folder: folder.to_owned(), sip, web, http: format!("http://{http}"), gateway: None, crm_url, kind, sandbox })
     }
 
     /// Starts the gateway and waits until it is well.
@@ -160,8 +166,8 @@ impl Scratch {
     }
 
     /// A session with the CRM over its own API.
-    pub(super) async fn crm(&self) -> Result<HubSpot, Error> {
-        Ok(HubSpot::sign_in(self.web.clone(), &self.crm_url).await?)
+    pub(super) async fn account(&self) -> Result<Account, Error> {
+        Account::sign_in(self.kind, self.web.clone(), &self.crm_url).await
     }
 
     /// What the double wrote down; nothing of somebody else's server.
@@ -205,16 +211,7 @@ codecs = ["PCMU"]
 trunk = "carrier"
 number = "*"
 targets = ["platform"]
-[[crm]]
-name = "hubspot"
-kind = "hubspot"
-base_url = "{crm}"
-token_url = "{crm}/oauth/v1/token"
-client_id = "{CLIENT_ID}"
-client_secret_file = "{data}/client-secret"
-refresh_token_file = "{data}/refresh-token"
-mapping = "{data}/mapping.toml"
-[[webhook]]
+{crm}[[webhook]]
 source = "platform"
 schema = "generic"
 secret_file = "{data}/webhook-secret"

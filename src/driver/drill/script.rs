@@ -19,6 +19,8 @@ pub(super) struct Story {
     pub(super) talk: Duration,
     /// What the platform tells of it.
     pub(super) told: Vec<Told>,
+    /// The CRM's id of the caller, where he is somebody whom it knows.
+    pub(super) person: Option<String>,
     /// The CRM refuses a value: its record waits for a person, and this is what he must be shown.
     pub(super) refused: Option<&'static str>,
 }
@@ -77,7 +79,7 @@ pub(super) fn story(index: usize, human: &str, ordering: bool, chance: &mut Chan
             told.reverse();
         }
     }
-    Story { from, number, manner, talk, told, refused: None }
+    Story { from, number, manner, talk, told, person: None, refused: None }
 }
 
 /// A call of a burst: its one webhook comes at once with a third of all others, while calls end.
@@ -116,7 +118,7 @@ pub(super) struct Cut {
     pub(super) digits: Vec<String>,
 }
 
-/// What must stand in the CRM.
+/// What must stand in the CRM, by names of the script's own.
 pub(super) fn expected(story: &Story, call_id: &str, cut: Option<&Cut>) -> BTreeMap<&'static str, String> {
     let whole = |outcome: &str, ended_as: &str| (outcome.to_owned(), ended_as.to_owned());
     let (outcome, ended_as) = match (cut, &story.manner) {
@@ -133,33 +135,33 @@ pub(super) fn expected(story: &Story, call_id: &str, cut: Option<&Cut>) -> BTree
         _ => "FAILED",
     };
     let mut fields = BTreeMap::from([
-        ("hs_call_direction", "INBOUND".to_owned()),
-        ("hs_call_from_number", story.from.clone()),
-        ("hs_call_to_number", story.number.clone()),
-        ("hs_call_status", status.to_owned()),
-        ("hs_call_title", "Call taken by the voice platform".to_owned()),
-        ("offhook_call_id", call_id.to_owned()),
-        ("offhook_outcome", outcome.clone()),
-        ("offhook_ended_as", ended_as.clone()),
-        ("offhook_needs_review", "false".to_owned()),
+        ("direction", "INBOUND".to_owned()),
+        ("from", story.from.clone()),
+        ("to", story.number.clone()),
+        ("status", status.to_owned()),
+        ("title", "Call taken by the voice platform".to_owned()),
+        ("call_id", call_id.to_owned()),
+        ("outcome", outcome.clone()),
+        ("ended_as", ended_as.clone()),
+        ("needs_review", "false".to_owned()),
     ]);
+    if let Some(person) = &story.person {
+        fields.insert("person", person.clone());
+    }
     for told in &story.told {
-        for (name, field) in [
-            ("disposition_code", "offhook_disposition"),
-            ("intent", "hs_call_title"),
-            ("call_summary", "hs_call_body"),
-            ("sentiment_score", "offhook_sentiment"),
-        ] {
+        for (name, field) in
+            [("disposition_code", "disposition"), ("intent", "title"), ("call_summary", "summary"), ("sentiment_score", "sentiment")]
+        {
             if let Some(value) = told.data.get(name) {
                 fields.insert(field, value.as_str().map_or_else(|| value.to_string(), str::to_owned));
             }
         }
     }
     let answered = cut.map_or(outcome == "answered", |cut| cut.answered);
-    if !fields.contains_key("offhook_disposition") && (answered || ended_as == "failed") {
+    if !fields.contains_key("disposition") && (answered || ended_as == "failed") {
         let word = if ended_as == "failed" { "FAILED — NO DISPOSITION" } else { "NO_DISPOSITION" };
-        fields.insert("offhook_disposition", word.to_owned());
-        fields.insert("offhook_needs_review", "true".to_owned());
+        fields.insert("disposition", word.to_owned());
+        fields.insert("needs_review", "true".to_owned());
     }
     let digits = match (cut, &story.manner) {
         (Some(cut), _) => cut.digits.iter().map(|run| run.trim_end_matches('#')).collect::<Vec<_>>().join(" "),
@@ -167,7 +169,7 @@ pub(super) fn expected(story: &Story, call_id: &str, cut: Option<&Cut>) -> BTree
         (None, _) => String::new(),
     };
     if !digits.is_empty() {
-        fields.insert("offhook_digits", digits);
+        fields.insert("digits", digits);
     }
     fields
 }

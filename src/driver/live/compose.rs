@@ -13,8 +13,10 @@ use crate::{
     config::{Api, Config, OnJournalFailure, Route, Target, Trunk},
     crm::{
         Connector,
+        contact::Link,
         http::Http,
         hubspot::{self, HubSpot},
+        salesforce::{self, Salesforce},
     },
     driver::replay::drive::Setup,
     gateway, media,
@@ -33,12 +35,12 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
         let refresh_token = kept.current(&crm.name, &crm.refresh_token)?;
         let mapping = crm.mapping.clone();
         let contacts = mapping.contact.clone().map(|rule| {
-            let maker = connector(&crm.api, &rule.object, rule.key.as_deref().unwrap_or_default());
+            let maker = connector(&crm.api, &rule.object, rule.key.as_deref().unwrap_or_default(), None);
             pipeline::Contacts { rule, maker }
         });
         crms.push(pipeline::Crm {
             name: crm.name.clone(),
-            connector: connector(&crm.api, &mapping.object, &mapping.key),
+            connector: connector(&crm.api, &mapping.object, &mapping.key, mapping.contact.as_ref().and_then(|c| c.link.as_ref())),
             contacts,
             mapping: Box::new(move |record| mapping.apply(record)),
             refresh_token: secret(&refresh_token),
@@ -65,8 +67,8 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
     })
 }
 
-/// A CRM's contract, for the records of one object whose unique field is `key`.
-fn connector(api: &Api, object: &str, key: &str) -> Box<dyn Connector> {
+/// A CRM's contract, for the records of one object whose unique field is `key`; `link` names their people.
+fn connector(api: &Api, object: &str, key: &str, link: Option<&Link>) -> Box<dyn Connector> {
     match api {
         Api::Hubspot { base_url, token_url, client_id, client_secret, api_version } => Box::new(HubSpot {
             base_url: base_url.clone(),
@@ -76,6 +78,17 @@ fn connector(api: &Api, object: &str, key: &str) -> Box<dyn Connector> {
             version: api_version.clone().unwrap_or_else(|| hubspot::VERSION.to_owned()),
             object: object.to_owned(),
             key: key.to_owned(),
+        }),
+        Api::Salesforce { base_url, token_url, client_id, client_secret, api_version, refreshes } => Box::new(Salesforce {
+            base_url: base_url.clone(),
+            token_url: token_url.clone(),
+            client_id: client_id.clone(),
+            client_secret: secret(client_secret),
+            refreshes: *refreshes,
+            version: api_version.clone().unwrap_or_else(|| salesforce::VERSION.to_owned()),
+            object: object.to_owned(),
+            key: key.to_owned(),
+            link: link.map(|link| link.to.clone()),
         }),
         Api::Http { method, url, body, secret: standing } => Box::new(Http {
             method,

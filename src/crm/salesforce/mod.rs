@@ -1,0 +1,235 @@
+//! Salesforce: records by upsert of sObject Collections with a unique external id, people by SOQL, OAuth2 with client credentials or a refresh token.
+
+use std::{fmt, time::Duration};
+
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::{
+    Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict,
+    contact::{People, Person, Search},
+    form, query,
+};
+use crate::time::Wall;
+
+/// How an org is reached.
+#[derive(Clone)]
+pub struct Salesforce {
+    /// The org's own domain, without a slash at its end; what a token's answer names instead counts.
+    pub base_url: String,
+    /// Where tokens are given.
+    pub token_url: String,
+    /// The external client app.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Zeroizing<String>,
+    /// Whether its grant is a refresh token, not client credentials.
+    pub refreshes: bool,
+    /// Version of the API in its addresses, such as [`VERSION`].
+    pub version: String,
+    /// Object type.
+    pub object: String,
+    /// The external id field that holds the call's key: external id *and* unique, or two calls at once make two records.
+    pub key: String,
+    /// The field that names a record's person, where one does.
+    pub link: Option<String>,
+}
+
+impl fmt::Debug for Salesforce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Salesforce({}, {})", self.base_url, self.object)
+    }
+}
+
+/// The API's version where the configuration names none.
+pub const VERSION: &str = "v62.0";
+/// Records that a collection may hold.
+const BATCH_MAX: usize = 200;
+/// An org does not tell how long a session lasts, two hours by default; its end is learnt by 401, and this renews most before.
+const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+/// Wait where the day's requests are used up: they come back over 24 hours, little by little.
+const DAILY_WAIT: Duration = Duration::from_secs(300);
+/// Numbers in one query, each in up to four forms: an address has a longest length.
+const FIND_MAX: usize = 20;
+/// People in one answer.
+const PAGE: usize = 2000;
+/// A refresh that runs beside another one is over soon.
+const CONCURRENT_WAIT: Duration = Duration::from_secs(2);
+
+impl Connector for Salesforce {
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
+    fn upsert(&self, changes: &[Change], token: &Token) -> HttpRequest {
+        let record = |change: &Change| {
+            let mut record =
+                Map::from_iter([("attributes".to_owned(), json!({"type": self.object})), (self.key.clone(), json!(change.key))]);
+            record.extend(change.fields.clone());
+            Value::Object(record)
+        };
+        let body = json!({"allOrNone": false, "records": changes.iter().map(record).collect::<Vec<_>>()});
+        self.request("PATCH", &format!("composite/sobjects/{}/{}", self.object, self.key), body.to_string().into_bytes(), token)
+    }
+
+    fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let results = body.as_array().map(Vec::as_slice).unwrap_or_default();
+        match answer.status {
+            // Results come in the order of the request.
+            200..=299 if results.len() == changes.len() => results.iter().map(|result| self.of_its_own(answer, result)).collect(),
+            200..=299 => {
+                let why = format!("{} with {} results for {} records", answer.status, results.len(), changes.len());
+                vec![Verdict::Ambiguous { why }; changes.len()]
+            }
+            _ => vec![self.refused(answer, results.first().unwrap_or(&Value::Null)); changes.len()],
+        }
+    }
+
+    fn oauth(&self) -> Option<&dyn OAuth> {
+        Some(self)
+    }
+
+    fn people(&self) -> Option<&dyn People> {
+        Some(self)
+    }
+}
+
+impl OAuth for Salesforce {
+    fn grant(&self, refresh_token: &str, _: Wall) -> HttpRequest {
+        let client = [("client_id", self.client_id.as_str()), ("client_secret", self.client_secret.as_str())];
+        let grant = if self.refreshes {
+            vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token)]
+        } else {
+            vec![("grant_type", "client_credentials")]
+        };
+        let fields: Vec<_> = grant.into_iter().chain(client).collect();
+        HttpRequest { method: "POST", url: self.token_url.clone(), headers: form::headers(), body: form::body(&fields) }
+    }
+
+    fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict> {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        if answer.status == 200 {
+            let Some(access) = text("access_token") else {
+                return Err(Verdict::Retry { after: None, why: "a token answer without a token".into() });
+            };
+            return Ok(Token {
+                access: Zeroizing::new(access.to_owned()),
+                expires: TOKEN_LIFE,
+                refresh: text("refresh_token").map(|t| Zeroizing::new(t.to_owned())),
+                base_url: text("instance_url").map(|url| url.trim_end_matches('/').to_owned()),
+            });
+        }
+        let described = text("error_description").unwrap_or("no reason given");
+        let why = format!("{} at the token address: {} ({described})", answer.status, text("error").unwrap_or("no error named"));
+        Err(match answer.status {
+            // Two refreshes at once: no revoked grant, although it is called invalid_grant.
+            400 if described.contains("already being processed") || described.contains("expired authorization code") => {
+                Verdict::Retry { after: Some(CONCURRENT_WAIT), why }
+            }
+            400 if text("error") == Some("rate_limit_exceeded") => Verdict::Throttled { after: Some(DAILY_WAIT), why },
+            400 | 401 | 403 => Verdict::Auth { why },
+            _ => Verdict::Retry { after: None, why },
+        })
+    }
+}
+
+impl People for Salesforce {
+    fn find_max(&self) -> usize {
+        FIND_MAX
+    }
+
+    fn find(&self, search: &Search<'_>, token: &Token) -> HttpRequest {
+        let values: Vec<_> = search.values.iter().map(|value| literal(value)).collect();
+        let values = values.join(",");
+        let any: Vec<_> = search.fields.iter().map(|field| format!("{field} IN ({values})")).collect();
+        let soql =
+            format!("SELECT Id,CreatedDate,{} FROM {} WHERE {} LIMIT {PAGE}", search.fields.join(","), search.object, any.join(" OR "));
+        self.request("GET", &format!("query?{}", query(&[("q", &soql)])), Vec::new(), token)
+    }
+
+    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict> {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        if answer.status != 200 {
+            return Err(self.refused(answer, body.get(0).unwrap_or(&Value::Null)));
+        }
+        let Some(records) = body.get("records").and_then(Value::as_array) else {
+            return Err(Verdict::Retry { after: None, why: "a query without records".into() });
+        };
+        if records.len() >= PAGE && search.values.len() > 1 {
+            return Err(Verdict::Split { why: format!("more than {PAGE} people were found") });
+        }
+        let person = |record: &Value| {
+            let text = |name: &str| record.get(name).and_then(Value::as_str).map(str::to_owned);
+            let handles = search.fields.iter().filter_map(|field| text(field)).collect();
+            Some(Person { id: text("Id")?, handles, made: text("CreatedDate").unwrap_or_default() })
+        };
+        Ok(records.iter().filter_map(person).collect())
+    }
+}
+
+impl Salesforce {
+    fn request(&self, method: &'static str, path: &str, body: Vec<u8>, token: &Token) -> HttpRequest {
+        let base = token.base_url.as_deref().unwrap_or(&self.base_url);
+        HttpRequest {
+            method,
+            url: format!("{base}/services/data/{}/{path}", self.version),
+            headers: vec![
+                ("authorization".into(), format!("Bearer {}", token.access.as_str())),
+                ("content-type".into(), "application/json".into()),
+                ("accept".into(), "application/json".into()),
+            ],
+            body,
+        }
+    }
+
+    /// What a collection says of one of its records.
+    fn of_its_own(&self, answer: &HttpAnswer, result: &Value) -> Verdict {
+        if result.get("success").and_then(Value::as_bool) == Some(true) {
+            return Verdict::Done { id: result.get("id").and_then(Value::as_str).map(str::to_owned) };
+        }
+        match result.pointer("/errors/0") {
+            Some(error) => self.refused(answer, error),
+            None => Verdict::Ambiguous { why: format!("{} without a word on this record", answer.status) },
+        }
+    }
+
+    /// What a refusal means. `error` is Salesforce's: of the whole answer with `errorCode`, of one record with `statusCode`.
+    fn refused(&self, answer: &HttpAnswer, error: &Value) -> Verdict {
+        let text = |name: &str| error.get(name).and_then(Value::as_str);
+        let code = text("errorCode").or_else(|| text("statusCode")).unwrap_or_default();
+        let fields: Vec<_> = error.get("fields").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let message = text("message").unwrap_or("no reason given");
+        let why = if fields.is_empty() { format!("{message} ({code})") } else { format!("{}: {message} ({code})", fields.join(", ")) };
+        let person = self.link.as_deref().is_some_and(|link| fields.contains(&link));
+        match code {
+            "INVALID_SESSION_ID" => Verdict::Auth { why },
+            "REQUEST_LIMIT_EXCEEDED" => Verdict::Throttled { after: Some(DAILY_WAIT), why },
+            // The record is written by somebody else just now.
+            "UNABLE_TO_LOCK_ROW" => Verdict::Retry { after: None, why },
+            // Somebody made the record at the same moment: written again, it is an update.
+            "DUPLICATE_VALUE" => Verdict::Retry { after: Some(Duration::ZERO), why },
+            "INVALID_CROSS_REFERENCE_KEY" | "ENTITY_IS_DELETED" | "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY" if person => {
+                Verdict::PersonGone { why }
+            }
+            // The set-up is wrong, not the record.
+            "INVALID_FIELD" | "INVALID_TYPE" | "NOT_FOUND" | "API_DISABLED_FOR_ORG" => Verdict::Gone { why },
+            _ => match answer.status {
+                401 => Verdict::Auth { why },
+                403 | 404 => Verdict::Gone { why },
+                429 => Verdict::Throttled { after: None, why },
+                408 | 500..=599 => Verdict::Retry { after: None, why },
+                _ => Verdict::Rejected { why },
+            },
+        }
+    }
+}
+
+/// A text in SOQL.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Answers of Salesforce, each with its verdict, and the connector against the double.
+
+use super::*;
+use crate::{
+    chance::Chance,
+    crm::{
+        Fields,
+        sandbox::{self, CLIENT_ID, CLIENT_SECRET, Double, Outcome},
+    },
+    time::Now,
+};
+
+fn connector() -> Salesforce {
+    Salesforce {
+        base_url: "http://crm".into(),
+        token_url: "http://crm/services/oauth2/token".into(),
+        client_id: CLIENT_ID.into(),
+        client_secret: Zeroizing::new(CLIENT_SECRET.into()),
+        refreshes: false,
+        version: VERSION.into(),
+        object: "Voice_Call__c".into(),
+        key: "Key__c".into(),
+        link: Some("Contact__c".into()),
+    }
+}
+
+fn answer(status: u16, body: &Value) -> HttpAnswer {
+    HttpAnswer { status, headers: Vec::new(), body: body.to_string().into_bytes() }
+}
+
+fn change(key: &str, fields: &[(&str, Value)]) -> Change {
+    let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    Change { key: key.into(), id: None, fields, written: Fields::new() }
+}
+
+#[test]
+fn each_error_has_its_verdict() {
+    let verdict = |status: u16, code: &str, fields: &[&str]| {
+        let body = json!([{"errorCode": code, "message": "m", "fields": fields}]);
+        connector().verdicts(&[change("k", &[])], &answer(status, &body)).remove(0)
+    };
+    for (status, code, word) in [
+        (400, "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST", "rejected"),
+        (400, "STRING_TOO_LONG", "rejected"),
+        (400, "INVALID_FIELD", "gone"),
+        (400, "DUPLICATE_VALUE", "retry"),
+        (400, "DUPLICATES_DETECTED", "rejected"),
+        (400, "UNABLE_TO_LOCK_ROW", "retry"),
+        (401, "INVALID_SESSION_ID", "auth"),
+        (403, "REQUEST_LIMIT_EXCEEDED", "throttled"),
+        (403, "INSUFFICIENT_ACCESS", "gone"),
+        (404, "NOT_FOUND", "gone"),
+        (503, "SERVER_UNAVAILABLE", "retry"),
+        (300, "", "rejected"),
+    ] {
+        assert_eq!(verdict(status, code, &[]).name(), word, "{status} {code}");
+    }
+    let person = verdict(400, "ENTITY_IS_DELETED", &["Contact__c"]);
+    assert!(matches!(person, Verdict::PersonGone { .. }), "{person:?}");
+    assert_eq!(verdict(400, "ENTITY_IS_DELETED", &["OwnerId"]).name(), "rejected");
+}
+
+#[test]
+fn a_collection_is_told_record_by_record_in_its_order() {
+    let results = json!([
+        {"id": "a01", "success": true, "errors": [], "created": true},
+        {"success": false, "errors": [{"statusCode": "STRING_TOO_LONG", "message": "too large", "fields": ["Name"]}]},
+    ]);
+    let batch = [change("k1", &[]), change("k2", &[])];
+    let verdicts = connector().verdicts(&batch, &answer(200, &results));
+    assert_eq!(verdicts, [Verdict::Done { id: Some("a01".into()) }, Verdict::Rejected { why: "Name: too large (STRING_TOO_LONG)".into() }]);
+    let fewer = connector().verdicts(&batch, &answer(200, &json!([{"success": true}])));
+    assert!(fewer.iter().all(|v| v.name() == "ambiguous"), "results that do not fit tell nothing");
+}
+
+#[test]
+fn a_refresh_beside_another_is_no_revoked_grant() {
+    let refused = |error: &str, text: &str| {
+        let body = json!({"error": error, "error_description": text});
+        connector().token(&answer(400, &body)).expect_err("no token").name()
+    };
+    assert_eq!(refused("invalid_grant", "token request is already being processed"), "retry");
+    assert_eq!(refused("invalid_grant", "expired access/refresh token"), "auth");
+    assert_eq!(refused("invalid_client", "invalid client credentials"), "auth");
+    let token =
+        connector().token(&answer(200, &json!({"access_token": "a", "instance_url": "https://x.my.salesforce.com/"}))).expect("a token");
+    assert_eq!((token.base_url.as_deref(), token.expires), (Some("https://x.my.salesforce.com"), TOKEN_LIFE));
+}
+
+#[test]
+fn texts_cannot_leave_their_quotation_marks() {
+    let (fields, values) = (["Phone".to_owned()], ["+49') OR Name IN ('x".to_owned()]);
+    let sent = connector().find(&Search { object: "Contact", fields: &fields, values: &values }, &Token::standing());
+    assert!(sent.url.contains("%5C%27%29%20OR"), "{}", sent.url);
+}
+
+/// The connector against the double, without a socket between them.
+#[test]
+fn a_record_written_twice_is_one_record_and_names_its_person() {
+    let mut crm = Double::of("salesforce", sandbox::Options::default(), Chance::from_seed(1)).expect("a double");
+    let now = Now { wall: Wall::from_millis(1_767_607_200_000), ..Now::default() };
+    let mut send = |request: HttpRequest| {
+        let (path, query) = request.url.strip_prefix("http://crm").map(|p| p.split_once('?').unwrap_or((p, ""))).expect("its address");
+        let asked = sandbox::Request {
+            method: request.method.into(),
+            path: path.into(),
+            query: query.into(),
+            headers: request.headers.clone(),
+            body: request.body.clone(),
+        };
+        match crm.handle(now, &asked) {
+            Outcome::Answer(answer, _) => HttpAnswer { status: answer.status, headers: Vec::new(), body: answer.body.octets() },
+            Outcome::Drop(_) => panic!("no fault was planted"),
+        }
+    };
+    let connector = connector();
+    let token = connector.token(&send(connector.grant("", now.wall))).expect("a token");
+    let wanted = [change("k1", &[("Name", json!("call"))])];
+    assert_eq!(
+        connector.verdicts(&wanted, &send(connector.upsert(&wanted, &token))).remove(0).name(),
+        "gone",
+        "the org has no such field yet"
+    );
+    for (name, kind) in
+        [("Key__c", json!({"type": "Text", "length": 40, "externalId": true, "unique": true})), ("Contact__c", json!({"type": "Lookup"}))]
+    {
+        let body = json!({"FullName": format!("Voice_Call__c.{name}"), "Metadata": kind}).to_string().into_bytes();
+        assert_eq!(send(connector.request("POST", "tooling/sobjects/CustomField", body, &token)).status, 201);
+    }
+    let first = connector.verdicts(&wanted, &send(connector.upsert(&wanted, &token)));
+    assert_eq!(first, connector.verdicts(&wanted, &send(connector.upsert(&wanted, &token))));
+    assert!(matches!(first.as_slice(), [Verdict::Done { id: Some(_) }]));
+
+    let person = json!({"LastName": "Doe", "MobilePhone": "+4930123456"}).to_string().into_bytes();
+    send(connector.request("POST", "sobjects/Contact", person, &token));
+    let (fields, values) = (["Phone".to_owned(), "MobilePhone".to_owned()], ["+4930123456".to_owned()]);
+    let search = Search { object: "Contact", fields: &fields, values: &values };
+    let found = connector.found(&search, &send(connector.find(&search, &token))).expect("people");
+    let [person] = found.as_slice() else { panic!("{found:?}") };
+    let linked = [change("k1", &[("Contact__c", json!(person.id))])];
+    assert_eq!(connector.verdicts(&linked, &send(connector.upsert(&linked, &token))).remove(0).name(), "done");
+    let gone = [change("k1", &[("Contact__c", json!("003000000000099AAA"))])];
+    assert!(matches!(connector.verdicts(&gone, &send(connector.upsert(&gone, &token))).remove(0), Verdict::PersonGone { .. }));
+}

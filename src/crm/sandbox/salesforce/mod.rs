@@ -1,0 +1,373 @@
+//! Salesforce's double: OAuth without `expires_in`, upsert by external id one by one and in collections, describe, SOQL, custom fields by the Tooling API.
+//!
+//! What is not built answers 404 in Salesforce's form. Its org has Task, Contact, Lead, Case and the custom object `Voice_Call__c`.
+
+mod schema;
+mod soql;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Map, Value, json};
+
+use super::{Action, Answer, Body, CLIENT_ID, CLIENT_SECRET, Change, Ledger, Request, Standing, Tokens, Vendor};
+use crate::{chance::Chance, time::Wall};
+use schema::{Field, Object};
+use soql::Query;
+
+/// The org.
+#[derive(Debug)]
+pub struct Salesforce {
+    tokens: Tokens,
+    objects: BTreeMap<String, Object>,
+    next_id: u64,
+    /// Requests of the day, of so many.
+    used: u64,
+    daily: u64,
+}
+
+/// Life of a session: an org's setting, which no answer tells.
+const SESSION_LIFE: Duration = Duration::from_secs(7200);
+/// Records of a collection.
+const COLLECTION_MAX: usize = 200;
+/// Requests a day of a small org.
+const DAILY: u64 = 100_000;
+
+impl Salesforce {
+    /// An org with nothing in it.
+    pub fn new(rotate_tokens: bool, chance: Chance) -> Self {
+        Self { tokens: Tokens::new(rotate_tokens, SESSION_LIFE, chance), objects: schema::org(), next_id: 1, used: 0, daily: DAILY }
+    }
+
+    /// An org whose requests of the day are used up after so many.
+    #[must_use]
+    pub fn with_daily_limit(mut self, daily: u64) -> Self {
+        self.daily = daily;
+        self
+    }
+}
+
+impl Vendor for Salesforce {
+    fn answer(&mut self, now: Wall, _: Duration, request: &Request, ledger: &mut Ledger) -> Answer {
+        let parts = request.parts();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let rest = match parts.as_slice() {
+            ["services", "oauth2", "token"] => return self.token(now, request),
+            ["services", "data"] => {
+                return Answer::new(200, json!([{"label": "Double", "url": "/services/data/v62.0", "version": "62.0"}]));
+            }
+            ["services", "data", version, rest @ ..] if version.starts_with('v') => rest,
+            _ => return not_found(),
+        };
+        if self.tokens.standing(now, request.bearer()) != Standing::Good {
+            return refused(401, "INVALID_SESSION_ID", "Session expired or invalid", &[]);
+        }
+        self.used += 1;
+        let mut answer = if self.used > self.daily {
+            refused(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", &[])
+        } else {
+            self.served(now, request, rest, ledger)
+        };
+        answer.headers.push(("sforce-limit-info", format!("api-usage={}/{}", self.used.min(self.daily), self.daily)));
+        answer
+    }
+
+    fn planned(&mut self, action: &Action, _: &Request) -> Option<Answer> {
+        let status = action.status.or(action.lock.then_some(400))?;
+        let (code, message) = match status {
+            400 => ("UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access to this record"),
+            401 => ("INVALID_SESSION_ID", "Session expired or invalid"),
+            403 | 429 => ("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded."),
+            503 => ("SERVER_UNAVAILABLE", "The server is temporarily unavailable"),
+            _ => ("UNKNOWN_EXCEPTION", "An unexpected error occurred"),
+        };
+        // Salesforce has no 429: what is over quota is forbidden.
+        let status = if status == 429 { 403 } else { status };
+        let body = action.body.clone().unwrap_or_else(|| errors(code, message, &[]));
+        let mut answer = Answer::new(status, body);
+        answer.headers.extend(action.retry_after_s.map(|s| ("retry-after", s.to_string())));
+        Some(answer)
+    }
+
+    fn expire_tokens(&mut self) {
+        self.tokens.expire();
+    }
+}
+
+impl Salesforce {
+    fn token(&mut self, now: Wall, request: &Request) -> Answer {
+        let field = |name: &str| request.field(name);
+        let wrong = |error: &str, text: &str| Answer::new(400, json!({"error": error, "error_description": text}));
+        if field("client_id") != CLIENT_ID {
+            return wrong("invalid_client_id", "client identifier invalid");
+        }
+        if field("client_secret") != CLIENT_SECRET {
+            return wrong("invalid_client", "invalid client credentials");
+        }
+        let (access, refresh) = match field("grant_type").as_str() {
+            "client_credentials" => (self.tokens.give(now), None),
+            "refresh_token" => match self.tokens.refresh(now, &field("refresh_token")) {
+                Some((access, refresh)) => (access, Some(refresh)),
+                None => return wrong("invalid_grant", "expired access/refresh token"),
+            },
+            _ => return wrong("unsupported_grant_type", "grant type not supported"),
+        };
+        // Where its requests go: the host that was asked, as an org's own domain is.
+        let host = request.header("host").unwrap_or_default();
+        let scheme = if request.header("x-forwarded-proto") == Some("https") { "https" } else { "http" };
+        let instance = if host.is_empty() { "http://crm".to_owned() } else { format!("{scheme}://{host}") };
+        let mut body = json!({"access_token": access, "signature": "c2lt", "scope": "api", "instance_url": instance,
+            "id": format!("{instance}/id/00D000000000001AAA/005000000000001AAA"), "token_type": "Bearer", "issued_at": now.as_millis().to_string()});
+        if let (Some(refresh), Some(body)) = (refresh, body.as_object_mut()) {
+            body.insert("refresh_token".into(), json!(refresh));
+        }
+        Answer::new(200, body)
+    }
+
+    fn served(&mut self, now: Wall, request: &Request, rest: &[&str], ledger: &mut Ledger) -> Answer {
+        let body: Value = match request.body.as_slice() {
+            [] => Value::Null,
+            octets => match serde_json::from_slice(octets) {
+                Ok(body) => body,
+                Err(why) => return refused(400, "JSON_PARSER_ERROR", &why.to_string(), &[]),
+            },
+        };
+        match (request.method.as_str(), rest) {
+            ("GET", ["limits"]) => {
+                Answer::new(200, json!({"DailyApiRequests": {"Max": self.daily, "Remaining": self.daily.saturating_sub(self.used)}}))
+            }
+            ("GET", ["query"]) => self.query(&request.parameter("q").unwrap_or_default()),
+            ("GET", ["sobjects", object, "describe"]) => {
+                self.objects.get(*object).map_or_else(not_found, |o| Answer::new(200, o.describe(object)))
+            }
+            ("PATCH", ["composite", "sobjects", object, key]) => self.collection(now, object, key, &body, ledger),
+            ("POST", ["tooling", "sobjects", "CustomField"]) => self.make_field(now, &body, ledger),
+            ("POST", ["sobjects", object]) => self.create(now, object, &body, ledger),
+            ("PATCH", ["sobjects", object, key, value]) => self.upsert_one(now, object, key, value, &body, ledger),
+            ("PATCH", ["sobjects", object, id]) => self.update(now, object, id, &body, ledger),
+            ("GET", ["sobjects", object, key, value]) => self.show(object, Some(key), value),
+            ("GET", ["sobjects", object, id]) => self.show(object, None, id),
+            ("DELETE", ["sobjects", object, id]) => self.delete(now, object, id, ledger),
+            _ => not_found(),
+        }
+    }
+
+    fn make_field(&mut self, now: Wall, body: &Value, ledger: &mut Ledger) -> Answer {
+        let name = body.get("FullName").and_then(Value::as_str).unwrap_or_default();
+        let Some((object, field)) = name.split_once('.').and_then(|(o, f)| Some((self.objects.get_mut(o)?, f))) else {
+            return refused(400, "INVALID_CROSS_REFERENCE_KEY", &format!("no such object: {name}"), &["FullName"]);
+        };
+        if !field.ends_with("__c") {
+            return refused(400, "FIELD_INTEGRITY_EXCEPTION", "The name of a custom field ends with __c", &["FullName"]);
+        }
+        if object.fields.contains_key(field) {
+            let message =
+                format!("There is already a field named {} on {}.", field.trim_end_matches("__c"), name.split('.').next().unwrap_or(""));
+            return refused(400, "DUPLICATE_DEVELOPER_NAME", &message, &["DeveloperName"]);
+        }
+        let Some(made) = Field::of_metadata(body.get("Metadata").unwrap_or(&Value::Null)) else {
+            return refused(400, "INVALID_TYPE", "Metadata.type is none that can be made", &["Metadata"]);
+        };
+        object.fields.insert(field.to_owned(), made);
+        let change = Change { what: "create", object: "CustomField", key: None, id: name, before: Value::Null, after: body.clone() };
+        ledger.mutation(now, change);
+        Answer::new(201, json!({"id": self.id("00N"), "success": true, "errors": []}))
+    }
+
+    fn collection(&mut self, now: Wall, object: &str, key: &str, body: &Value, ledger: &mut Ledger) -> Answer {
+        let Some(records) = body.get("records").and_then(Value::as_array) else {
+            return refused(400, "JSON_PARSER_ERROR", "records is missing", &[]);
+        };
+        if records.len() > COLLECTION_MAX {
+            return refused(400, "LIMIT_EXCEEDED", &format!("at most {COLLECTION_MAX} records in a collection"), &[]);
+        }
+        if !self.objects.get(object).is_some_and(|o| o.fields.get(key).is_some_and(|f| f.external)) {
+            return not_found();
+        }
+        let all = body.get("allOrNone").and_then(Value::as_bool).unwrap_or(false);
+        let mut results = Vec::new();
+        for record in records {
+            let fields = record.as_object().cloned().unwrap_or_default();
+            let value = fields.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            results.push(self.upsert(now, object, key, &value, fields, ledger));
+        }
+        let failed = results.iter().any(Result::is_err);
+        let shown = results.into_iter().map(|result| match result {
+            Ok((id, created)) => json!({"id": id, "success": true, "errors": [], "created": created}),
+            Err(mut fault) => {
+                // Within a collection an error's code is called by another name.
+                if let Some(fault) = fault.as_object_mut()
+                    && let Some(code) = fault.remove("errorCode")
+                {
+                    fault.insert("statusCode".into(), code);
+                }
+                json!({"success": false, "errors": [fault]})
+            }
+        });
+        let shown: Vec<_> = shown.collect();
+        if all && failed {
+            return refused(400, "NOT_BUILT", "allOrNone that fails is not built", &[]);
+        }
+        Answer::new(200, json!(shown))
+    }
+
+    fn upsert_one(&mut self, now: Wall, object: &str, key: &str, value: &str, body: &Value, ledger: &mut Ledger) -> Answer {
+        if !self.objects.get(object).is_some_and(|o| o.fields.get(key).is_some_and(|f| f.external)) {
+            return not_found();
+        }
+        let mut fields = body.as_object().cloned().unwrap_or_default();
+        fields.insert(key.to_owned(), json!(value));
+        match self.upsert(now, object, key, value, fields, ledger) {
+            Ok((id, created)) => {
+                Answer::new(if created { 201 } else { 200 }, json!({"id": id, "success": true, "errors": [], "created": created}))
+            }
+            Err(fault) if fault.get("errorCode").and_then(Value::as_str) == Some("MULTIPLE_CHOICES") => Answer::new(300, json!([fault])),
+            Err(fault) => Answer::new(400, json!([fault])),
+        }
+    }
+
+    /// One record by its external id; the id and whether it was made, or the error.
+    fn upsert(
+        &mut self,
+        now: Wall,
+        object: &str,
+        key: &str,
+        value: &str,
+        fields: Map<String, Value>,
+        ledger: &mut Ledger,
+    ) -> Result<(String, bool), Value> {
+        if value.is_empty() {
+            return Err(fault("MISSING_ARGUMENT", &format!("{key} not specified"), &[key]));
+        }
+        let Some(known) = self.objects.get(object) else { return Err(fault("INVALID_TYPE", object, &[])) };
+        let bearers: Vec<_> = known.bearing(key, value).map(str::to_owned).collect();
+        match bearers.as_slice() {
+            [] => self.write(now, object, Some((key, value)), None, fields, ledger).map(|id| (id, true)),
+            [id] => self.write(now, object, Some((key, value)), Some(id), fields, ledger).map(|id| (id, false)),
+            // The field is an external id and not unique: nobody can tell which.
+            several => Err(fault("MULTIPLE_CHOICES", &several.join(", "), &[key])),
+        }
+    }
+
+    fn create(&mut self, now: Wall, object: &str, body: &Value, ledger: &mut Ledger) -> Answer {
+        if !self.objects.contains_key(object) {
+            return not_found();
+        }
+        match self.write(now, object, None, None, body.as_object().cloned().unwrap_or_default(), ledger) {
+            Ok(id) => Answer::new(201, json!({"id": id, "success": true, "errors": []})),
+            Err(fault) => Answer::new(400, json!([fault])),
+        }
+    }
+
+    fn update(&mut self, now: Wall, object: &str, id: &str, body: &Value, ledger: &mut Ledger) -> Answer {
+        if !self.objects.get(object).is_some_and(|o| o.records.contains_key(id)) {
+            return not_found();
+        }
+        match self.write(now, object, None, Some(id), body.as_object().cloned().unwrap_or_default(), ledger) {
+            Ok(_) => Answer { status: 204, headers: Vec::new(), body: Body::Empty },
+            Err(fault) => Answer::new(400, json!([fault])),
+        }
+    }
+
+    fn write(
+        &mut self,
+        now: Wall,
+        object: &str,
+        key: Option<(&str, &str)>,
+        id: Option<&str>,
+        fields: Map<String, Value>,
+        ledger: &mut Ledger,
+    ) -> Result<String, Value> {
+        let fresh = id.is_none().then(|| self.id(schema::prefix(object)));
+        // Ids of other objects' records may be named by a field.
+        let named = |id: &str| self.objects.values().any(|o| o.records.contains_key(id));
+        let Some(known) = self.objects.get(object) else { return Err(fault("INVALID_TYPE", object, &[])) };
+        known.judge(id, &fields, &named)?;
+        let Some(known) = self.objects.get_mut(object) else { return Err(fault("INVALID_TYPE", object, &[])) };
+        let id = id.map(str::to_owned).or(fresh).unwrap_or_default();
+        let before = known.records.get(&id).map_or(Value::Null, |record| json!(record));
+        let record = known
+            .records
+            .entry(id.clone())
+            .or_insert_with(|| Map::from_iter([("Id".to_owned(), json!(id)), ("CreatedDate".to_owned(), json!(now))]));
+        for (name, value) in fields.into_iter().filter(|(name, _)| name != "attributes") {
+            // Null empties a field.
+            if value.is_null() {
+                record.remove(&name)
+            } else {
+                record.insert(name, value)
+            };
+        }
+        record.insert("LastModifiedDate".into(), json!(now));
+        let after = json!(record);
+        let what = if before.is_null() { "create" } else { "update" };
+        ledger.mutation(now, Change { what, object, key: key.map(|(_, value)| value), id: &id, before, after });
+        Ok(id)
+    }
+
+    fn show(&self, object: &str, key: Option<&str>, value: &str) -> Answer {
+        let Some(known) = self.objects.get(object) else { return not_found() };
+        let id = match key {
+            None => Some(value),
+            Some(key) => known.bearing(key, value).next(),
+        };
+        id.and_then(|id| known.records.get(id)).map_or_else(not_found, |record| Answer::new(200, json!(record)))
+    }
+
+    fn delete(&mut self, now: Wall, object: &str, id: &str, ledger: &mut Ledger) -> Answer {
+        let Some(record) = self.objects.get_mut(object).and_then(|o| o.records.remove(id)) else { return not_found() };
+        ledger.mutation(now, Change { what: "delete", object, key: None, id, before: json!(record), after: Value::Null });
+        Answer { status: 204, headers: Vec::new(), body: Body::Empty }
+    }
+
+    fn query(&self, text: &str) -> Answer {
+        let Some(query) = Query::read(text) else { return refused(400, "MALFORMED_QUERY", &format!("unexpected token in {text}"), &[]) };
+        let Some(object) = self.objects.get(&query.object) else {
+            return refused(400, "INVALID_TYPE", &format!("sObject type '{}' is not supported.", query.object), &[]);
+        };
+        let asked = query.fields.iter().chain(query.any.iter().map(|(field, _)| field));
+        if let Some(unknown) = asked.clone().find(|field| !object.fields.contains_key(*field)) {
+            return refused(400, "INVALID_FIELD", &format!("No such column '{unknown}' on entity '{}'.", query.object), &[]);
+        }
+        let holds = |record: &Map<String, Value>| {
+            let is = |(field, values): &(String, Vec<String>)| {
+                // SOQL compares texts without regard to case.
+                let held = record.get(field).and_then(Value::as_str).unwrap_or_default();
+                values.iter().any(|value| value.eq_ignore_ascii_case(held))
+            };
+            query.any.is_empty() || query.any.iter().any(is)
+        };
+        let found: Vec<_> = object.records.values().filter(|record| holds(record)).take(query.limit).collect();
+        let show = |record: &&Map<String, Value>| {
+            let fields = query.fields.iter().map(|field| (field.clone(), record.get(field).cloned().unwrap_or(Value::Null)));
+            let attributes = ("attributes".to_owned(), json!({"type": query.object}));
+            Value::Object(std::iter::once(attributes).chain(fields).collect())
+        };
+        let records: Vec<_> = found.iter().map(show).collect();
+        Answer::new(200, json!({"totalSize": records.len(), "done": true, "records": records}))
+    }
+
+    /// A record's id: three characters of its object, fifteen in all, three to check.
+    fn id(&mut self, prefix: &str) -> String {
+        self.next_id += 1;
+        format!("{prefix}{:012}AAA", self.next_id)
+    }
+}
+
+fn fault(code: &str, message: &str, fields: &[&str]) -> Value {
+    json!({"message": message, "errorCode": code, "fields": fields})
+}
+
+fn errors(code: &str, message: &str, fields: &[&str]) -> Value {
+    json!([fault(code, message, fields)])
+}
+
+fn refused(status: u16, code: &str, message: &str, fields: &[&str]) -> Answer {
+    Answer::new(status, errors(code, message, fields))
+}
+
+fn not_found() -> Answer {
+    refused(404, "NOT_FOUND", "The requested resource does not exist", &[])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The org, asked as its clients do.
+
+use super::{
+    super::{Double, Options, Outcome},
+    *,
+};
+use crate::time::Now;
+
+struct Org {
+    crm: Double,
+    token: String,
+}
+
+impl Org {
+    fn new(salesforce: Salesforce) -> Self {
+        let mut org = Self { crm: Double::new(Box::new(salesforce), Vec::new()), token: String::new() };
+        let form = format!("grant_type=client_credentials&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}");
+        let answer = org.raw("POST", "/services/oauth2/token", form.into_bytes());
+        assert_eq!(answer.json().get("expires_in"), None, "an org does not tell");
+        org.token = answer.json()["access_token"].as_str().expect("a token").to_owned();
+        let key =
+            json!({"FullName": "Voice_Call__c.Key__c", "Metadata": {"type": "Text", "length": 40, "externalId": true, "unique": true}});
+        assert_eq!(org.json("POST", "tooling/sobjects/CustomField", &key).status, 201);
+        org
+    }
+
+    fn raw(&mut self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+        let headers = vec![("authorization".to_owned(), format!("Bearer {}", self.token))];
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let now = Now { wall: Wall::from_millis(1_767_607_200_000), ..Now::default() };
+        match self.crm.handle(now, &Request { method: method.into(), path: path.into(), query: query.into(), headers, body }) {
+            Outcome::Answer(answer, _) => answer,
+            Outcome::Drop(_) => Answer::new(0, Value::Null),
+        }
+    }
+
+    fn json(&mut self, method: &str, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.raw(method, &format!("/services/data/v62.0/{path}"), body)
+    }
+}
+
+fn org() -> Org {
+    Org::new(Salesforce::new(false, Chance::from_seed(1)))
+}
+
+#[test]
+fn one_key_is_one_record_whatever_its_case() {
+    let mut org = org();
+    let made = org.json("PATCH", "sobjects/Voice_Call__c/Key__c/ab12", &json!({"Name": "x"}));
+    assert_eq!((made.status, &made.json()["created"]), (201, &json!(true)));
+    let again = org.json("PATCH", "sobjects/Voice_Call__c/Key__c/AB12", &json!({"Name": "y"}));
+    assert_eq!((again.status, &again.json()["id"]), (200, &made.json()["id"]));
+    assert_eq!(org.json("PATCH", "sobjects/Voice_Call__c/Name/ab12", &json!({})).status, 404, "no external id");
+    let second = org.json("POST", "sobjects/Voice_Call__c", &json!({"Key__c": "ab12"}));
+    assert_eq!(second.json()[0]["errorCode"], "DUPLICATE_VALUE");
+}
+
+#[test]
+fn a_collection_tells_each_record_apart_and_errors_by_another_name() {
+    let mut org = org();
+    let record = |key: &str, name: Value| json!({"attributes": {"type": "Voice_Call__c"}, "Key__c": key, "Name": name});
+    let body =
+        json!({"allOrNone": false, "records": [record("k1", json!("a")), record("k2", json!("x".repeat(81))), record("k3", json!(7))]});
+    let answer = org.json("PATCH", "composite/sobjects/Voice_Call__c/Key__c", &body);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()[0]["success"], true);
+    assert_eq!(answer.json()[1]["errors"][0]["statusCode"], "STRING_TOO_LONG");
+    assert_eq!(answer.json()[2]["errors"][0]["fields"], json!(["Name"]));
+    assert!(answer.headers.iter().any(|(n, v)| *n == "sforce-limit-info" && v.starts_with("api-usage=")));
+}
+
+#[test]
+fn fields_are_held_against_their_types() {
+    let mut org = org();
+    let mut code = |fields: Value| org.json("POST", "sobjects/Task", &fields).json()[0]["errorCode"].as_str().unwrap_or("made").to_owned();
+    assert_eq!(code(json!({"Status": "Done"})), "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST");
+    assert_eq!(code(json!({"ActivityDate": "tomorrow"})), "JSON_PARSER_ERROR");
+    assert_eq!(code(json!({"CallDurationInSeconds": "7"})), "JSON_PARSER_ERROR");
+    assert_eq!(code(json!({"WhoId": "003000000000099AAA"})), "INVALID_CROSS_REFERENCE_KEY");
+    assert_eq!(code(json!({"Colour": "red"})), "INVALID_FIELD");
+    assert_eq!(code(json!({"Status": "Completed", "ActivityDate": "2026-01-05", "CallDurationInSeconds": 7})), "made");
+    let missing = org.json("POST", "sobjects/Contact", &json!({"Phone": "+49"}));
+    assert_eq!(missing.json()[0]["errorCode"], "REQUIRED_FIELD_MISSING");
+}
+
+#[test]
+fn people_are_found_and_sessions_end() {
+    let mut org = org();
+    org.json("POST", "sobjects/Contact", &json!({"LastName": "Doe", "Phone": "+4930123456"}));
+    let found = org.json("GET", "query?q=SELECT+Id,+Phone+FROM+Contact+WHERE+Phone+IN+('%2B4930123456')", &Value::Null);
+    assert_eq!((&found.json()["totalSize"], &found.json()["records"][0]["Phone"]), (&json!(1), &json!("+4930123456")));
+    assert_eq!(org.json("GET", "query?q=SELECT+Fax+FROM+Contact", &Value::Null).json()[0]["errorCode"], "INVALID_FIELD");
+    let described = org.json("GET", "sobjects/Voice_Call__c/describe", &Value::Null);
+    let key = described.json()["fields"].as_array().expect("fields").iter().find(|f| f["name"] == "Key__c").expect("the key").clone();
+    assert_eq!((&key["externalId"], &key["unique"]), (&json!(true), &json!(true)));
+    org.token = "stale".into();
+    let ended = org.json("GET", "limits", &Value::Null);
+    assert_eq!((ended.status, &ended.json()[0]["errorCode"]), (401, &json!("INVALID_SESSION_ID")));
+}
+
+#[test]
+fn the_days_requests_come_to_an_end() {
+    let mut org = Org::new(Salesforce::new(false, Chance::from_seed(1)).with_daily_limit(2));
+    assert_eq!(org.json("GET", "limits", &Value::Null).status, 200);
+    let over = org.json("GET", "limits", &Value::Null);
+    assert_eq!((over.status, &over.json()[0]["errorCode"]), (403, &json!("REQUEST_LIMIT_EXCEEDED")));
+    let account = Double::of("salesforce", Options::default(), Chance::from_seed(2));
+    assert!(account.is_some());
+}

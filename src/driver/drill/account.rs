@@ -1,0 +1,218 @@
+//! A CRM as its administrator and a checker meet it: over its own API, never through the gateway, with what each vendor calls the script's facts.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Error;
+use crate::driver::demo::{
+    hubspot::{CLIENT_ID, CLIENT_SECRET, HubSpot, Property, REFRESH_TOKEN},
+    web,
+    web::Web,
+};
+
+/// Whose contract a server keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// HubSpot.
+    Hubspot,
+    /// Salesforce.
+    Salesforce,
+}
+
+impl Kind {
+    /// All of them, by their names.
+    pub const ALL: [(&'static str, Self); 2] = [("hubspot", Self::Hubspot), ("salesforce", Self::Salesforce)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    /// The mapping that is shipped for it.
+    pub(super) const fn mapping(self) -> &'static str {
+        match self {
+            Self::Hubspot => include_str!("../../../examples/mapping.toml"),
+            Self::Salesforce => include_str!("../../../examples/mapping-salesforce.toml"),
+        }
+    }
+
+    /// What a drill adds so that the persons behind its calls are looked for, where the mapping does not say.
+    pub(super) const fn contact(self) -> &'static str {
+        match self {
+            Self::Hubspot => "\n[contact]\nby = \"from\"\nobject = \"contacts\"\nfields = [\"phone\"]\nnobody = \"leave\"\n",
+            Self::Salesforce => "",
+        }
+    }
+
+    /// A part of the address that writes go to, and nothing else does.
+    pub(super) const fn writes_at(self) -> &'static str {
+        match self {
+            Self::Hubspot => "upsert",
+            Self::Salesforce => "composite/sobjects",
+        }
+    }
+
+    /// Object type of the records, and the field that holds the call's id.
+    pub(super) const fn object(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Hubspot => ("calls", "offhook_call_id"),
+            Self::Salesforce => ("Voice_Call__c", "Offhook_Call_Id__c"),
+        }
+    }
+
+    /// The vendor's field for each of the script's facts; those that it has no field for are left out.
+    pub(super) const fn fields(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Hubspot => &[
+                ("call_id", "offhook_call_id"),
+                ("from", "hs_call_from_number"),
+                ("to", "hs_call_to_number"),
+                ("direction", "hs_call_direction"),
+                ("status", "hs_call_status"),
+                ("title", "hs_call_title"),
+                ("summary", "hs_call_body"),
+                ("outcome", "offhook_outcome"),
+                ("ended_as", "offhook_ended_as"),
+                ("disposition", "offhook_disposition"),
+                ("needs_review", "offhook_needs_review"),
+                ("digits", "offhook_digits"),
+                ("sentiment", "offhook_sentiment"),
+            ],
+            Self::Salesforce => &[
+                ("call_id", "Offhook_Call_Id__c"),
+                ("from", "From__c"),
+                ("to", "To__c"),
+                ("title", "Name"),
+                ("summary", "Summary__c"),
+                ("outcome", "Outcome__c"),
+                ("ended_as", "Ended_As__c"),
+                ("disposition", "Disposition__c"),
+                ("needs_review", "Needs_Review__c"),
+                ("digits", "Digits__c"),
+                ("sentiment", "Sentiment__c"),
+                ("person", "Contact__c"),
+            ],
+        }
+    }
+
+    /// The `[[crm]]` of a gateway that writes to `url`; secrets stand in `folder`.
+    pub(super) fn configuration(self, url: &str, folder: &str) -> String {
+        let token = match self {
+            Self::Hubspot => "oauth/v1/token",
+            Self::Salesforce => "services/oauth2/token",
+        };
+        format!(
+            "[[crm]]\nname = \"{0}\"\nkind = \"{0}\"\nbase_url = \"{url}\"\ntoken_url = \"{url}/{token}\"\nclient_id = \"{CLIENT_ID}\"\n\
+             client_secret_file = \"{folder}/client-secret\"\nrefresh_token_file = \"{folder}/refresh-token\"\nmapping = \"{folder}/mapping.toml\"\n",
+            self.name()
+        )
+    }
+}
+
+/// A session.
+pub(super) enum Account {
+    Hubspot(HubSpot),
+    Salesforce { web: Web, url: String, token: String },
+}
+
+impl Account {
+    /// Signs in.
+    pub(super) async fn sign_in(kind: Kind, web: Web, url: &str) -> Result<Self, Error> {
+        Ok(match kind {
+            Kind::Hubspot => Self::Hubspot(HubSpot::sign_in(web, url).await?),
+            Kind::Salesforce => {
+                let form = [
+                    ("grant_type", "refresh_token"),
+                    ("client_id", CLIENT_ID),
+                    ("client_secret", CLIENT_SECRET),
+                    ("refresh_token", REFRESH_TOKEN),
+                ];
+                let answer = web.form(&format!("{url}/services/oauth2/token"), &form).await?;
+                let token = answer.get("access_token").and_then(Value::as_str).unwrap_or_default().to_owned();
+                Self::Salesforce { web, url: format!("{url}/services/data/v62.0"), token }
+            }
+        })
+    }
+
+    /// Makes the fields that are not there yet.
+    pub(super) async fn make_fields(&self, object: &str, fields: &[Property]) -> Result<(), Error> {
+        match self {
+            Self::Hubspot(account) => account.make_properties(fields).await?,
+            Self::Salesforce { web, url, token } => {
+                let lookup = [Property { name: "Contact__c".into(), kind: "Lookup".into(), unique: false, options: Vec::new() }];
+                for field in fields.iter().chain(&lookup) {
+                    let metadata = match field.kind.as_str() {
+                        "number" => json!({"type": "Number", "precision": 18, "scale": 4}),
+                        "bool" => json!({"type": "Checkbox"}),
+                        "datetime" => json!({"type": "DateTime"}),
+                        "text" => json!({"type": "LongTextArea", "length": 32_768}),
+                        "Lookup" => json!({"type": "Lookup", "referenceTo": "Contact"}),
+                        "enumeration" => {
+                            let words: Vec<_> = field.options.iter().map(|word| json!({"fullName": word})).collect();
+                            json!({"type": "Picklist", "valueSet": {"restricted": true, "valueSetDefinition": {"value": words}}})
+                        }
+                        _ => json!({"type": "Text", "length": 255, "externalId": field.unique, "unique": field.unique}),
+                    };
+                    let body = json!({"FullName": format!("{object}.{}", field.name), "Metadata": metadata});
+                    match web.post(&format!("{url}/tooling/sobjects/CustomField"), Some(token), &body).await {
+                        // It is there already.
+                        Err(web::Error::Status { body, .. }) if body.contains("DUPLICATE_DEVELOPER_NAME") => {}
+                        Err(other) => return Err(other.into()),
+                        Ok(_) => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a person with this number; his id.
+    pub(super) async fn make_person(&self, number: &str) -> Result<String, Error> {
+        let id = |answer: &Value| answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(match self {
+            Self::Hubspot(account) => account.make_person(number).await?,
+            Self::Salesforce { web, url, token } => {
+                id(&web.post(&format!("{url}/sobjects/Contact"), Some(token), &json!({"LastName": number, "Phone": number})).await?)
+            }
+        })
+    }
+
+    /// All records that hold this call's id, their fields as texts; `person` among them where a record is linked with one.
+    pub(super) async fn records(
+        &self,
+        kind: Kind,
+        call_id: &str,
+        fields: &[String],
+        linked: bool,
+    ) -> Result<Vec<BTreeMap<String, String>>, Error> {
+        let (object, field) = kind.object();
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        match self {
+            Self::Hubspot(account) => {
+                let mut records = Vec::new();
+                for record in account.records(field, call_id, fields).await? {
+                    let mut fields: BTreeMap<_, _> = record.fields.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+                    if linked {
+                        fields.extend(account.person_of(&record.id).await?.map(|person| ("person".to_owned(), person)));
+                    }
+                    records.push(fields);
+                }
+                Ok(records)
+            }
+            Self::Salesforce { web, url, token } => {
+                let mut columns = fields.to_vec();
+                columns.push("Contact__c".to_owned());
+                let soql = format!("SELECT {} FROM {object} WHERE {field} = '{call_id}'", columns.join(","));
+                let address = format!("{url}/query?q={}", soql.replace(' ', "+"));
+                let answer = web.get(&address, Some(token)).await?.unwrap_or_default();
+                let records = answer.get("records").and_then(Value::as_array).cloned().unwrap_or_default();
+                let fields = |record: &Value| {
+                    let set = record.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+                    set.map(|(name, value)| (name.clone(), text(value))).collect()
+                };
+                Ok(records.iter().map(fields).collect())
+            }
+        }
+    }
+}
