@@ -112,13 +112,8 @@ pub(super) fn trunks(root: &mut Table<'_>, sip: &Sip) -> Vec<Trunk> {
     for mut t in root.tables("trunk") {
         let mut peer = peer(&mut t, sip, &mut names, None);
         peer.codecs.get_or_insert_with(|| vec![Codec::Pcmu, Codec::Pcma, Codec::G722]);
-        let mut allow = Vec::new();
-        for (text, span) in t.required_texts("allow", "[\"192.0.2.0/24\"]") {
-            match text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)) {
-                Some(net) => allow.push(net),
-                None => t.fault(&span, format!("`allow` holds \"{text}\""), "write an address or a network such as \"192.0.2.0/24\""),
-            }
-        }
+        let allow = t.required_texts("allow", NETS);
+        let allow = nets(&t, "allow", allow);
         let mut outcomes = BTreeMap::new();
         for (status, word, span) in t.words("outcomes", "{ 480 = \"busy\" }") {
             let met = serde_json::from_value::<Outcome>(word.clone().into());
@@ -137,6 +132,21 @@ pub(super) fn trunks(root: &mut Table<'_>, sip: &Sip) -> Vec<Trunk> {
     }
     trunks
 }
+
+/// Addresses and networks.
+pub(super) fn nets(t: &Table<'_>, key: &str, texts: Vec<(String, Span)>) -> Vec<IpNet> {
+    let mut nets = Vec::new();
+    for (text, span) in texts {
+        match text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)) {
+            Some(net) => nets.push(net),
+            None => t.fault(&span, format!("`{key}` holds \"{text}\""), "write an address or a network such as \"192.0.2.0/24\""),
+        }
+    }
+    nets
+}
+
+/// How networks are written.
+pub(super) const NETS: &str = "[\"192.0.2.0/24\"]";
 
 pub(super) fn targets(root: &mut Table<'_>, sip: &Sip) -> Vec<Target> {
     let mut names = Names::default();

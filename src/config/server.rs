@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use super::table::{Span, Table, list};
+use ipnet::IpNet;
+
+use super::{
+    peers::{NETS, nets},
+    table::{Span, Table, list},
+};
 use crate::shell::{
     net::{Listener, Transport},
     secrets::{self, Secret},
@@ -143,6 +148,8 @@ pub struct Http {
     pub tokens: Vec<Secret>,
     /// TLS; none only on loopback.
     pub tls: Option<Tls>,
+    /// Load balancers whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<IpNet>,
 }
 
 impl Http {
@@ -191,8 +198,10 @@ impl Http {
                 t.fault(&listen_span, format!("[http] listens on {listen}, beyond this machine, without tokens"), instead);
             }
         }
+        let proxies = t.texts("proxies", NETS).unwrap_or_default();
+        let proxies = nets(&t, "proxies", proxies);
         t.finish();
-        Self { listen, tokens, tls }
+        Self { listen, tokens, tls, proxies }
     }
 }
 

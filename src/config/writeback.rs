@@ -2,8 +2,10 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use ipnet::IpNet;
+
 use super::{
-    peers::{Names, millis},
+    peers::{NETS, Names, millis, nets},
     server::secret,
     table::{Span, Table},
 };
@@ -116,6 +118,10 @@ pub struct Webhook {
     pub header: Option<String>,
     /// The address that it was given.
     pub public_url: Option<String>,
+    /// Networks that its webhooks may come from; empty: any.
+    pub allow: Vec<IpNet>,
+    /// How many a second on the average.
+    pub per_second: Option<u32>,
     /// The signing keys, each `whsec_BASE64`, or BASE64, or `raw:TEXT`; checked.
     pub secrets: Vec<Secret>,
 }
@@ -247,8 +253,11 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
             Some(secret)
         });
         let secrets = secrets.collect();
+        let allow = t.texts("allow", NETS).unwrap_or_default();
+        let allow = nets(&t, "allow", allow);
+        let per_second = t.integer("per_second", 1..=100_000).and_then(|n| u32::try_from(n).ok());
         t.finish();
-        webhooks.push(Webhook { source, scheme, schema, header, public_url, secrets });
+        webhooks.push(Webhook { source, scheme, schema, header, public_url, allow, per_second, secrets });
     }
     webhooks
 }

@@ -1,6 +1,6 @@
 //! The configuration as the rooms want it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -23,6 +23,7 @@ use crate::{
     pipeline::{self, Key, webhook::Marks},
     route,
     shell::{
+        http,
         net::{Listener, lookup},
         secrets::{Kept, Secret},
     },
@@ -65,6 +66,12 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
         outcome_wait: config.writeback.outcome_wait,
         attempts_max: config.writeback.attempts_max,
     })
+}
+
+/// The doors of webhook sources.
+pub(super) fn doors(config: &Config) -> BTreeMap<String, http::Door> {
+    let door = |w: &crate::config::Webhook| (w.source.clone(), http::Door { allow: w.allow.clone(), per_second: w.per_second });
+    config.webhooks.iter().map(door).collect()
 }
 
 /// A CRM's contract, for the records of one object whose unique field is `key`; `link` names their people.

@@ -189,7 +189,13 @@ impl Live {
             writeback::WriteBack::start(parts, told.clone(), inbox).map_err(|e| Error::System("a thread for the pipeline", e))?;
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let tls = config.http.tls.as_ref().map(|t| (t.cert_file.clone(), t.key_file.clone()));
-        let http_options = http::Options { listen: config.http.listen, tokens: config.http.tokens.clone(), tls };
+        let http_options = http::Options {
+            listen: config.http.listen,
+            tokens: config.http.tokens.clone(),
+            tls,
+            proxies: config.http.proxies.clone(),
+            doors: compose::doors(&config),
+        };
         let server = http::Server::start(http_options, asks, metrics.clone(), health.clone()).await?;
         let targets = compose::targets(&config).await?;
         let signalling = signalling::Signalling::start(

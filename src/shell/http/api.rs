@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Path, Query, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, header},
@@ -18,10 +18,13 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use super::{Answer, Ask, Problem};
+use super::{
+    Answer, Ask, Problem,
+    door::{Doors, Peer},
+};
 use crate::{
     event::CallId,
     pipeline::Decision,
@@ -37,6 +40,7 @@ pub(super) struct Shared {
     pub(super) tokens: Vec<Secret>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
+    pub(super) doors: Doors,
 }
 
 type Api = State<Arc<Shared>>;
@@ -116,7 +120,19 @@ async fn body(body: Body, most: usize) -> Result<Bytes, Problem> {
     }
 }
 
-async fn webhook(State(api): Api, Path(source): Path<String>, RawQuery(query): RawQuery, headers: HeaderMap, content: Body) -> Response {
+async fn webhook(
+    State(api): Api,
+    Path(source): Path<String>,
+    RawQuery(query): RawQuery,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    content: Body,
+) -> Response {
+    let peer = peer.map(|Extension(Peer(address))| address);
+    if let Some(problem) = api.doors.refusal(&source, peer, &headers, Instant::now()) {
+        api.metrics.webhook("refused");
+        return problem.into_response();
+    }
     let content = match body(content, WEBHOOK_BYTES_MAX).await {
         Ok(content) => content,
         Err(problem) => {

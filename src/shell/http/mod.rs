@@ -5,6 +5,7 @@
 
 mod api;
 mod client;
+mod door;
 mod problem;
 mod server;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::{event::CallId, pipeline::Decision};
 
 pub use client::{Client, Failed, Reply, Request};
+pub use door::Door;
 pub use problem::Problem;
 pub(in crate::shell) use server::acceptor;
 pub use server::{Error, Options, Server};

@@ -1,12 +1,16 @@
 //! The HTTP server: its listener, its limits, TLS.
 
-use std::{fs::File, io, io::BufReader, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs::File, io, io::BufReader, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -18,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     Ask,
     api::{Shared, router},
+    door::{Door, Doors, Peer},
 };
 use crate::shell::{
     secrets::Secret,
@@ -33,6 +38,10 @@ pub struct Options {
     pub tokens: Vec<Secret>,
     /// Certificate chain and private key, PEM files.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Load balancers whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<IpNet>,
+    /// The door of each webhook source.
+    pub doors: BTreeMap<String, Door>,
 }
 
 /// Why there is no server.
@@ -67,15 +76,16 @@ impl Server {
         let failed = |e| Error::Bind(options.listen, e);
         let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let router = router(Arc::new(Shared { asks, tokens: options.tokens, metrics, health }));
+        let doors = Doors::new(options.proxies, options.doors);
+        let router = router(Arc::new(Shared { asks, tokens: options.tokens, metrics, health, doors }));
         let (stop, mut stopped) = watch::channel(());
         tokio::spawn(async move {
             let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
             loop {
                 let Ok(permit) = free.clone().acquire_owned().await else { return };
-                let stream = tokio::select! {
+                let (stream, peer) = tokio::select! {
                     accepted = listener.accept() => match accepted {
-                        Ok((stream, _)) => stream,
+                        Ok((stream, peer)) => (stream, Peer(peer.ip())),
                         Err(error) => {
                             tracing::warn!(%error, "accepting an HTTP connection; see `ulimit -n`");
                             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -90,10 +100,10 @@ impl Server {
                     let _permit = permit;
                     let serve = async {
                         match tls {
-                            None => connection(stream, router).await,
+                            None => connection(stream, peer, router).await,
                             Some(tls) => {
                                 if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await {
-                                    connection(stream, router).await;
+                                    connection(stream, peer, router).await;
                                 }
                             }
                         }
@@ -109,13 +119,18 @@ impl Server {
     }
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: axum::Router) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer, router: axum::Router) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         // Also how long a connection may wait between two requests.
         .header_read_timeout(HEADERS_READ)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "an HTTP connection ended");

@@ -1,6 +1,6 @@
 //! The server over real sockets, asked by the client of the same room.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -23,7 +23,14 @@ async fn world(tokens: &[&str]) -> World {
     let (to_driver, asks) = mpsc::channel(1);
     let health = Health::new(Clock::new());
     let tokens = tokens.iter().map(|t| Secret::new((*t).into())).collect();
-    let options = Options { listen: "127.0.0.1:0".parse().expect("an address"), tokens, tls: None };
+    let door = Door { allow: vec!["192.0.2.0/24".parse().expect("a network")], per_second: None };
+    let options = Options {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        tokens,
+        tls: None,
+        proxies: Vec::new(),
+        doors: [("elsewhere".to_owned(), door)].into(),
+    };
     let server = Server::start(options, to_driver, Arc::new(Metrics::new()), health.clone()).await.expect("started");
     World { server, client: Client::new(Duration::from_secs(20)).expect("a client"), asks, health }
 }
@@ -51,6 +58,7 @@ async fn refusals_are_problems_with_a_hint() {
     for (method, path, body, status) in [
         ("GET", "/", "", 404),
         ("GET", "/v1/webhooks/platform", "", 405),
+        ("POST", "/v1/webhooks/elsewhere", "{}", 403),
         ("GET", "/v1/calls/not-a-uuid", "", 404),
         ("GET", "/v1/calls?limit=many", "", 400),
         ("POST", &format!("/v1/calls/{CALL}/secure"), "{\"action\": \"pause\"}", 400),
@@ -111,7 +119,8 @@ async fn a_webhook_arrives_octet_by_octet_and_its_answer_goes_back() {
 #[tokio::test]
 async fn beyond_loopback_it_takes_tls_and_tokens() {
     let start = |tls, tokens: Vec<Secret>| {
-        let options = Options { listen: "0.0.0.0:0".parse().expect("an address"), tokens, tls };
+        let options =
+            Options { listen: "0.0.0.0:0".parse().expect("an address"), tokens, tls, proxies: Vec::new(), doors: BTreeMap::new() };
         Server::start(options, mpsc::channel(1).0, Arc::new(Metrics::new()), Health::new(Clock::new()))
     };
     let token = || vec![Secret::new("a-token-of-sixteen".into())];
