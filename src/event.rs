@@ -20,6 +20,14 @@ use crate::time::Wall;
 #[serde(transparent)]
 pub struct CallId(pub Uuid);
 
+impl CallId {
+    /// The least that a call may have which begins at `at`: ids are UUIDs of version 7 (RFC 9562 §5.7), whose order is that of time.
+    pub fn first_of(at: Wall) -> Self {
+        let ms = u128::try_from(at.as_millis()).unwrap_or(0);
+        Self(Uuid::from_u128(ms << 80))
+    }
+}
+
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

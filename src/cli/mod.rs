@@ -6,11 +6,15 @@
 pub mod check;
 pub mod demo;
 pub mod drill;
+mod gateway;
 pub mod inspect;
 pub mod journal;
 pub mod queue;
 pub mod rebuild;
+pub mod reconcile;
+pub mod recover;
 pub mod replay;
+pub mod review;
 pub mod sandbox;
 pub mod serve;
 pub mod simulate;
@@ -46,6 +50,12 @@ enum Command {
     Journal(journal::Args),
     /// Show the CRM writes that are not done, try them again or drop them.
     Queue(queue::Args),
+    /// Mend and send what a CRM refused.
+    Review(review::Args),
+    /// Tell CRMs again what they should hold of every call since a time.
+    Recover(recover::Args),
+    /// Compare what the CRMs hold with what they were told.
+    Reconcile(reconcile::Args),
     /// Show the webhooks that were taken and are in no record.
     Webhooks(webhooks::Args),
     /// Make the store anew out of the journal; sends nothing.
@@ -68,6 +78,9 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Journal(args) => journal::run(args),
         Command::Queue(args) => queue::run(args),
+        Command::Review(args) => review::run(args),
+        Command::Recover(args) => recover::run(args),
+        Command::Reconcile(args) => reconcile::run(args),
         Command::Webhooks(args) => webhooks::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::Replay(args) => replay::run(args),

@@ -3,20 +3,23 @@
 //! `status` and `show` read the store beside a running gateway, or without one. `retry` and `drop` ask the running gateway, which writes the decision
 //! into the journal: a store that is made anew holds it too.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{FAILED, OK, WRONG_USE};
+use super::{
+    FAILED, OK, WRONG_USE,
+    gateway::{Access, Gateway, detail},
+};
 use crate::{
     config::Config,
     event::CallId,
     pipeline::{
-        Decision, Store,
+        Store,
         store::{State, Write},
     },
-    shell::{clock::Clock, http, store::Sqlite},
+    shell::{clock::Clock, store::Sqlite},
 };
 
 /// Arguments of `offhook queue`.
@@ -69,9 +72,8 @@ struct Which {
     /// Who decides, for the journal.
     #[arg(long, env = "USER", default_value = "")]
     by: String,
-    /// Token of the API, where it wants one.
-    #[arg(long, env = "OFFHOOK_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    access: Access,
 }
 
 fn state(text: &str) -> Result<State, String> {
@@ -83,8 +85,8 @@ pub fn run(args: Args) -> ExitCode {
     let done = Config::load_without_secrets(&args.config).map_err(|e| e.to_string()).and_then(|config| match args.command {
         Command::Status { json } => status(&config, json),
         Command::Show { state, limit, json } => show(&config, state, limit, json),
-        Command::Retry(which) => decide(&config, &which, Decision::Retry),
-        Command::Drop(which) => decide(&config, &which, Decision::Drop),
+        Command::Retry(which) => decide(&config, &which, "retry"),
+        Command::Drop(which) => decide(&config, &which, "drop"),
     });
     match done {
         Ok(status) => status.into(),
@@ -132,9 +134,7 @@ fn show(config: &Config, state: Option<State>, limit: usize, as_json: bool) -> R
     let found = writes(config, &wanted, limit)?;
     for write in &found {
         if as_json {
-            let line = json!({"target": write.crm, "call_id": write.call_id, "state": write.state, "revision": write.revision, "attempts": write.attempts,
-                "since": write.since, "due": write.due, "id": write.id, "why": write.why, "wanted": write.difference()});
-            println!("{line}");
+            println!("{}", write.document());
         } else {
             println!("{}  {}  {}  {} attempts, since {}", write.call_id, write.crm, write.state.name(), write.attempts, write.since);
             println!("    {}", write.why.as_deref().unwrap_or("nothing was said"));
@@ -146,7 +146,7 @@ fn show(config: &Config, state: Option<State>, limit: usize, as_json: bool) -> R
     Ok(OK)
 }
 
-fn decide(config: &Config, which: &Which, decision: Decision) -> Result<u8, String> {
+fn decide(config: &Config, which: &Which, action: &str) -> Result<u8, String> {
     let of_target = |write: &Write| which.target.as_ref().is_none_or(|target| *target == write.crm);
     let store = store(config)?;
     let mut found = Vec::new();
@@ -164,31 +164,18 @@ fn decide(config: &Config, which: &Which, decision: Decision) -> Result<u8, Stri
         }
     }
     found.retain(of_target);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let client = http::Client::new(ANSWER).map_err(|e| e.to_string())?;
-    let scheme = if config.http.tls.is_some() { "https" } else { "http" };
+    let gateway = Gateway::of(config, &which.access)?;
     let mut refused = false;
     for write in &found {
-        let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        headers.extend(which.token.as_ref().map(|token| ("authorization".to_owned(), format!("Bearer {token}"))));
-        let body = json!({"target": write.crm, "call_id": write.call_id, "action": decision, "by": which.by}).to_string().into_bytes();
-        let url = format!("{scheme}://{}/v1/queue", config.http.listen);
-        let sent = runtime.block_on(client.send(http::Request { method: "POST".into(), url, headers, body }));
-        let reply = sent.map_err(|e| {
-            format!("the gateway at {} does not answer: {e}: it must run, since it writes the decision down", config.http.listen)
-        })?;
-        if reply.status == 200 {
-            println!("{}  {}", write.call_id, write.crm);
-        } else {
-            refused = true;
-            let problem: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-            let detail = problem.get("detail").and_then(Value::as_str).unwrap_or("no reason given");
-            eprintln!("{}  {}: {} {detail}", write.call_id, write.crm, reply.status);
+        let body = json!({"target": write.crm, "call_id": write.call_id, "action": action, "by": which.by});
+        match gateway.ask("POST", "/v1/queue", &body)? {
+            (200, _) => println!("{}  {}", write.call_id, write.crm),
+            (status, problem) => {
+                refused = true;
+                eprintln!("{}  {}: {status} {}", write.call_id, write.crm, detail(&problem));
+            }
         }
     }
     println!("{} of {} decided", if refused { "some" } else { "all" }, found.len());
     Ok(if refused { FAILED } else { OK })
 }
-
-/// Longest the gateway may take for one decision: it waits for the disk.
-const ANSWER: Duration = Duration::from_secs(15);

@@ -5,6 +5,7 @@ mod form;
 pub mod http;
 pub mod hubspot;
 pub mod mapping;
+pub mod reader;
 pub mod salesforce;
 pub mod sandbox;
 
@@ -199,6 +200,10 @@ pub trait Connector: Send {
     fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict>;
     /// How access tokens are got; none where the CRM takes a standing secret.
     fn oauth(&self) -> Option<&dyn OAuth>;
+    /// Who reads its records back; none where it has no way to.
+    fn reader(&self) -> Option<&dyn reader::Reader> {
+        None
+    }
     /// Who knows its people; none where it has none that can be searched.
     fn people(&self) -> Option<&dyn contact::People> {
         None

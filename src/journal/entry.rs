@@ -52,18 +52,21 @@ pub enum EntryKind {
     Review,
     /// Something that an operator has to know.
     Alarm,
+    /// Somebody asks that calls be told again to their CRMs.
+    Recovery,
     /// Of a later version: kept, not understood.
     Other(u8),
 }
 
 impl EntryKind {
-    const NAMED: [(Self, u8, &'static str); 6] = [
+    const NAMED: [(Self, u8, &'static str); 7] = [
         (Self::Event, 1, "event"),
         (Self::Webhook, 2, "webhook"),
         (Self::Attempt, 3, "attempt"),
         (Self::Answer, 4, "answer"),
         (Self::Review, 5, "review"),
         (Self::Alarm, 6, "alarm"),
+        (Self::Recovery, 7, "recovery"),
     ];
 
     /// Its octet in a frame.

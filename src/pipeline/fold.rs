@@ -3,12 +3,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Answered, Attempt, Attempted, Count, Crm, Decided, Decision, Pipeline, Settled, Step,
+    Answered, Attempt, Attempted, Count, Crm, Pipeline, Settled, Step,
     record::Record,
     store::{Changes, State, Store, StoreError, Write},
 };
 use crate::{
-    crm::contact::Standing,
     event::{CallId, Event, Kind},
     journal::{Entry, EntryKind, Position},
     time::Wall,
@@ -19,7 +18,7 @@ pub(super) struct Overlay<'s, S> {
     pub(super) store: &'s S,
     pub(super) changes: Changes,
     /// Calls whose record changed, and when that last happened.
-    touched: Vec<(CallId, Wall)>,
+    pub(super) touched: Vec<(CallId, Wall)>,
 }
 
 impl<S: Store> Overlay<'_, S> {
@@ -30,7 +29,7 @@ impl<S: Store> Overlay<'_, S> {
         }
     }
 
-    fn write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError> {
+    pub(super) fn write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError> {
         match self.changes.writes.get(&(crm.to_owned(), call)) {
             Some(write) => Ok(Some(write.clone())),
             None => self.store.write(crm, call),
@@ -82,24 +81,41 @@ impl<S: Store> Overlay<'_, S> {
 }
 
 impl Pipeline {
-    /// Folds a batch into the store; `next` is committed with it.
+    /// Folds a batch into the store; `next` is committed with it. Behind a recovery its part goes on as a batch of its own: were the process to die
+    /// within it, the whole of it would come again.
     pub fn fold(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
+        let mut rest = entries;
+        while let Some(place) = rest.iter().position(|(_, e)| e.kind == EntryKind::Recovery) {
+            let (before, from) = rest.split_at(place);
+            let Some(((at, recovery), after)) = from.split_first() else { break };
+            self.fold_part(store, before, *at)?;
+            self.fold_recovery(store, recovery)?;
+            rest = after;
+        }
+        self.fold_part(store, rest, next)
+    }
+
+    fn fold_part(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
         let mut overlay = Overlay { store: &*store, changes: Changes { position: Some(next), ..Changes::default() }, touched: Vec::new() };
         let mut finished = Vec::new();
         for (at, entry) in entries {
             match entry.kind {
                 EntryKind::Event => self.fold_event(&mut overlay, entry)?,
                 EntryKind::Webhook => self.fold_webhook(&mut overlay, *at, entry)?,
-                EntryKind::Attempt => fold_attempt(&mut overlay, entry)?,
+                EntryKind::Attempt => {
+                    // What was attempted, or decided on, is what was planned then, wherever batches begin.
+                    self.plan_touched(&mut overlay)?;
+                    fold_attempt(&mut overlay, entry)?;
+                }
                 EntryKind::Answer => finished.extend(self.fold_answer(&mut overlay, entry)?),
-                EntryKind::Review => self.fold_decision(&mut overlay, entry)?,
-                EntryKind::Alarm | EntryKind::Other(_) => {}
+                EntryKind::Review => {
+                    self.plan_touched(&mut overlay)?;
+                    self.fold_decision(&mut overlay, entry)?;
+                }
+                EntryKind::Alarm | EntryKind::Recovery | EntryKind::Other(_) => {}
             }
         }
-        let touched = std::mem::take(&mut overlay.touched);
-        for (call, at) in touched {
-            self.plan(&mut overlay, call, at)?;
-        }
+        self.plan_touched(&mut overlay)?;
         let changes = overlay.changes;
         store.commit(changes)?;
         // Only now: were the commit to fail, the entries come again.
@@ -153,35 +169,6 @@ impl Pipeline {
         Ok(finished)
     }
 
-    /// What a person decided of a write that waited for him.
-    fn fold_decision<S: Store>(&self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
-        let Ok(decided) = serde_json::from_slice::<Decided>(&entry.body) else { return Ok(()) };
-        let Some(mut write) = overlay.write(&decided.crm, decided.call_id)? else { return Ok(()) };
-        if !write.state.waits_for_a_person() {
-            // An answer came first.
-            return Ok(());
-        }
-        let crm = self.config.crms.iter().find(|c| c.name == decided.crm);
-        match decided.decision {
-            Decision::Retry => {
-                // Who was not found, or found too often, is looked for again.
-                if write.contact.person().is_none() {
-                    write.contact.standing = Standing::Unsought;
-                }
-                (write.state, write.why) = crm.map_or((State::Queued, None), |crm| crm.rest(&write));
-                (write.attempts, write.due, write.since) = (0, entry.time, entry.time);
-            }
-            // Only whose call it was is open: the record stands, and stays without a person.
-            Decision::Drop if write.state == State::Review && write.id.is_some() && write.difference().is_empty() => {
-                write.contact.standing = Standing::Left;
-                (write.state, write.why) = crm.map_or((State::Done, None), |crm| crm.rest(&write));
-            }
-            Decision::Drop => write.state = State::Dropped,
-        }
-        overlay.changes.writes.insert((decided.crm, decided.call_id), write);
-        Ok(())
-    }
-
     /// A CRM has a record of this call for the first time.
     fn delivered<S: Store>(&mut self, overlay: &Overlay<'_, S>, call: CallId, at: Wall) -> Result<(), StoreError> {
         if let Some(ended) = overlay.record(call)?.and_then(|r| r.ended_at) {
@@ -191,8 +178,15 @@ impl Pipeline {
         Ok(())
     }
 
+    fn plan_touched<S: Store>(&self, overlay: &mut Overlay<'_, S>) -> Result<(), StoreError> {
+        for (call, at) in std::mem::take(&mut overlay.touched) {
+            self.plan(overlay, call, at)?;
+        }
+        Ok(())
+    }
+
     /// Settles what each CRM should have of a record, and how long it waits for its outcome.
-    fn plan<S: Store>(&self, overlay: &mut Overlay<'_, S>, call: CallId, at: Wall) -> Result<(), StoreError> {
+    pub(super) fn plan<S: Store>(&self, overlay: &mut Overlay<'_, S>, call: CallId, at: Wall) -> Result<(), StoreError> {
         let Some((record, wait)) = overlay.changes.records.get_mut(&call) else { return Ok(()) };
         *wait = self.waits(record);
         if !record.is_over() {
@@ -252,7 +246,7 @@ impl Pipeline {
 
 fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
     let Ok(attempt) = serde_json::from_slice::<Attempt>(&entry.body) else { return Ok(()) };
-    for Attempted { call_id, fields, person, .. } in attempt.writes {
+    for Attempted { call_id, fields, .. } in attempt.writes {
         let known = overlay.write(&attempt.crm, call_id)?;
         let mut write = known.unwrap_or_else(|| Write::new(&attempt.crm, call_id, entry.time));
         if write.is_behind(entry.time) {
@@ -261,11 +255,8 @@ fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result
         // What an attempt carried whose answer never came, since the process died, may have been taken.
         write.doubt_sent();
         write.state = State::InFlight;
-        match attempt.step {
-            Step::Write => write.sent = fields,
-            // In a batch that holds all of a call, nothing has been planned yet.
-            Step::Find | Step::Make => write.contact.sought = person,
-            Step::Link => {}
+        if attempt.step.is_write() {
+            write.sent = fields;
         }
         overlay.changes.writes.insert((attempt.crm.clone(), call_id), write);
     }

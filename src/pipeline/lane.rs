@@ -76,6 +76,11 @@ impl Lane {
         self.token.clone()
     }
 
+    /// The token, where it is good for a while.
+    pub(super) fn fresh_token(&self, now: Instant) -> Option<Token> {
+        self.token.clone().filter(|_| now < self.until)
+    }
+
     /// An attempt that the journal did not take.
     pub(super) fn unsent(&mut self, calls: &[CallId]) {
         for call in calls {
@@ -263,7 +268,7 @@ impl Pipeline {
     }
 
     /// Asks for a token; one request at a time, since a refresh token may be good only once.
-    fn refresh(&mut self, now: Now, crm: &str) {
+    pub(super) fn refresh(&mut self, now: Now, crm: &str) {
         let Some(lane) = self.lanes.get_mut(crm).filter(|l| !l.refreshing) else { return };
         lane.refreshing = true;
         let refresh_token = lane.refresh_token.clone();

@@ -13,9 +13,11 @@ pub mod restart;
 pub mod store;
 pub mod webhook;
 
+pub mod decision;
 mod fold;
 mod inbound;
 mod lane;
+mod reconcile;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ use crate::{
     time::{Instant, Now, Wall},
 };
 
+pub use decision::Decision;
 pub use record::Record;
 pub use store::{Counts, Memory, Store, StoreError};
 pub use webhook::{Key, Source};
@@ -123,6 +126,13 @@ pub enum Output {
         status: u16,
         /// What is wrong and what to do, where it is refused.
         problem: Option<(String, &'static str)>,
+    },
+    /// Answer a question with what was found.
+    Tell {
+        /// As given with it.
+        reply: u64,
+        /// What was found.
+        document: Value,
     },
     /// Keep a rotated refresh token on disk before anything else is sent to this CRM.
     KeepToken {
@@ -219,26 +229,6 @@ struct Settled {
     counts: Option<u16>,
 }
 
-/// What a person does with a write that waits for him: refused by the CRM, or given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decision {
-    /// It is tried again from the start.
-    Retry,
-    /// It is not written; what the CRM has stays as it is.
-    Drop,
-}
-
-/// Body of an entry that holds a decision.
-#[derive(Debug, Serialize, Deserialize)]
-struct Decided {
-    crm: String,
-    call_id: CallId,
-    decision: Decision,
-    /// Who decided, as he says.
-    by: String,
-}
-
 /// The calls that an attempt entry carries; none for any other.
 pub fn attempted(entry: &Entry) -> Vec<CallId> {
     if entry.kind != EntryKind::Attempt {
@@ -258,6 +248,7 @@ enum Waiting {
 /// Who waits for an answer of a CRM.
 enum Asked {
     Write(Request),
+    Read(reconcile::Page),
     Token { crm: String },
 }
 
@@ -355,38 +346,6 @@ impl Pipeline {
         self.append(entry, Waiting::Webhook { reply });
     }
 
-    /// A person decides on a write that waits for him. The answer is [`Output::Respond`] with `reply`, once the decision is on disk.
-    #[expect(clippy::too_many_arguments, reason = "who decides what about which record of which CRM")]
-    pub fn decide(
-        &mut self,
-        now: Now,
-        store: &impl Store,
-        reply: u64,
-        crm: &str,
-        call_id: CallId,
-        decision: Decision,
-        by: &str,
-    ) -> Result<(), StoreError> {
-        match store.write(crm, call_id)? {
-            None => {
-                let what = format!("\"{crm}\" has no write of this call");
-                self.respond(reply, 404, Some((what, "`offhook queue show` lists what waits, with target and call")));
-            }
-            Some(write) if !write.state.waits_for_a_person() => {
-                let what = format!("this write is {} and waits for nobody", write.state.name());
-                self.respond(reply, 409, Some((what, "only what is in review, dead or dropped can be decided on")));
-            }
-            Some(_) => {
-                let decided = Decided { crm: crm.to_owned(), call_id, decision, by: by.to_owned() };
-                let body = serde_json::to_vec(&decided).unwrap_or_default();
-                let entry =
-                    Entry { kind: EntryKind::Review, time: now.wall, id: format!("{crm}/{call_id}"), key: call_id.to_string(), body };
-                self.append(entry, Waiting::Decision { reply });
-            }
-        }
-        Ok(())
-    }
-
     /// An entry is on disk, or was not taken.
     pub fn synced(&mut self, now: Now, append: u64, result: Result<(), String>) {
         match (self.waiting.remove(&append), result) {
@@ -437,6 +396,7 @@ impl Pipeline {
     pub fn answer(&mut self, now: Now, request: u64, answer: Result<HttpAnswer, NoAnswer>) {
         match self.asked.remove(&request) {
             None => {}
+            Some(Asked::Read(page)) => self.read_answered(page, answer),
             Some(Asked::Token { crm }) => self.token_answered(now, &crm, answer),
             Some(Asked::Write(request)) => self.write_answered(now, request, answer),
         }

@@ -144,6 +144,14 @@ impl Record {
         self.told.sort_by(|a, b| a.0.cmp(&b.0));
     }
 
+    /// The numbers of caller and called, their digits alone: what a spelling adds does not tell people apart.
+    pub fn numbers(&self) -> Vec<String> {
+        let digits = |text: &String| text.chars().filter(char::is_ascii_digit).collect::<String>();
+        let mut numbers: Vec<_> = self.from.iter().chain(&self.to).map(digits).filter(|d| !d.is_empty()).collect();
+        numbers.dedup();
+        numbers
+    }
+
     /// Whether it has its last event.
     pub fn is_over(&self) -> bool {
         self.terminal.is_some()

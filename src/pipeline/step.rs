@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Crm,
+    decision::edited,
     store::{State, Write},
 };
 use crate::{
@@ -215,6 +216,7 @@ impl Crm {
         }
         let mut wanted = (self.mapping)(record);
         wanted.extend(self.link_of(&write.contact));
+        edited(&mut wanted, &mut write.edits);
         if wanted != write.wanted {
             write.wanted = wanted;
             changed = true;

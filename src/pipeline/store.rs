@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{record::Record, webhook::Payload};
+use super::{decision::Edits, record::Record, webhook::Payload};
 use crate::{
     crm::{Fields, contact::Contact},
     event::CallId,
@@ -84,6 +84,9 @@ pub struct Write {
     /// Whose call it was.
     #[serde(default)]
     pub contact: Contact,
+    /// Values that people have put in the place of the mapping's.
+    #[serde(default, skip_serializing_if = "Edits::is_empty")]
+    pub edits: Edits,
     /// What went wrong last.
     pub why: Option<String>,
     /// When the last answer was given.
@@ -108,6 +111,7 @@ impl Write {
             written,
             id: None,
             contact: Contact::default(),
+            edits: Edits::default(),
             why: None,
             answered_at: None,
         }
@@ -117,6 +121,13 @@ impl Write {
     /// of a write alternate with their answers, and none is made before the last answer is folded.
     pub(super) fn is_behind(&self, at: Wall) -> bool {
         self.answered_at.is_some_and(|last| at < last)
+    }
+
+    /// What stands, and what is to be told beside it.
+    pub fn document(&self) -> Value {
+        json!({"target": self.crm, "call_id": self.call_id, "state": self.state, "revision": self.revision, "attempts": self.attempts, "since": self.since,
+            "due": self.due, "id": self.id, "person": self.contact.person(), "why": self.why, "written": self.written, "wanted": self.difference(),
+            "edits": self.edits.iter().map(|(field, edit)| (field, &edit.value)).collect::<BTreeMap<_, _>>()})
     }
 
     /// Nobody knows whether what was sent last was taken: whatever of it should be there is sent again, even where it is what the CRM had before.
@@ -256,6 +267,12 @@ pub trait Store {
     fn open(&self) -> Result<Vec<Record>, StoreError>;
     /// The latest records, newest first.
     fn recent(&self, most: usize) -> Result<Vec<Record>, StoreError>;
+    /// Records of calls that began at or after `at`, behind the call `after`, in the order of their ids.
+    fn since(&self, at: Wall, after: Option<CallId>, most: usize) -> Result<Vec<Record>, StoreError>;
+    /// Writes to `crm`, behind the call `after`, in the order of their calls.
+    fn writes_of(&self, crm: &str, after: Option<CallId>, most: usize) -> Result<Vec<Write>, StoreError>;
+    /// Records of calls that this number made or was called by, the latest first.
+    fn of_number(&self, number: &str, most: usize) -> Result<Vec<Record>, StoreError>;
     /// Figures.
     fn counts(&self) -> Result<Counts, StoreError>;
 }
@@ -350,6 +367,21 @@ impl Store for Memory {
     fn recent(&self, most: usize) -> Result<Vec<Record>, StoreError> {
         // A call id is a UUIDv7: its order is that of time.
         Ok(self.records.values().rev().map(|(r, _)| r.clone()).take(most).collect())
+    }
+
+    fn since(&self, at: Wall, after: Option<CallId>, most: usize) -> Result<Vec<Record>, StoreError> {
+        let behind = |call: &CallId| *call >= CallId::first_of(at) && after.is_none_or(|after| *call > after);
+        Ok(self.records.iter().filter(|(call, _)| behind(call)).map(|(_, (r, _))| r.clone()).take(most).collect())
+    }
+
+    fn writes_of(&self, crm: &str, after: Option<CallId>, most: usize) -> Result<Vec<Write>, StoreError> {
+        let behind = |write: &&Write| write.crm == crm && after.is_none_or(|after| write.call_id > after);
+        Ok(self.writes.values().filter(behind).take(most).cloned().collect())
+    }
+
+    fn of_number(&self, number: &str, most: usize) -> Result<Vec<Record>, StoreError> {
+        let with = |record: &&Record| record.numbers().iter().any(|n| n == number);
+        Ok(self.records.values().rev().map(|(r, _)| r).filter(with).take(most).cloned().collect())
     }
 
     fn counts(&self) -> Result<Counts, StoreError> {

@@ -1,6 +1,7 @@
 //! The machine in a world of its own: a journal that is a list, a CRM that does what the test says, time by hand.
 
 mod batches;
+mod decisions;
 mod people;
 mod webhooks;
 
@@ -79,6 +80,7 @@ struct World {
     tokens: usize,
     kept: Vec<String>,
     responses: Vec<(u64, u16)>,
+    told: Vec<Value>,
     counts: Vec<Count>,
     /// How the CRM answers writes; none: not at all.
     status: Option<u16>,
@@ -127,6 +129,7 @@ impl World {
             tokens: 0,
             kept: Vec::new(),
             responses: Vec::new(),
+            told: Vec::new(),
             counts: Vec::new(),
             status: Some(200),
             disk_full: false,
@@ -203,6 +206,7 @@ impl World {
                 }
             }
             Output::Respond { reply, status, .. } => self.responses.push((reply, status)),
+            Output::Tell { document, .. } => self.told.push(document),
             Output::KeepToken { token, .. } => self.kept.push(token.to_string()),
             Output::Count(count) => self.counts.push(count),
         }

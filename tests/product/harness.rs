@@ -65,7 +65,7 @@ pub struct Bench {
     pub rtp: u16,
     gateway: Option<Child>,
     plant: Option<&'static str>,
-    _sandbox: sandbox::Sandbox,
+    sandbox: sandbox::Sandbox,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -111,7 +111,7 @@ impl Bench {
             + u16::try_from(std::process::id() % 7).expect("small") * 1000
             + PORTS.fetch_add(400, std::sync::atomic::Ordering::Relaxed) % 3000;
         fs::write(folder.join("offhook.toml"), configuration(&folder, sip, http, rtp, &sandbox.url(), setup)).expect("a configuration");
-        let mut bench = Self { folder, sip, http, rtp, gateway: None, plant: setup.plant, _sandbox: sandbox, runtime };
+        let mut bench = Self { folder, sip, http, rtp, gateway: None, plant: setup.plant, sandbox, runtime };
         bench.start_gateway();
         bench
     }
@@ -215,6 +215,14 @@ impl Bench {
             records.insert(line["id"].as_str().expect("an id").to_owned(), fields.collect());
         }
         records
+    }
+
+    /// Somebody deletes a record in the CRM.
+    pub fn delete_record(&self, id: &str) {
+        self.runtime.block_on(async {
+            let account = HubSpot::sign_in(Web::new().expect("a client"), &self.sandbox.url()).await.expect("signs in");
+            account.delete(id).await.expect("deleted");
+        });
     }
 
     /// Every line of the CRM's ledger.

@@ -14,6 +14,7 @@ mod fifty_calls_are_fifty_records;
 mod keys_switch_the_secure_phase;
 mod killed_in_mid_load;
 mod ordinary_phone;
+mod recovery;
 mod the_demo_agrees_with_tshark;
 mod the_secure_phase_needs_every_sink;
 mod the_six_failures;

@@ -1,13 +1,14 @@
 //! HubSpot: call records by batch upsert with a unique property, OAuth2 with refresh.
 
 mod people;
+mod read;
 
 use std::{fmt, time::Duration};
 
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, contact, form};
+use super::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, contact, form, reader::Reader};
 use crate::time::Wall;
 
 /// How an account is reached.
@@ -79,6 +80,10 @@ impl Connector for HubSpot {
     }
 
     fn oauth(&self) -> Option<&dyn OAuth> {
+        Some(self)
+    }
+
+    fn reader(&self) -> Option<&dyn Reader> {
         Some(self)
     }
 

@@ -1,5 +1,7 @@
 //! Salesforce: records by upsert of sObject Collections with a unique external id, people by SOQL, OAuth2 with client credentials or a refresh token.
 
+mod read;
+
 use std::{fmt, time::Duration};
 
 use serde_json::{Map, Value, json};
@@ -9,6 +11,7 @@ use super::{
     Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict,
     contact::{People, Person, Search},
     form, query,
+    reader::Reader,
 };
 use crate::time::Wall;
 
@@ -87,6 +90,10 @@ impl Connector for Salesforce {
     }
 
     fn oauth(&self) -> Option<&dyn OAuth> {
+        Some(self)
+    }
+
+    fn reader(&self) -> Option<&dyn Reader> {
         Some(self)
     }
 

@@ -83,6 +83,11 @@ impl HubSpot {
         Ok(answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned())
     }
 
+    /// Deletes a call record.
+    pub async fn delete(&self, record: &str) -> Result<(), Error> {
+        self.web.delete(&format!("{}/crm/v3/objects/calls/{record}", self.url), &self.token).await
+    }
+
     /// The contact that a call record is linked with.
     pub async fn person_of(&self, record: &str) -> Result<Option<String>, Error> {
         let address = format!("{}/crm/v4/objects/calls/{record}/associations/contacts", self.url);

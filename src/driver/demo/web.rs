@@ -72,6 +72,11 @@ impl Web {
         self.send(url, request).await.map(|(_, body)| serde_json::from_str(&body).unwrap_or(Value::Null))
     }
 
+    /// Deletes what stands at `url`.
+    pub async fn delete(&self, url: &str, token: &str) -> Result<(), Error> {
+        self.send(url, self.0.delete(url).bearer_auth(token)).await.map(drop)
+    }
+
     /// Posts a form.
     pub async fn form(&self, url: &str, fields: &[(&str, &str)]) -> Result<Value, Error> {
         self.send(url, self.0.post(url).form(fields)).await.map(|(_, body)| serde_json::from_str(&body).unwrap_or(Value::Null))

@@ -56,6 +56,13 @@ pub(super) async fn serve(
             Ask::Decide { target, call, decision, by, reply } => {
                 let _ = pipeline.send(Told::Decide { target, call, decision, by, reply });
             }
+            Ask::Recover { since, target, by, reply } => {
+                let _ = pipeline.send(Told::Recover { since, target, by, reply });
+            }
+            Ask::Reconcile { target, after, reply } => {
+                let _ = pipeline.send(Told::Reconcile { target, after, reply });
+            }
+            Ask::Attempts { number, reply } => reader.read(reply, move |store| attempts(store, &number)),
             Ask::Queue { reply } => {
                 let now = clock.system_wall();
                 reader.read(reply, move |store| Ok(Ok(store.counts()?.document(now))));
@@ -104,6 +111,22 @@ fn summary(record: &Record) -> Value {
     Value::Object(fields)
 }
 
+/// Whether the person with this number was reached, when, and how each call ended: from the store alone, so that a CRM that is behind causes no second call.
+fn attempts(store: &Sqlite, number: &str) -> Result<Answer, StoreError> {
+    let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+    if digits.is_empty() {
+        return Ok(Err(Problem::new(
+            400,
+            format!("\"{number}\" holds no number"),
+            "write it as in +49301234567, the plus sign escaped or left out",
+        )));
+    }
+    let records = store.of_number(&digits, ATTEMPTS_MAX)?;
+    let attempts: Vec<_> = records.iter().map(summary).collect();
+    let answered = records.iter().filter_map(Record::answered_at).max();
+    Ok(Ok(json!({"number": digits, "reached": answered.is_some(), "last_reached_at": answered, "attempts": attempts})))
+}
+
 fn one(store: &Sqlite, call: CallId) -> Result<Answer, StoreError> {
     let Some(record) = store.record(call)? else {
         return Ok(Err(Problem::new(
@@ -112,7 +135,7 @@ fn one(store: &Sqlite, call: CallId) -> Result<Answer, StoreError> {
             "GET /v1/calls lists those known; a call is there once its first event is on disk",
         )));
     };
-    let writes = store.writes(call)?.iter().map(write).collect::<Vec<_>>();
+    let writes = store.writes(call)?.iter().map(Write::document).collect::<Vec<_>>();
     Ok(Ok(json!({
         "call_id": call,
         "state": if record.is_over() { "ended" } else { "live" },
@@ -122,22 +145,10 @@ fn one(store: &Sqlite, call: CallId) -> Result<Answer, StoreError> {
     })))
 }
 
-fn write(write: &Write) -> Value {
-    json!({
-        "target": write.crm,
-        "state": write.state,
-        "revision": write.revision,
-        "attempts": write.attempts,
-        "due": write.due,
-        "id": write.id,
-        "why": write.why,
-        "written": write.written,
-        "wanted": write.wanted,
-    })
-}
-
 /// Webhooks that may wait for the disk at a time; each may hold a megabyte.
 const WEBHOOKS_MAX: usize = 256;
+/// Calls of one number that are told, the latest.
+const ATTEMPTS_MAX: usize = 100;
 /// Fields of a record that a list shows.
 const LISTED: [&str; 12] = [
     "call_id",

@@ -26,7 +26,7 @@ use crate::{
         store::Sqlite,
         telemetry::{Health, Heart, Metrics},
     },
-    time::{Instant, Now},
+    time::{Instant, Now, Wall},
 };
 
 /// What the thread is told.
@@ -39,6 +39,10 @@ pub(super) enum Told {
     Webhook { source: String, headers: Vec<(String, String)>, query: String, body: Bytes, reply: Waiting },
     /// A person decides on a write.
     Decide { target: String, call: CallId, decision: Decision, by: String, reply: oneshot::Sender<http::Answer> },
+    /// Calls are to be told again.
+    Recover { since: Wall, target: Option<String>, by: String, reply: oneshot::Sender<http::Answer> },
+    /// What a CRM holds is to be compared.
+    Reconcile { target: String, after: Option<CallId>, reply: oneshot::Sender<http::Answer> },
     /// An entry is on disk, or not.
     Synced(u64, Result<(), String>),
     /// A CRM answered, or did not.
@@ -151,20 +155,34 @@ impl Loop {
             Told::Answered(request, answer) => self.parts.pipeline.answer(now, request, answer),
             Told::Stop(until) => self.stop = Some(until),
             Told::Decide { target, call, decision, by, reply } => {
-                self.next_reply = self.next_reply.wrapping_add(1);
-                self.replies.insert(self.next_reply, Waiting { reply, _place: None });
+                let reply = self.wait(Waiting { reply, _place: None });
                 let Parts { pipeline, store, .. } = &mut self.parts;
-                pipeline.decide(now, store, self.next_reply, &target, call, decision, &by)?;
+                pipeline.decide(now, store, reply, &target, call, decision, &by)?;
+            }
+            Told::Recover { since, target, by, reply } => {
+                let reply = self.wait(Waiting { reply, _place: None });
+                self.parts.pipeline.recover(now, reply, since, target, &by);
+            }
+            Told::Reconcile { target, after, reply } => {
+                let reply = self.wait(Waiting { reply, _place: None });
+                let Parts { pipeline, store, .. } = &mut self.parts;
+                pipeline.reconcile(now, store, reply, &target, after)?;
             }
             Told::Webhook { source, headers, query, body, reply } => {
-                self.next_reply = self.next_reply.wrapping_add(1);
-                self.replies.insert(self.next_reply, reply);
+                let reply = self.wait(reply);
                 let request = webhook::Request { headers: &headers, query: &query, body: &body };
                 let signed = self.parts.clock.system_wall();
-                self.parts.pipeline.webhook(now, signed, self.next_reply, &source, &request);
+                self.parts.pipeline.webhook(now, signed, reply, &source, &request);
             }
         }
         Ok(())
+    }
+
+    /// Keeps whoever waits for an answer; the number that it comes with.
+    fn wait(&mut self, waiting: Waiting) -> u64 {
+        self.next_reply = self.next_reply.wrapping_add(1);
+        self.replies.insert(self.next_reply, waiting);
+        self.next_reply
     }
 
     fn turn(&mut self) -> Result<(), StoreError> {
@@ -201,6 +219,11 @@ impl Loop {
                             Some((detail, hint)) => Err(Problem::new(status, detail, hint)),
                         };
                         let _ = waiting.reply.send(answer);
+                    }
+                }
+                Output::Tell { reply, document } => {
+                    if let Some(waiting) = self.replies.remove(&reply) {
+                        let _ = waiting.reply.send(Ok(document));
                     }
                 }
                 Output::KeepToken { crm, token } => {

@@ -31,7 +31,7 @@ impl Connector for Batches {
     }
 }
 
-fn batching(concurrency: usize) -> World {
+pub(super) fn batching(concurrency: usize) -> World {
     let mut world = World::new();
     let mut crm = world.pipeline.config.crms.remove(0);
     crm.connector = Box::new(Batches);
@@ -41,7 +41,7 @@ fn batching(concurrency: usize) -> World {
 }
 
 /// Ended calls whose outcome nobody owes, all in the journal before a turn.
-fn rush(world: &mut World, calls: u64) -> Vec<CallId> {
+pub(super) fn rush(world: &mut World, calls: u64) -> Vec<CallId> {
     let mut ids = Vec::new();
     for n in 0..calls {
         let id: CallId = format!("01960000-0000-7000-8000-{n:012x}").parse().expect("a call id");

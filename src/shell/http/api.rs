@@ -26,12 +26,14 @@ use super::{
     door::{Doors, Peer},
 };
 use crate::{
+    crm::Fields,
     event::CallId,
     pipeline::Decision,
     shell::{
         secrets::Secret,
         telemetry::{Health, Metrics},
     },
+    time::Wall,
 };
 
 /// What the handlers share.
@@ -51,6 +53,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/calls/{call_id}", get(call))
         .route("/v1/calls/{call_id}/secure", post(secure))
         .route("/v1/queue", get(queue).post(decide))
+        .route("/v1/recover", post(recover))
+        .route("/v1/reconcile/{target}", get(reconcile))
+        .route("/v1/contacts/{number}/attempts", get(attempts))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(shared.clone(), token));
     // A webhook is known by its signature, and a load balancer has no token.
@@ -172,14 +177,14 @@ async fn call(State(api): Api, Path(id): Path<String>) -> Response {
 
 #[derive(Deserialize)]
 struct Secure {
-    action: Action,
+    action: Switch,
     #[serde(default)]
     reason: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Action {
+enum Switch {
     Start,
     End,
 }
@@ -200,7 +205,7 @@ async fn secure(State(api): Api, Path(id): Path<String>, content: Body) -> Respo
             return Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response();
         }
     };
-    let on = matches!(asked.action, Action::Start);
+    let on = matches!(asked.action, Switch::Start);
     answer(&api, |reply| Ask::Secure { call, on, reason: asked.reason, reply }).await
 }
 
@@ -212,9 +217,21 @@ async fn queue(State(api): Api) -> Response {
 struct Decided {
     target: String,
     call_id: CallId,
-    action: Decision,
+    action: Action,
+    /// Of an edit: the CRM's fields.
+    #[serde(default)]
+    fields: Fields,
     #[serde(default)]
     by: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    Retry,
+    Drop,
+    Edit,
+    Resend,
 }
 
 async fn decide(State(api): Api, content: Body) -> Response {
@@ -223,14 +240,62 @@ async fn decide(State(api): Api, content: Body) -> Response {
         Err(problem) => return problem.into_response(),
     };
     match serde_json::from_slice(&content) {
-        Ok(Decided { target, call_id, action, by }) => {
-            answer(&api, |reply| Ask::Decide { target, call: call_id, decision: action, by, reply }).await
+        Ok(Decided { target, call_id, action, fields, by }) => {
+            let decision = match action {
+                Action::Retry => Decision::Retry,
+                Action::Drop => Decision::Drop,
+                Action::Edit => Decision::Edit { fields },
+                Action::Resend => Decision::Resend,
+            };
+            answer(&api, |reply| Ask::Decide { target, call: call_id, decision, by, reply }).await
         }
         Err(error) => {
-            let hint = r#"send {"target": "hubspot", "call_id": "…", "action": "retry" or "drop", "by": "your name"}"#;
+            let hint = r#"send {"target": "hubspot", "call_id": "…", "action": "retry", "drop", "resend" or "edit", "fields": {"…": "…"}, "by": "your name"}"#;
             Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response()
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Recover {
+    since: Wall,
+    target: Option<String>,
+    #[serde(default)]
+    by: String,
+}
+
+async fn recover(State(api): Api, content: Body) -> Response {
+    let content = match body(content, SECURE_BYTES_MAX).await {
+        Ok(content) => content,
+        Err(problem) => return problem.into_response(),
+    };
+    match serde_json::from_slice(&content) {
+        Ok(Recover { since, target, by }) => answer(&api, |reply| Ask::Recover { since, target, by, reply }).await,
+        Err(error) => {
+            let hint = r#"send {"since": "2026-01-05T10:00:00Z", "target": "hubspot", "by": "your name"}; without target, all"#;
+            Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response()
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Behind {
+    after: Option<CallId>,
+}
+
+async fn reconcile(
+    State(api): Api,
+    Path(target): Path<String>,
+    behind: Result<Query<Behind>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    match behind {
+        Ok(Query(Behind { after })) => answer(&api, |reply| Ask::Reconcile { target, after, reply }).await,
+        Err(_) => Problem::new(400, "`after` is no call_id", "leave it out, or write the `next` of the page before").into_response(),
+    }
+}
+
+async fn attempts(State(api): Api, Path(number): Path<String>) -> Response {
+    answer(&api, |reply| Ask::Attempts { number, reply }).await
 }
 
 async fn health(State(api): Api) -> Response {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::{event::CallId, pipeline::Decision};
+use crate::{event::CallId, pipeline::Decision, time::Wall};
 
 pub use client::{Client, Failed, Reply, Request};
 pub use door::Door;
@@ -61,6 +61,33 @@ pub enum Ask {
         /// Who decides, as he says.
         by: String,
         /// Status, and for a refusal what is wrong.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `POST /v1/recover`: every call since then is told again to its CRMs.
+    Recover {
+        /// Since when.
+        since: Wall,
+        /// One CRM; none: all.
+        target: Option<String>,
+        /// Who asks.
+        by: String,
+        /// Status.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `GET /v1/reconcile/{target}`: what the CRM holds beside what it was told, of the next calls.
+    Reconcile {
+        /// Which CRM.
+        target: String,
+        /// Behind which call.
+        after: Option<CallId>,
+        /// A document.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `GET /v1/contacts/{number}/attempts`: the calls of a number.
+    Attempts {
+        /// In whatever form.
+        number: String,
+        /// A document.
         reply: oneshot::Sender<Answer>,
     },
     /// `GET /v1/queue`: how many writes stand how.

@@ -105,6 +105,9 @@ fn put(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreErro
             "INSERT OR REPLACE INTO records (call_id, over, wait, document) VALUES (?1, ?2, ?3, ?4)",
             params![call.to_string(), record.is_over(), wait.map(Wall::as_micros), json(record)?],
         )?;
+        for number in record.numbers() {
+            run("INSERT OR IGNORE INTO numbers (number, call_id) VALUES (?1, ?2)", params![number, call.to_string()])?;
+        }
     }
     for ((crm, call), write) in &changes.writes {
         run(
@@ -211,6 +214,25 @@ impl Store for Sqlite {
         self.documents("SELECT document FROM records ORDER BY call_id DESC LIMIT ?1", [number(most)])
     }
 
+    fn since(&self, at: Wall, after: Option<CallId>, most: usize) -> Result<Vec<Record>, StoreError> {
+        let from = CallId::first_of(at).to_string();
+        let after = after.map(|call| call.to_string()).unwrap_or_default();
+        let sql = "SELECT document FROM records WHERE call_id >= ?1 AND call_id > ?2 ORDER BY call_id LIMIT ?3";
+        self.documents(sql, params![from, after, number(most)])
+    }
+
+    fn writes_of(&self, crm: &str, after: Option<CallId>, most: usize) -> Result<Vec<Write>, StoreError> {
+        let after = after.map(|call| call.to_string()).unwrap_or_default();
+        let sql = "SELECT document FROM writes WHERE crm = ?1 AND call_id > ?2 ORDER BY call_id LIMIT ?3";
+        self.documents(sql, params![crm, after, number(most)])
+    }
+
+    fn of_number(&self, digits: &str, most: usize) -> Result<Vec<Record>, StoreError> {
+        let sql =
+            "SELECT document FROM records WHERE call_id IN (SELECT call_id FROM numbers WHERE number = ?1) ORDER BY call_id DESC LIMIT ?2";
+        self.documents(sql, params![digits, number(most)])
+    }
+
     fn counts(&self) -> Result<Counts, StoreError> {
         let sql = "SELECT state, COUNT(*), MIN(since) FROM writes WHERE state NOT IN ('done', 'dropped') GROUP BY state";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -241,7 +263,7 @@ impl Store for Sqlite {
 }
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;
@@ -257,6 +279,7 @@ CREATE TABLE IF NOT EXISTS writes (crm TEXT NOT NULL, call_id TEXT NOT NULL, sta
 CREATE INDEX IF NOT EXISTS writes_due ON writes (crm, state, due) WHERE state <> 'done';
 CREATE INDEX IF NOT EXISTS writes_call ON writes (call_id);
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS numbers (number TEXT NOT NULL, call_id TEXT NOT NULL, PRIMARY KEY (number, call_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS orphans (name TEXT NOT NULL, document TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS orphans_name ON orphans (name);

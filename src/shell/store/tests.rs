@@ -20,7 +20,7 @@ fn at(ms: i64) -> Wall {
 fn record(n: u8) -> Record {
     let mut record = Record::new(call(n));
     let sip_call_ids = SipCallIds { caller: format!("{n}@sip"), callee: None };
-    let (from, to, trunk, route) = ("a".into(), "b".into(), "t".into(), "r".into());
+    let (from, to, trunk, route) = ("+49 30".into(), "b".into(), "t".into(), "r".into());
     let kind = Kind::Started { from, to, trunk, route, sip_call_ids };
     record.apply(&Event { call_id: call(n), sequence: 1, time: at(1000), at_ms: 0, kind });
     record
@@ -87,6 +87,12 @@ fn suite(mut store: impl Store) {
     );
     assert_eq!(store.open().expect("read").len(), 2);
     assert_eq!(store.recent(1), Ok(vec![record(2)]), "newest first");
+    let since = |ms, after: Option<u8>, most| store.since(at(ms), after.map(call), most).expect("read").len();
+    assert_eq!((since(0, None, 9), since(0, Some(1), 9), since(0, None, 1), since(1 << 45, None, 9)), (2, 1, 1, 0));
+    let writes_of = |after: Option<u8>, most| store.writes_of("crm", after.map(call), most).expect("read").len();
+    assert_eq!((writes_of(None, 99), writes_of(Some(3), 99), writes_of(None, 2)), (5, 2, 2));
+    assert_eq!(store.of_number("4930", 9), Ok(vec![record(2), record(1)]));
+    assert_eq!(store.of_number("4931", 9), Ok(vec![]));
     let expected = Counts { queued: 1, in_flight: 1, retrying: 1, dead: 0, review: 1, oldest: Some(at(5)) };
     assert_eq!(store.counts(), Ok(expected));
     assert_eq!(store.orphans("unknown"), Ok(vec![payload("unknown", "w1"), payload("unknown", "w2")]));

@@ -1,0 +1,136 @@
+//! `offhook reconcile`: what the CRMs hold beside what they were told, and what is missing told again.
+
+use std::{path::PathBuf, process::ExitCode, thread::sleep, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{
+    FAILED, OK, WRONG_USE,
+    gateway::{Access, Gateway, detail},
+};
+use crate::config::Config;
+
+/// Read every record back by its key and compare. The gateway must run: its token is used, and its pace kept.
+///
+/// `missing` are records that the CRM had acknowledged and does not hold any more; `--repair` tells it of them again. `changed` are fields that somebody has
+/// changed in the CRM since: they are left alone. Status 1 where anything is missing or doubled.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Configuration of the gateway.
+    #[arg(long, short, value_name = "FILE", default_value = "offhook.toml", env = "OFFHOOK_CONFIG")]
+    config: PathBuf,
+    /// Only this CRM, by its name in the configuration.
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+    /// Tell the CRM again what is missing.
+    #[arg(long)]
+    repair: bool,
+    /// Who repairs, for the journal.
+    #[arg(long, env = "USER", default_value = "")]
+    by: String,
+    /// One JSON document.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    access: Access,
+}
+
+#[derive(Default)]
+struct Found {
+    written: u64,
+    pending: u64,
+    rejected: u64,
+    missing: Vec<Value>,
+    doubled: Vec<Value>,
+    changed: Vec<Value>,
+    repaired: u64,
+}
+
+/// Does it.
+pub fn run(args: Args) -> ExitCode {
+    match reconcile(&args) {
+        Ok(status) => status.into(),
+        Err(why) => {
+            eprintln!("offhook reconcile: {why}");
+            WRONG_USE.into()
+        }
+    }
+}
+
+fn reconcile(args: &Args) -> Result<u8, String> {
+    let config = Config::load_without_secrets(&args.config).map_err(|e| e.to_string())?;
+    let gateway = Gateway::of(&config, &args.access)?;
+    let names: Vec<_> = config.crms.iter().map(|c| &c.name).filter(|n| args.target.as_ref().is_none_or(|t| t == *n)).collect();
+    if names.is_empty() {
+        return Err("no such target in the configuration".to_owned());
+    }
+    let mut found = Found::default();
+    for name in names {
+        of_target(&gateway, name, args, &mut found)?;
+    }
+    let Found { written, pending, rejected, missing, doubled, changed, repaired } = &found;
+    let bad = !missing.is_empty() || !doubled.is_empty();
+    if args.json {
+        let (missing_calls, doubled_calls) = (missing, doubled);
+        println!(
+            "{:#}",
+            json!({"written": written, "pending": pending, "rejected": rejected, "missing": missing.len(), "doubled": doubled.len(),
+                "missing_calls": missing_calls, "doubled_calls": doubled_calls, "changed": changed, "repaired": repaired})
+        );
+    } else {
+        println!("{written} written, {pending} pending, {rejected} rejected, {} missing, {} doubled", missing.len(), doubled.len());
+        missing.iter().for_each(|call| println!("missing  {call}"));
+        doubled.iter().for_each(|call| println!("doubled  {call}"));
+        changed.iter().for_each(|one| println!("changed by somebody else, left alone: {one}"));
+        if args.repair {
+            println!("{repaired} told again");
+        }
+    }
+    Ok(if bad { FAILED } else { OK })
+}
+
+fn of_target(gateway: &Gateway, name: &str, args: &Args, found: &mut Found) -> Result<(), String> {
+    let mut after = String::new();
+    loop {
+        let page = page(gateway, name, &after)?;
+        let number = |field: &str| page.get(field).and_then(Value::as_u64).unwrap_or(0);
+        let list = |field: &str| page.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+        found.written += number("written");
+        found.pending += number("pending");
+        found.rejected += number("rejected");
+        let missing = list("missing");
+        for call in missing.iter().filter(|_| args.repair) {
+            let body = json!({"target": name, "call_id": call, "action": "resend", "by": args.by});
+            match gateway.ask("POST", "/v1/queue", &body)? {
+                (200, _) => found.repaired += 1,
+                (status, problem) => eprintln!("{call}: {status} {}", detail(&problem)),
+            }
+        }
+        found.missing.extend(missing);
+        found.doubled.extend(list("doubled"));
+        found.changed.extend(list("changed"));
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => after = format!("?after={next}"),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// One page; asked for again while the gateway gets a token or the CRM is over quota.
+fn page(gateway: &Gateway, name: &str, after: &str) -> Result<Value, String> {
+    let mut last = String::new();
+    for _ in 0..PATIENCE {
+        match gateway.ask("GET", &format!("/v1/reconcile/{name}{after}"), &Value::Null)? {
+            (200, page) => return Ok(page),
+            (503, problem) => last = detail(&problem).to_owned(),
+            (status, problem) => return Err(format!("{name}: {status} {}", detail(&problem))),
+        }
+        sleep(PAUSE);
+    }
+    Err(format!("{name}: {last}"))
+}
+
+/// A page is asked for so often.
+const PATIENCE: usize = 30;
+/// Before it is asked for again.
+const PAUSE: Duration = Duration::from_secs(1);

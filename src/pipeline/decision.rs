@@ -1,0 +1,215 @@
+//! What people decide of writes, and what is asked for over many of them: journaled, then folded, so that a store made anew holds it too.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    Pipeline, Waiting,
+    fold::Overlay,
+    store::{Changes, State, Store, StoreError, Write},
+};
+use crate::{
+    crm::{Fields, contact::Standing},
+    event::CallId,
+    journal::{Entry, EntryKind},
+    time::{Now, Wall},
+};
+
+/// What a person decides of one write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
+pub enum Decision {
+    /// What was refused or given up is tried again from the start.
+    Retry,
+    /// It is not written; what the CRM has stays as it is.
+    Drop,
+    /// Other values are written than the mapping's, for as long as the mapping's stay what they are; it still waits.
+    Edit {
+        /// The CRM's fields.
+        fields: Fields,
+    },
+    /// Whatever the CRM has been told is told again: the record has gone there, or is in doubt.
+    Resend,
+}
+
+/// A value that a person has put in the place of the mapping's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Edit {
+    /// What the mapping said then: once it says something else, that counts again.
+    pub instead_of: Option<Value>,
+    /// What is written.
+    pub value: Value,
+}
+
+/// Values that people have put in, by the CRM's fields.
+pub type Edits = BTreeMap<String, Edit>;
+
+/// Body of an entry that holds a decision.
+#[derive(Debug, Serialize, Deserialize)]
+struct Decided {
+    crm: String,
+    call_id: CallId,
+    #[serde(flatten)]
+    decision: Decision,
+    /// Who decided, as he says.
+    by: String,
+}
+
+/// Body of an entry that asks for a recovery: every call since then is planned again and told again, whatever the CRM has acknowledged.
+#[derive(Debug, Serialize, Deserialize)]
+struct Recovery {
+    /// Tells this one from others: a second recovery of the same calls is wanted, not a duplicate.
+    operation: String,
+    since: Wall,
+    /// One CRM; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    by: String,
+}
+
+impl Decision {
+    /// Whether it may be taken of a write that stands so; otherwise why not.
+    fn fits(&self, state: State) -> Result<(), &'static str> {
+        match self {
+            Self::Resend if matches!(state, State::Done | State::Review | State::Dead) => Ok(()),
+            Self::Resend => Err("only what is done, in review or dead can be told again"),
+            _ if state.waits_for_a_person() => Ok(()),
+            _ => Err("only what is in review, dead or dropped can be decided on"),
+        }
+    }
+}
+
+impl Pipeline {
+    /// A person decides on a write. The answer is [`super::Output::Respond`] with `reply`, once the decision is on disk.
+    #[expect(clippy::too_many_arguments, reason = "who decides what about which record of which CRM")]
+    pub fn decide(
+        &mut self,
+        now: Now,
+        store: &impl Store,
+        reply: u64,
+        crm: &str,
+        call_id: CallId,
+        decision: Decision,
+        by: &str,
+    ) -> Result<(), StoreError> {
+        let Some(write) = store.write(crm, call_id)? else {
+            let what = format!("\"{crm}\" has no write of this call");
+            self.respond(reply, 404, Some((what, "`offhook queue show` lists what waits, with target and call")));
+            return Ok(());
+        };
+        if let Err(hint) = decision.fits(write.state) {
+            let what = format!("this write is {}", write.state.name());
+            self.respond(reply, 409, Some((what, hint)));
+            return Ok(());
+        }
+        let decided = Decided { crm: crm.to_owned(), call_id, decision, by: by.to_owned() };
+        let body = serde_json::to_vec(&decided).unwrap_or_default();
+        let entry = Entry { kind: EntryKind::Review, time: now.wall, id: format!("{crm}/{call_id}"), key: call_id.to_string(), body };
+        self.append(entry, Waiting::Decision { reply });
+        Ok(())
+    }
+
+    /// Asks that every call since then be told again to its CRMs, or to one of them. The answer is [`super::Output::Respond`] with `reply`.
+    pub fn recover(&mut self, now: Now, reply: u64, since: Wall, target: Option<String>, by: &str) {
+        if let Some(target) = target.as_ref().filter(|t| !self.config.crms.iter().any(|c| c.name == **t)) {
+            let what = format!("no [[crm]] has the name \"{target}\"");
+            return self.respond(reply, 404, Some((what, "see the targets in the configuration")));
+        }
+        let operation = format!("recovery-{}", self.chance.token());
+        let recovery = Recovery { operation: operation.clone(), since, target, by: by.to_owned() };
+        let body = serde_json::to_vec(&recovery).unwrap_or_default();
+        let entry = Entry { kind: EntryKind::Recovery, time: now.wall, id: operation, key: String::new(), body };
+        self.append(entry, Waiting::Decision { reply });
+    }
+
+    /// What a person decided of a write.
+    pub(super) fn fold_decision<S: Store>(&self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
+        let Ok(Decided { crm: name, call_id, decision, .. }) = serde_json::from_slice(&entry.body) else { return Ok(()) };
+        let Some(mut write) = overlay.write(&name, call_id)? else { return Ok(()) };
+        if decision.fits(write.state).is_err() {
+            // An answer came first.
+            return Ok(());
+        }
+        let crm = self.config.crms.iter().find(|c| c.name == name);
+        match decision {
+            Decision::Retry => {
+                // Who was not found, or found too often, is looked for again.
+                if write.contact.person().is_none() {
+                    write.contact.standing = Standing::Unsought;
+                }
+                write.begin_anew(entry.time);
+                (write.state, write.why) = crm.map_or((State::Queued, None), |crm| crm.rest(&write));
+            }
+            // Only whose call it was is open: the record stands, and stays without a person.
+            Decision::Drop if write.state == State::Review && write.id.is_some() && write.difference().is_empty() => {
+                write.contact.standing = Standing::Left;
+                (write.state, write.why) = crm.map_or((State::Done, None), |crm| crm.rest(&write));
+            }
+            Decision::Drop => write.state = State::Dropped,
+            Decision::Edit { fields } => {
+                for (field, value) in fields {
+                    let before = write.edits.get(&field).map_or_else(|| write.wanted.get(&field).cloned(), |edit| edit.instead_of.clone());
+                    write.wanted.insert(field.clone(), value.clone());
+                    write.edits.insert(field, Edit { instead_of: before, value });
+                }
+            }
+            Decision::Resend => write.tell_again(entry.time),
+        }
+        overlay.changes.writes.insert((name, call_id), write);
+        Ok(())
+    }
+
+    /// Plans every call since the asked time again, and has it told again; some at a time, since there may be many. Doing it twice is doing it once.
+    pub(super) fn fold_recovery(&mut self, store: &mut impl Store, entry: &Entry) -> Result<(), StoreError> {
+        let Ok(Recovery { since, target, .. }) = serde_json::from_slice(&entry.body) else { return Ok(()) };
+        let mut after = None;
+        loop {
+            let calls = store.since(since, after, RECOVERED_AT_ONCE)?;
+            let Some(last) = calls.last() else { return Ok(()) };
+            after = Some(last.call_id);
+            let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: Vec::new() };
+            for record in calls {
+                let call = record.call_id;
+                for crm in self.config.crms.iter().filter(|c| target.as_ref().is_none_or(|t| *t == c.name)) {
+                    let Some(mut write) = overlay.write(&crm.name, call)? else { continue };
+                    if matches!(write.state, State::Done | State::Dead | State::Review) {
+                        write.tell_again(entry.time);
+                        overlay.changes.writes.insert((crm.name.clone(), call), write);
+                    }
+                }
+                overlay.touch(record, entry.time);
+                self.plan(&mut overlay, call, entry.time)?;
+            }
+            let changes = overlay.changes;
+            store.commit(changes)?;
+        }
+    }
+}
+
+impl Write {
+    /// Its attempts are counted from now on.
+    fn begin_anew(&mut self, at: Wall) {
+        (self.attempts, self.due, self.since) = (0, at, at);
+    }
+
+    /// Nothing of what the CRM acknowledged counts any more.
+    fn tell_again(&mut self, at: Wall) {
+        self.written.clear();
+        (self.id, self.contact.linked) = (None, None);
+        self.begin_anew(at);
+        (self.state, self.why) = (State::Queued, None);
+    }
+}
+
+/// Puts people's values in the place of the mapping's, where those are still what they were.
+pub(super) fn edited(wanted: &mut Fields, edits: &mut Edits) {
+    edits.retain(|field, edit| wanted.get(field) == edit.instead_of.as_ref());
+    for (field, edit) in edits.iter() {
+        wanted.insert(field.clone(), edit.value.clone());
+    }
+}
+
+/// Calls whose writes are planned again in one transaction.
+const RECOVERED_AT_ONCE: usize = 500;

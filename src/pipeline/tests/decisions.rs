@@ -1,0 +1,101 @@
+//! What people decide, and what is told again: journaled, so that a store made anew holds it too.
+
+use super::{
+    batches::{batching, rush},
+    *,
+};
+
+fn decide(world: &mut World, decision: Decision) {
+    let now = world.now();
+    world.pipeline.decide(now, &world.store, 9, "crm", call(), decision, "anna").expect("stored");
+    world.settle();
+}
+
+fn rebuilt(world: &World) -> Write {
+    let mut anew = Memory::default();
+    pipeline().fold(&mut anew, &world.journal, Position { segment: 1, offset: 999 }).expect("folded");
+    anew.write("crm", call()).expect("read").expect("a write")
+}
+
+/// A call whose disposition the CRM refuses.
+fn refused() -> World {
+    let mut world = World::new();
+    world.status = Some(400);
+    world.call();
+    world.webhook(1, "w1", "SOLD");
+    world.until(10 * SECOND);
+    assert_eq!(world.write().state, State::Review);
+    world
+}
+
+#[test]
+fn what_was_refused_is_mended_and_sent() {
+    let mut world = refused();
+    let fields = Fields::from([("disposition_code".to_owned(), json!("SALE"))]);
+    decide(&mut world, Decision::Edit { fields });
+    assert_eq!(world.write().state, State::Review, "it waits until somebody approves");
+    world.status = Some(200);
+    decide(&mut world, Decision::Retry);
+    world.until(20 * SECOND);
+    assert_eq!((world.write().state, &world.write().written["disposition_code"]), (State::Done, &json!("SALE")));
+    // Something else becomes known: the edit stays.
+    world.event(9, Kind::Transferred { to: "x".into(), by: crate::event::Leg::Callee, context: None });
+    world.until(30 * SECOND);
+    assert_eq!(world.write().written["disposition_code"], "SALE");
+    assert_eq!((rebuilt(&world).written, rebuilt(&world).edits), (world.write().written, world.write().edits));
+    // The platform says something else than it did then: that counts.
+    world.webhook(2, "w2", "NO SALE");
+    world.until(40 * SECOND);
+    assert_eq!((&world.write().written["disposition_code"], world.write().edits.len()), (&json!("NO SALE"), 0));
+}
+
+#[test]
+fn what_has_gone_from_the_crm_is_told_again_whole() {
+    let mut world = World::new();
+    world.call();
+    world.until(100 * SECOND);
+    let whole = world.write().written;
+    decide(&mut world, Decision::Resend);
+    world.until(110 * SECOND);
+    assert_eq!(world.requests.last().expect("a request").1, whole);
+    assert_eq!(world.write().state, State::Done);
+    // What is on its way is not told twice.
+    world.status = None;
+    world.webhook(1, "w1", "SALE");
+    decide(&mut world, Decision::Resend);
+    assert_eq!(world.responses.last(), Some(&(9, 409)));
+}
+
+#[test]
+fn a_recovery_tells_every_call_since_then_again_each_time_it_is_wanted() {
+    let mut world = batching(1);
+    let ids = rush(&mut world, 7);
+    world.settle();
+    world.until(SECOND);
+    world.batches.clear();
+    let recover = |world: &mut World, since: &str| {
+        let now = world.now();
+        world.pipeline.recover(now, 5, Wall::parse(since).expect("a time"), None, "anna");
+        world.settle();
+        let later = world.ms + 100 * SECOND;
+        world.until(later);
+    };
+    recover(&mut world, "2020-01-01T00:00:00Z");
+    assert_eq!(world.batches.iter().sum::<usize>(), ids.len());
+    recover(&mut world, "2020-01-01T00:00:00Z");
+    assert_eq!(world.batches.iter().sum::<usize>(), 2 * ids.len(), "a second one is wanted, no duplicate");
+    recover(&mut world, "2099-01-01T00:00:00Z");
+    assert_eq!(world.batches.iter().sum::<usize>(), 2 * ids.len(), "no call is so late");
+    assert_eq!(world.store.counts().expect("counts"), Counts::default());
+    // In a store made anew the same calls stand the same.
+    let mut anew = Memory::default();
+    pipeline().fold(&mut anew, &world.journal, Position { segment: 1, offset: 999 }).expect("folded");
+    for id in ids {
+        let write = |store: &Memory| store.write("crm", id).expect("read").expect("a write");
+        assert_eq!((write(&anew).written, write(&anew).state), (write(&world.store).written, State::Done));
+    }
+    let now = world.now();
+    world.pipeline.recover(now, 6, now.wall, Some("nobody".into()), "anna");
+    world.settle();
+    assert_eq!(world.responses.last(), Some(&(6, 404)));
+}

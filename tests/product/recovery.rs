@@ -1,0 +1,87 @@
+//! Records that somebody deleted, and calls that are to be told again: found, told, and each once.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{
+    harness::{Bench, Setup, free_port},
+    sipp::{Options, Sipp},
+};
+
+fn offhook(bench: &Bench, arguments: &[&str]) -> Value {
+    let config = bench.folder.join("offhook.toml");
+    let out = Command::new(env!("CARGO_BIN_EXE_offhook")).args(arguments).arg("--config").arg(config).output().expect("runs");
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|why| panic!("{why}: {}", String::from_utf8_lossy(&out.stderr)))
+}
+
+/// Five calls that have come to their end, in the CRM too.
+fn played(name: &str) -> Bench {
+    let platform_at = free_port();
+    let bench = Bench::start(name, &Setup::to(&format!("sip:platform@{platform_at};transport=udp")));
+    let _taker = Sipp::start(
+        &bench.folder,
+        &Options { scenario: "platform_answer", to: None, at: platform_at, transport: "u1", calls: (5, 5), calls_from: None },
+    );
+    let lines: String = (0..5).map(|n| format!("+4930231251{n:02};+493023125201;1;\n")).collect();
+    let caller = Options {
+        scenario: "carrier_plain",
+        to: Some(bench.sip),
+        at: free_port(),
+        transport: "u1",
+        calls: (5, 5),
+        calls_from: Some(&lines),
+    };
+    let _caller = Sipp::start(&bench.folder, &caller);
+    bench.wait_for_records(5);
+    bench.wait_until_at_rest();
+    bench
+}
+
+#[test]
+fn a_record_that_was_deleted_is_missed_and_made_again_on_demand() {
+    let bench = played("reconcile");
+    let whole = offhook(&bench, &["reconcile", "--json"]);
+    assert_eq!(
+        (&whole["written"], &whole["missing"], &whole["doubled"], &whole["changed"]),
+        (&json!(5), &json!(0), &json!(0), &json!([])),
+        "{whole:#}"
+    );
+    let (id, record) = bench.records().into_iter().next().expect("a record");
+    bench.delete_record(&id);
+    let found = offhook(&bench, &["reconcile", "--json"]);
+    assert_eq!((&found["written"], &found["missing"]), (&json!(4), &json!(1)));
+    assert_eq!(found["missing_calls"][0], record["offhook_call_id"].as_str());
+    let repaired = offhook(&bench, &["reconcile", "--repair", "--json", "--by", "anna"]);
+    assert_eq!(repaired["repaired"], 1);
+    bench.wait("the record is there again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
+}
+
+#[test]
+fn a_recovery_writes_every_call_again_and_none_twice() {
+    let bench = played("recover");
+    let writes =
+        || bench.ledger().iter().filter(|l| l["kind"] == "request" && l["what"].as_str().is_some_and(|w| w.contains("upsert"))).count();
+    let before = writes();
+    let dry = offhook(&bench, &["recover", "--since", "2020-01-01", "--dry-run", "--json"]);
+    assert_eq!((&dry["calls"], &dry["writes"]), (&json!(5), &json!(5)));
+    for id in bench.records().keys().take(3) {
+        bench.delete_record(id);
+    }
+    for _ in 0..2 {
+        assert_eq!(offhook(&bench, &["recover", "--since", "2020-01-01", "--json"])["writes"], 5);
+        bench.wait("all are told again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
+    }
+    assert!(writes() > before);
+    let whole = offhook(&bench, &["reconcile", "--json"]);
+    assert_eq!((&whole["written"], &whole["doubled"]), (&json!(5), &json!(0)), "{whole:#}");
+    // A dialler asks whether this person was reached.
+    let (status, attempts) = bench.get("/v1/contacts/%2B493023125103/attempts");
+    let attempts: Value = serde_json::from_str(&attempts).expect("JSON");
+    assert_eq!(
+        (status, &attempts["reached"], &attempts["attempts"][0]["outcome"]),
+        (200, &json!(true), &json!("answered")),
+        "{attempts:#}"
+    );
+    assert_eq!(serde_json::from_str::<Value>(&bench.get("/v1/contacts/+4930999/attempts").1).expect("JSON")["reached"], false);
+}
