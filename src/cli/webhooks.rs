@@ -1,15 +1,19 @@
 //! `offhook webhooks list`: webhooks that were taken and are in no record: conflicts, types without a rule, bodies that cannot be read.
+//! `offhook webhooks quarantine list|release`: those that were not taken, since their signature was wrong.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{FAILED, OK, WRONG_USE};
+use super::{
+    FAILED, OK, WRONG_USE,
+    gateway::{Access, Gateway, detail},
+};
 use crate::{
     config::Config,
     pipeline::{Store, store::Aside},
-    shell::store::Sqlite,
+    shell::{quarantine, store::Sqlite},
 };
 
 /// Arguments of `offhook webhooks`.
@@ -34,30 +38,106 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Webhooks whose signature was wrong.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+}
+
+#[derive(Debug, Subcommand)]
+enum Quarantine {
+    /// List them by source, the oldest first. Status 1 where there is any.
+    List {
+        /// Only those of this source.
+        #[arg(long)]
+        source: Option<String>,
+        /// A JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the running gateway verify them again, with the secrets that it has now: what is good is taken as if it had just come, the rest stays. Status 1 where
+    /// any stays.
+    Release {
+        /// Only those of this source.
+        #[arg(long)]
+        source: Option<String>,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        access: Access,
+    },
 }
 
 /// Does what is asked.
 pub fn run(args: Args) -> ExitCode {
-    let Command::List { limit, json } = args.command;
-    let found = Config::load_without_secrets(&args.config).map_err(|e| e.to_string()).and_then(|config| {
-        let path = config.data.directory.join("store.sqlite");
-        let store = Sqlite::reader(&path)
-            .map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", path.display()))?;
-        store.asides(limit).map_err(|e| e.to_string())
+    let done = Config::load_without_secrets(&args.config).map_err(|e| e.to_string()).and_then(|config| match args.command {
+        Command::List { limit, json } => asides(&config, limit, json),
+        Command::Quarantine(Quarantine::List { source, json }) => kept(&config, source.as_deref(), json),
+        Command::Quarantine(Quarantine::Release { source, json, access }) => release(&config, source.as_deref(), &access, json),
     });
-    match found {
-        Ok(found) => {
-            found.iter().for_each(|aside| println!("{}", if json { line(aside) } else { text(aside) }));
-            if found.is_empty() && !json {
-                println!("none");
-            }
-            if found.is_empty() { OK.into() } else { FAILED.into() }
-        }
+    match done {
+        Ok(status) => status.into(),
         Err(why) => {
             eprintln!("offhook webhooks: {why}");
             WRONG_USE.into()
         }
     }
+}
+
+fn asides(config: &Config, limit: usize, json: bool) -> Result<u8, String> {
+    let path = config.data.directory.join("store.sqlite");
+    let store =
+        Sqlite::reader(&path).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", path.display()))?;
+    let found = store.asides(limit).map_err(|e| e.to_string())?;
+    found.iter().for_each(|aside| println!("{}", if json { line(aside) } else { text(aside) }));
+    Ok(verdict(found.is_empty(), json))
+}
+
+/// What a list says where there is nothing, and its status.
+fn verdict(empty: bool, json: bool) -> u8 {
+    if empty && !json {
+        println!("none");
+    }
+    if empty { OK } else { FAILED }
+}
+
+fn kept(config: &Config, source: Option<&str>, json: bool) -> Result<u8, String> {
+    let mut found = quarantine::list(&config.data.directory).map_err(|e| e.to_string())?;
+    found.retain(|kept| source.is_none_or(|source| source == kept.source));
+    for kept in &found {
+        if json {
+            println!("{}", json!(kept));
+        } else {
+            println!("{} {} {} ({} octets)", kept.source, kept.time, kept.id, kept.bytes);
+        }
+    }
+    Ok(verdict(found.is_empty(), json))
+}
+
+fn release(config: &Config, source: Option<&str>, access: &Access, as_json: bool) -> Result<u8, String> {
+    let gateway = Gateway::of(config, access)?;
+    let (mut released, mut bad, mut unreadable) = (0, 0, 0);
+    let mut after = Value::Null;
+    loop {
+        let (status, page) = gateway.ask("POST", "/v1/quarantine", &json!({"source": source, "after": after}))?;
+        if status != 200 {
+            return Err(format!("the gateway refuses: {status} {}", detail(&page)));
+        }
+        let count = |name: &str| page.get(name).and_then(Value::as_u64).unwrap_or(0);
+        released += count("released");
+        bad += count("bad");
+        unreadable += count("unreadable");
+        after = page.get("next").cloned().unwrap_or_default();
+        if after.is_null() {
+            break;
+        }
+    }
+    if as_json {
+        println!("{:#}", json!({"released": released, "bad": bad, "unreadable": unreadable}));
+    } else {
+        println!("{released} taken; {bad} bear a wrong signature still, {unreadable} cannot be read");
+    }
+    Ok(if bad + unreadable == 0 { OK } else { FAILED })
 }
 
 fn line(aside: &Aside) -> String {

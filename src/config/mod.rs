@@ -21,7 +21,7 @@ use toml::de::DeTable;
 pub use fault::Fault;
 pub use peers::{Codec, Dtmf, Peer, Route, Secure, Silence, Target, Trunk};
 pub use server::{Data, Http, Log, Media, OnJournalFailure, Overload, Sip, Tls};
-pub use writeback::{Api, Crm, Webhook, WriteBack};
+pub use writeback::{Api, Crm, Quarantine, Webhook, WriteBack};
 
 use table::{File, Table};
 
@@ -50,6 +50,8 @@ pub struct Config {
     pub writeback: WriteBack,
     /// `[[crm]]`
     pub crms: Vec<Crm>,
+    /// `[quarantine]`
+    pub quarantine: Quarantine,
     /// `[[webhook]]`
     pub webhooks: Vec<Webhook>,
 }
@@ -115,8 +117,9 @@ impl Config {
         let routes = peers::routes(&mut root, &trunks, &targets);
         let writeback = WriteBack::read(root.table("writeback"));
         let crms = writeback::crms(&mut root, directory);
+        let quarantine = Quarantine::read(root.table("quarantine"), directory, &data.directory);
         let webhooks = writeback::webhooks(&mut root, directory);
         root.finish();
-        Self { path: path.to_owned(), sip, media, http, data, log, trunks, targets, routes, writeback, crms, webhooks }
+        Self { path: path.to_owned(), sip, media, http, data, log, trunks, targets, routes, writeback, crms, quarantine, webhooks }
     }
 }

@@ -1,6 +1,10 @@
 //! What happens behind the call: `[writeback]`, `[[crm]]`, `[[webhook]]`.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -22,7 +26,7 @@ use crate::{
             scheme::{Proof, SCHEMES, STANDARD_WEBHOOKS, Scheme},
         },
     },
-    shell::secrets::Secret,
+    shell::{quarantine::Limits, secrets::Secret},
 };
 
 /// `[writeback]`: how long, how often.
@@ -43,6 +47,32 @@ impl WriteBack {
         let attempts_max = u32::try_from(t.integer_or("attempts_max", 1..=1_000, 50)).unwrap_or(50);
         t.finish();
         Self { outcome_wait, request_timeout, attempts_max }
+    }
+}
+
+/// `[quarantine]`: webhooks whose signature is wrong.
+#[derive(Clone, Debug)]
+pub struct Quarantine {
+    /// What seals them; made at the first start. Not in the data directory.
+    pub key_file: PathBuf,
+    /// How much of a source is kept, and how long.
+    pub limits: Limits,
+}
+
+impl Quarantine {
+    pub(super) fn read(mut t: Table<'_>, directory: &Path, data: &Path) -> Self {
+        let named = t.text("key_file", "\"/etc/offhook/quarantine.key\"");
+        if let Some((text, span)) = &named
+            && directory.join(text).starts_with(data)
+        {
+            let what = format!("`key_file` is \"{text}\", in the data directory: a copy of that would hold the key beside what it seals");
+            t.fault(span, what, "write a path elsewhere");
+        }
+        let key_file = directory.join(named.map_or_else(|| "quarantine.key".to_owned(), |(text, _)| text));
+        let bytes = t.integer_or("megabytes", 1..=1_000_000, 256).saturating_mul(1_000_000);
+        let age = Duration::from_secs(t.integer_or("days", 1..=365, 7).saturating_mul(86_400));
+        t.finish();
+        Self { key_file, limits: Limits { bytes, age } }
     }
 }
 

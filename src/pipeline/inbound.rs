@@ -18,7 +18,7 @@ impl Pipeline {
         let name = entry.id.split('/').next().unwrap_or_default();
         let received = Received::read(&entry.body);
         let reading = match self.config.sources.get(name) {
-            Some(source) => source.schema.read(&received, entry.time),
+            Some(source) => source.schema.read(&received, received.head.came.unwrap_or(entry.time)),
             None => Reading::Unreadable(format!("no [[webhook]] has source = \"{name}\" any more")),
         };
         let aside = |why, detail: String| Aside { position: at, source: name.to_owned(), time: entry.time, why, detail };

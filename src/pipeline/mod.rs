@@ -134,6 +134,19 @@ pub enum Output {
         /// What was found.
         document: Value,
     },
+    /// Keep a webhook whose signature is wrong, as it came: the secret may be.
+    Quarantine {
+        /// Who should have signed it.
+        source: String,
+        /// Its headers, all of them.
+        headers: Vec<(String, String)>,
+        /// The query of its address.
+        query: String,
+        /// Its body.
+        body: Vec<u8>,
+        /// When it came, by the system's clock.
+        came: Wall,
+    },
     /// Keep a rotated refresh token on disk before anything else is sent to this CRM.
     KeepToken {
         /// Which CRM.
@@ -339,9 +352,35 @@ impl Pipeline {
         };
         if let Err(bad) = known.verify(request, signed) {
             self.count(Count::Webhook("bad_signature"));
+            self.outputs.push_back(Output::Quarantine {
+                source: source.to_owned(),
+                headers: request.headers.to_vec(),
+                query: request.query.to_owned(),
+                body: request.body.to_vec(),
+                came: signed,
+            });
             return self.respond(reply, 401, Some((bad.to_string(), "the key is the one in this source's secret_file")));
         }
-        let body = webhook::received::write(known, request);
+        let body = webhook::received::write(known, request, None);
+        self.journal_webhook(now, source, body, reply);
+    }
+
+    /// A webhook of the quarantine, which came at `came`, is verified with the keys of today. It is answered as any other, but counts as no further attempt.
+    pub fn release(&mut self, now: Now, came: Wall, reply: u64, source: &str, request: &webhook::Request<'_>) {
+        let Some(known) = self.config.sources.get(source) else {
+            let what = format!("no [[webhook]] has source = \"{source}\" any more");
+            return self.respond(reply, 404, Some((what, "see the sources in the configuration")));
+        };
+        match known.verify(request, came) {
+            Ok(()) => {
+                let body = webhook::received::write(known, request, Some(came));
+                self.journal_webhook(now, source, body, reply);
+            }
+            Err(bad) => self.respond(reply, 401, Some((bad.to_string(), "the key is the one in this source's secret_file"))),
+        }
+    }
+
+    fn journal_webhook(&mut self, now: Now, source: &str, body: Vec<u8>, reply: u64) {
         let entry = Entry { kind: EntryKind::Webhook, time: now.wall, id: source.to_owned(), key: String::new(), body };
         self.append(entry, Waiting::Webhook { reply });
     }

@@ -82,6 +82,8 @@ struct World {
     responses: Vec<(u64, u16)>,
     told: Vec<Value>,
     counts: Vec<Count>,
+    /// Source and body of each webhook for the quarantine.
+    quarantined: Vec<(String, Vec<u8>)>,
     /// How the CRM answers writes; none: not at all.
     status: Option<u16>,
     /// Appends fail.
@@ -131,6 +133,7 @@ impl World {
             responses: Vec::new(),
             told: Vec::new(),
             counts: Vec::new(),
+            quarantined: Vec::new(),
             status: Some(200),
             disk_full: false,
             batches: Vec::new(),
@@ -208,6 +211,7 @@ impl World {
             Output::Respond { reply, status, .. } => self.responses.push((reply, status)),
             Output::Tell { document, .. } => self.told.push(document),
             Output::KeepToken { token, .. } => self.kept.push(token.to_string()),
+            Output::Quarantine { source, body, .. } => self.quarantined.push((source, body)),
             Output::Count(count) => self.counts.push(count),
         }
     }

@@ -11,6 +11,7 @@
 //! | [`store`] | what the pipeline folded: SQLite and its twin in memory |
 //! | [`files`] | small files of the data directory: lock, probes, private files |
 //! | [`secrets`] | keys and tokens: read once, rotated ones kept |
+//! | [`quarantine`] | webhooks with a wrong signature, sealed |
 //! | [`http`] | the API, webhooks in, and the client for CRMs |
 //! | [`sandbox`] | a CRM's double on a socket, with its ledger |
 //! | [`telemetry`] | logs to standard error, metrics |
@@ -24,6 +25,7 @@ pub mod http;
 pub mod media_io;
 pub mod net;
 pub mod picture;
+pub mod quarantine;
 pub mod recorder;
 pub mod sandbox;
 pub mod secrets;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     signalling::Order,
@@ -18,20 +18,24 @@ use crate::{
     shell::{
         clock::Clock,
         http::{Answer, Ask, Problem},
+        quarantine::Desk,
         store::Sqlite,
         telemetry::Metrics,
     },
 };
 
+/// Who knows.
+pub(super) struct To {
+    pub(super) pipeline: std_mpsc::Sender<Told>,
+    pub(super) gateway: mpsc::Sender<Order>,
+    /// Where the store is.
+    pub(super) store: PathBuf,
+    pub(super) quarantine: Option<Desk>,
+}
+
 /// Serves until the HTTP server is gone.
-pub(super) async fn serve(
-    mut asks: mpsc::Receiver<Ask>,
-    pipeline: std_mpsc::Sender<Told>,
-    gateway: mpsc::Sender<Order>,
-    store: PathBuf,
-    metrics: Arc<Metrics>,
-    clock: Clock,
-) {
+pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, metrics: Arc<Metrics>, clock: Clock) {
+    let To { pipeline, gateway, store, quarantine } = to;
     let places = Arc::new(Semaphore::new(WEBHOOKS_MAX));
     let reader = Reader { path: store, open: Arc::default() };
     while let Some(ask) = asks.recv().await {
@@ -63,6 +67,12 @@ pub(super) async fn serve(
                 let _ = pipeline.send(Told::Reconcile { target, after, reply });
             }
             Ask::Attempts { number, reply } => reader.read(reply, move |store| attempts(store, &number)),
+            Ask::Release { source, after, reply } => {
+                let (pipeline, desk) = (pipeline.clone(), quarantine.clone());
+                tokio::spawn(async move {
+                    let _ = reply.send(release(&pipeline, desk, source, after).await);
+                });
+            }
             Ask::Queue { reply } => {
                 let now = clock.system_wall();
                 reader.read(reply, move |store| Ok(Ok(store.counts()?.document(now))));
@@ -74,6 +84,42 @@ pub(super) async fn serve(
             Ask::Call { call, reply } => reader.read(reply, move |store| one(store, call)),
         }
     }
+}
+
+/// Has a page of the quarantine verified again; what is good by now goes the way of every webhook, and out of the quarantine once it is in the journal.
+async fn release(pipeline: &std_mpsc::Sender<Told>, desk: Option<Desk>, source: Option<String>, after: Option<(String, String)>) -> Answer {
+    let Some(desk) = desk else {
+        return Err(Problem::new(503, "nothing is kept: there is no quarantine", "see `quarantine` in GET /healthz"));
+    };
+    let page = desk.page(source, after, RELEASED_AT_ONCE).await;
+    let next = page.last().map(|(source, id, _)| json!([source, id]));
+    let (mut released, mut bad, mut unreadable) = (0_u32, 0_u32, 0_u32);
+    let mut asked = Vec::new();
+    for (source, id, held) in page {
+        match held {
+            Ok(held) => {
+                let (reply, answer) = oneshot::channel();
+                let _ = pipeline.send(Told::Release { source: source.clone(), held, reply });
+                asked.push((source, id, answer));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a webhook of the quarantine cannot be read");
+                unreadable += 1;
+            }
+        }
+    }
+    for (source, id, answer) in asked {
+        match answer.await {
+            Ok(Ok(_)) => {
+                desk.remove(source, id);
+                released += 1;
+            }
+            Ok(Err(problem)) if matches!(problem.status, 401 | 404) => bad += 1,
+            Ok(Err(problem)) => return Err(problem),
+            Err(_) => return Err(Problem::busy()),
+        }
+    }
+    Ok(json!({"released": released, "bad": bad, "unreadable": unreadable, "next": next}))
 }
 
 /// Reads the store off the runtime's threads, on one connection.
@@ -149,6 +195,8 @@ fn one(store: &Sqlite, call: CallId) -> Result<Answer, StoreError> {
 const WEBHOOKS_MAX: usize = 256;
 /// Calls of one number that are told, the latest.
 const ATTEMPTS_MAX: usize = 100;
+/// Webhooks of the quarantine that are verified at once; each may hold a megabyte.
+const RELEASED_AT_ONCE: usize = 32;
 /// Fields of a record that a list shows.
 const LISTED: [&str; 12] = [
     "call_id",

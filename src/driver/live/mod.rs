@@ -43,6 +43,7 @@ use crate::{
         disk::{self, Journal, Notice, Recovery},
         files, http,
         net::{self, Listener, Tap},
+        quarantine::{self, Desk},
         secrets::{self, Kept},
         store::Sqlite,
         telemetry::{Health, Metrics},
@@ -106,6 +107,7 @@ pub struct Live {
     signalling: signalling::Signalling,
     writeback: writeback::WriteBack,
     journal: Journal,
+    quarantine: Option<Desk>,
     names: tokio::task::JoinHandle<()>,
     drain: Duration,
     // Dropped last: the API answers to the end, and the lock goes when everything is written.
@@ -173,6 +175,7 @@ impl Live {
                 .map_err(|e| Error::System("an HTTP client", std::io::Error::other(e)))?;
             crms.insert(crm.name.clone(), (client, crm.refresh_token.clone()));
         }
+        let quarantine = quarantine(&config, &metrics, &health, &clock)?;
         let parts = writeback::Parts {
             pipeline,
             store,
@@ -181,6 +184,7 @@ impl Live {
             clock: clock.clone(),
             crms,
             kept,
+            quarantine: quarantine.clone(),
             metrics: metrics.clone(),
             health: health.clone(),
             runtime,
@@ -215,7 +219,8 @@ impl Live {
         )
         .await?;
         let names = tokio::spawn(compose::follow_names(config.clone(), targets, orders.clone()));
-        tokio::spawn(api::serve(asked, told, orders, store_path, metrics.clone(), clock.clone()));
+        let to = api::To { pipeline: told, gateway: orders, store: store_path, quarantine: quarantine.clone() };
+        tokio::spawn(api::serve(asked, to, metrics.clone(), clock.clone()));
         let live = Self {
             sip: signalling.listeners.clone(),
             http: server.address,
@@ -224,6 +229,7 @@ impl Live {
             signalling,
             writeback,
             journal,
+            quarantine,
             names,
             drain: config.sip.drain,
             server,
@@ -260,12 +266,13 @@ impl Live {
 
     /// As [`Self::stop`], with another limit.
     pub async fn stop_within(self, drain: Duration) {
-        let Self { signalling, writeback, journal, names, clock, server, _lock, .. } = self;
+        let Self { signalling, writeback, journal, quarantine, names, clock, server, _lock, .. } = self;
         names.abort();
         signalling.drain(drain).await;
         let stopped = tokio::task::spawn_blocking(move || {
             writeback.stop(clock.mono() + WRITEBACK_GRACE);
             journal.close();
+            quarantine.iter().for_each(Desk::stop);
         });
         let _ = stopped.await;
         drop(server);
@@ -287,6 +294,27 @@ impl Hurry {
     /// Ends all calls now.
     pub async fn now(&self) {
         let _ = self.0.send(signalling::Order::EndCalls).await;
+    }
+}
+
+/// The quarantine, where there are sources. Without a key nothing is kept, and that is said: calls and good webhooks do not depend on it.
+fn quarantine(config: &Config, metrics: &Arc<Metrics>, health: &Health, clock: &Clock) -> Result<Option<Desk>, Error> {
+    if config.webhooks.is_empty() {
+        return Ok(None);
+    }
+    let data = &config.data.directory;
+    let opened = quarantine::Key::at(&config.quarantine.key_file, data)
+        .and_then(|key| quarantine::Quarantine::open(data, key, config.quarantine.limits));
+    match opened {
+        Ok(opened) => {
+            let desk = Desk::start(opened, metrics.clone(), health.clone(), clock.clone());
+            desk.map(Some).map_err(|e| Error::System("a thread for the quarantine", e))
+        }
+        Err(error) => {
+            tracing::error!(%error, "webhooks with a wrong signature will not be kept");
+            health.note("quarantine", format!("webhooks with a wrong signature are not kept: {error}"));
+            Ok(None)
+        }
     }
 }
 

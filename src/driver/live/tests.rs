@@ -140,6 +140,15 @@ async fn crm(scratch: &Scratch) -> Sandbox {
     sandbox
 }
 
+/// The headers of a webhook with this body.
+fn signed(body: &str) -> Vec<(String, String)> {
+    let now = Clock::new().wall();
+    let signature = Key::parse(KEY).expect("a key").sign("m1", now, body.as_bytes());
+    let stamp = (now.as_millis() / 1000).to_string();
+    let headers = [("webhook-id", "m1".to_owned()), ("webhook-timestamp", stamp), ("webhook-signature", signature)];
+    headers.map(|(n, v)| (n.to_owned(), v)).to_vec()
+}
+
 fn ledger(scratch: &Scratch, kind: &str) -> Vec<Value> {
     let text = fs::read_to_string(scratch.0.join("ledger")).unwrap_or_default();
     text.lines().map(|l| serde_json::from_str::<Value>(l).expect("json")).filter(|l| l["kind"] == kind).collect()
@@ -165,11 +174,7 @@ async fn a_call_left_open_by_a_kill_becomes_one_failed_record_and_a_deleted_stor
     let body =
         json!({"id": "w1", "type": "call.ended", "call_id": "1@sip", "time": "2026-01-05T10:00:00Z", "data": {"disposition_code": "SALE"}})
             .to_string();
-    let now = Clock::new().wall();
-    let signature = Key::parse(KEY).expect("a key").sign("m1", now, body.as_bytes());
-    let stamp = (now.as_millis() / 1000).to_string();
-    let headers = [("webhook-id", "m1".to_owned()), ("webhook-timestamp", stamp), ("webhook-signature", signature)];
-    let headers = headers.map(|(n, v)| (n.to_owned(), v)).to_vec();
+    let headers = signed(&body);
     let (status, answer) = ask(&live, "POST", "/v1/webhooks/platform", headers, body.as_bytes()).await;
     assert_eq!(status, 200, "{answer}");
     until(&live, &path, |v| v["writes"][0]["written"].to_string().contains("SALE") && v["writes"][0]["state"] == "done").await;
@@ -252,4 +257,42 @@ async fn any_http_api_gets_its_record_and_is_asked_again_when_it_is_down() {
     let (_, _, last) = kept.last().expect("a record");
     assert_eq!((&last["key"], &last["fields"]["offhook_ended_as"]), (&json!(key), &json!("failed")));
     assert_eq!(last["fields"]["hs_call_from_number"], "+491");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_wrong_secret_refused_is_taken_once_the_secret_is_mended() {
+    let scratch = Scratch::new("live-quarantine");
+    let config = config(&scratch, "http://127.0.0.1:9");
+    leave_open_call(&config);
+    let mut slipped = config.clone();
+    slipped.webhooks[0].secrets = vec![Secret::new("raw:another".into())];
+    let live = Live::start(slipped, Options::default()).await.expect("started");
+    for (id, code) in [("w1", "SALE"), ("w2", "LATER")] {
+        let body = json!({"id": id, "type": "call.ended", "call_id": "1@sip", "data": {"disposition_code": code}}).to_string();
+        let (status, _) = ask(&live, "POST", "/v1/webhooks/platform", signed(&body), body.as_bytes()).await;
+        assert_eq!(status, 401);
+        // The later one counts, by milliseconds.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (status, _) = ask(&live, "POST", "/v1/webhooks/platform", Vec::new(), b"nonsense").await;
+    assert_eq!(status, 401);
+    let well = until(&live, "/healthz", |v| v["parts"].to_string().contains("3 webhooks with a wrong signature wait")).await;
+    assert_eq!(well["ok"], true);
+    let release = async |live: &Live| ask(live, "POST", "/v1/quarantine", Vec::new(), b"{}").await;
+    let (status, answer) = release(&live).await;
+    assert_eq!((status, &answer["released"], &answer["bad"]), (200, &json!(0), &json!(3)));
+    live.stop().await;
+
+    let live = Live::start(config, Options::default()).await.expect("started again");
+    let (status, answer) = release(&live).await;
+    assert_eq!((status, &answer["released"], &answer["bad"], &answer["unreadable"]), (200, &json!(2), &json!(1), &json!(0)));
+    let path = format!("/v1/calls/{}", call());
+    until(&live, &path, |v| v["record"]["disposition_code"] == "LATER").await;
+    until(&live, "/healthz", |v| v["parts"].to_string().contains("1 webhooks with")).await;
+    let (_, metrics) = get(&live, "/metrics").await;
+    let metrics = metrics.as_str().expect("text");
+    for line in ["webhooks_received_total{result=\"accepted\"} 2", "webhooks_quarantined 1", "webhooks_quarantine_lost_total 0"] {
+        assert!(metrics.contains(&format!("offhook_{line}\n")), "{line}: {metrics}");
+    }
+    live.stop().await;
 }

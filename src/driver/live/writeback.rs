@@ -22,6 +22,7 @@ use crate::{
         clock::Clock,
         disk::{Lane, Tail},
         http::{self, Problem},
+        quarantine::{Desk, Head, Held},
         secrets::{Kept, Secret},
         store::Sqlite,
         telemetry::{Health, Heart, Metrics},
@@ -37,6 +38,8 @@ pub(super) enum Told {
     JournalOpened,
     /// A webhook came.
     Webhook { source: String, headers: Vec<(String, String)>, query: String, body: Bytes, reply: Waiting },
+    /// A webhook of the quarantine is to be verified again.
+    Release { source: String, held: Held, reply: oneshot::Sender<http::Answer> },
     /// A person decides on a write.
     Decide { target: String, call: CallId, decision: Decision, by: String, reply: oneshot::Sender<http::Answer> },
     /// Calls are to be told again.
@@ -67,6 +70,8 @@ pub(super) struct Parts {
     /// One client a CRM, and the refresh token that its kept one descends from.
     pub(super) crms: BTreeMap<String, (http::Client, Secret)>,
     pub(super) kept: Kept,
+    /// Where webhooks with a wrong signature go; none: nowhere.
+    pub(super) quarantine: Option<Desk>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
     pub(super) runtime: Handle,
@@ -168,6 +173,12 @@ impl Loop {
                 let Parts { pipeline, store, .. } = &mut self.parts;
                 pipeline.reconcile(now, store, reply, &target, after)?;
             }
+            Told::Release { source, held, reply } => {
+                self.next_reply = self.next_reply.wrapping_add(1);
+                self.replies.insert(self.next_reply, Waiting { reply, _place: None });
+                let request = webhook::Request { headers: &held.head.headers, query: &held.head.query, body: &held.body };
+                self.parts.pipeline.release(now, held.head.time, self.next_reply, &source, &request);
+            }
             Told::Webhook { source, headers, query, body, reply } => {
                 let reply = self.wait(reply);
                 let request = webhook::Request { headers: &headers, query: &query, body: &body };
@@ -234,6 +245,10 @@ impl Loop {
                         self.parts.health.say("secrets", Err(error.to_string()));
                     }
                 }
+                Output::Quarantine { source, headers, query, body, came } => match &self.parts.quarantine {
+                    Some(desk) => desk.keep(source, Held { head: Head { time: came, headers, query }, body }),
+                    None => self.parts.metrics.quarantine_lost.add(1),
+                },
                 Output::Count(count) => self.count(count),
             }
         }

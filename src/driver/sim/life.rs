@@ -464,7 +464,10 @@ impl Life {
                 out.schedule(at, Happening::CrmArrives(self.id, request, http));
             }
             pipeline::Output::Respond { reply, status, .. } => out.responses.push((reply, status)),
-            pipeline::Output::Tell { .. } | pipeline::Output::KeepToken { .. } | pipeline::Output::Count(_) => {}
+            pipeline::Output::Tell { .. }
+            | pipeline::Output::KeepToken { .. }
+            | pipeline::Output::Quarantine { .. }
+            | pipeline::Output::Count(_) => {}
         }
     }
 

@@ -114,3 +114,39 @@ fn whatever_names_the_call_leads_to_it_in_whatever_order() {
     let fields = learnt.store.record(call()).expect("stored").expect("a record").fields();
     assert_eq!((&fields["intent"], &fields["call_outcome"], &fields["disposition_code"]), (&json!("buy"), &json!("sold"), &json!("SALE")));
 }
+
+#[test]
+fn a_wrong_signature_is_handed_to_the_quarantine_and_verified_again_as_of_its_time() {
+    let mut world = World::new();
+    world.call();
+    let body = json!({"id": "w1", "type": "call.ended", "call_id": call(), "data": {"disposition_code": "SALE"}}).to_string();
+    let mended = world.pipeline.config.sources.clone();
+    world.pipeline.config.sources.get_mut("platform").expect("a source").keys = vec![Key::parse("raw:another").expect("a key")];
+    let came = world.now().wall;
+    let signature = Key::parse(KEY).expect("a key").sign("m", came, body.as_bytes());
+    let headers =
+        [("webhook-id", "m".to_owned()), ("webhook-timestamp", (came.as_millis() / 1000).to_string()), ("webhook-signature", signature)];
+    let headers = headers.map(|(n, v)| (n.to_owned(), v));
+    let request = webhook::Request { headers: &headers, query: "", body: body.as_bytes() };
+    let now = world.now();
+    world.pipeline.webhook(now, now.wall, 1, "platform", &request);
+    world.settle();
+    assert_eq!(world.quarantined, [("platform".to_owned(), body.clone().into_bytes())]);
+
+    // Three days later, far outside the window of a signature, the secret is mended.
+    world.until(3 * 86_400 * SECOND);
+    let now = world.now();
+    world.pipeline.release(now, came, 2, "platform", &request);
+    world.settle();
+    world.pipeline.config.sources = mended;
+    world.pipeline.release(now, now.wall, 3, "platform", &request);
+    world.pipeline.release(now, came, 4, "nobody", &request);
+    world.pipeline.release(now, came, 5, "platform", &request);
+    world.pipeline.release(now, came, 6, "platform", &request);
+    world.settle();
+    assert_eq!(world.responses, [(1, 401), (2, 401), (3, 401), (4, 404), (5, 200), (6, 200)]);
+    assert_eq!(results(&world), ["bad_signature", "accepted", "duplicate"]);
+    assert_eq!(world.quarantined.len(), 1, "what stays is there already");
+    let record = world.store.record(call()).expect("stored").expect("a record");
+    assert_eq!(record.fields()["disposition_code"], "SALE");
+}

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Request, Source};
+use crate::time::Wall;
 
 /// The form's first octet.
 const FORM: u8 = 1;
@@ -30,6 +31,9 @@ pub struct Head {
     /// The query of its address.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub query: String,
+    /// When it came, where it was written down later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub came: Option<Wall>,
 }
 
 impl Head {
@@ -37,7 +41,7 @@ impl Head {
     pub(super) fn of(source: &Source, request: &Request<'_>) -> Self {
         let kept = ["content-type", "user-agent"].into_iter().chain(source.scheme.id_header).chain(source.scheme.timestamp_header);
         let headers = kept.filter_map(|name| Some((name.to_owned(), request.header(name)?.to_owned()))).collect();
-        Self { headers, query: request.query.to_owned() }
+        Self { headers, query: request.query.to_owned(), came: None }
     }
 
     /// The first header of that name (lower case).
@@ -46,9 +50,9 @@ impl Head {
     }
 }
 
-/// The octets for the journal.
-pub(in crate::pipeline) fn write(source: &Source, request: &Request<'_>) -> Vec<u8> {
-    let head = serde_json::to_vec(&Head::of(source, request)).unwrap_or_default();
+/// The octets for the journal; `came`: when, where that was not just now.
+pub(in crate::pipeline) fn write(source: &Source, request: &Request<'_>, came: Option<Wall>) -> Vec<u8> {
+    let head = serde_json::to_vec(&Head { came, ..Head::of(source, request) }).unwrap_or_default();
     let mut octets = vec![FORM];
     octets.extend(u32::try_from(head.len()).unwrap_or(0).to_be_bytes());
     octets.extend(head);
@@ -78,7 +82,7 @@ mod tests {
         let headers = [("Webhook-Id", "m1"), ("webhook-signature", "v1,secret"), ("Content-Type", "application/json")];
         let headers = headers.map(|(n, v)| (n.to_owned(), v.to_owned()));
         let body = b"{\"a\":  1}\xff";
-        let octets = write(&source, &Request { headers: &headers, query: "q=1", body });
+        let octets = write(&source, &Request { headers: &headers, query: "q=1", body }, None);
         let read = Received::read(&octets);
         assert_eq!((read.body, read.head.query.as_str()), (&body[..], "q=1"));
         assert_eq!((read.head.header("webhook-id"), read.head.header("content-type")), (Some("m1"), Some("application/json")));

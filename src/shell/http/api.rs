@@ -56,6 +56,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/recover", post(recover))
         .route("/v1/reconcile/{target}", get(reconcile))
         .route("/v1/contacts/{number}/attempts", get(attempts))
+        .route("/v1/quarantine", post(release))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(shared.clone(), token));
     // A webhook is known by its signature, and a load balancer has no token.
@@ -296,6 +297,26 @@ async fn reconcile(
 
 async fn attempts(State(api): Api, Path(number): Path<String>) -> Response {
     answer(&api, |reply| Ask::Attempts { number, reply }).await
+}
+
+#[derive(Deserialize)]
+struct Released {
+    source: Option<String>,
+    after: Option<(String, String)>,
+}
+
+async fn release(State(api): Api, content: Body) -> Response {
+    let content = match body(content, SECURE_BYTES_MAX).await {
+        Ok(content) => content,
+        Err(problem) => return problem.into_response(),
+    };
+    match serde_json::from_slice(&content) {
+        Ok(Released { source, after }) => answer(&api, |reply| Ask::Release { source, after, reply }).await,
+        Err(error) => {
+            let hint = r#"send {"source": "platform", "after": ["platform", "NAME"]}; both may be left out"#;
+            Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response()
+        }
+    }
 }
 
 async fn health(State(api): Api) -> Response {

@@ -90,6 +90,15 @@ pub enum Ask {
         /// A document.
         reply: oneshot::Sender<Answer>,
     },
+    /// `POST /v1/quarantine`: webhooks whose signature was wrong are verified again, a page at a time.
+    Release {
+        /// Of this source; none: of all.
+        source: Option<String>,
+        /// Source and name of the last one of the page before.
+        after: Option<(String, String)>,
+        /// What came of it.
+        reply: oneshot::Sender<Answer>,
+    },
     /// `GET /v1/queue`: how many writes stand how.
     Queue {
         /// A document.

@@ -20,7 +20,7 @@ pub struct Part {
     pub name: &'static str,
     /// Whether it is well.
     pub ok: bool,
-    /// What is wrong, and since when where that is known.
+    /// What is wrong, and since when where that is known; of a part that is well, what somebody should look at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -36,6 +36,7 @@ pub struct Health {
 enum State {
     Beats(Arc<AtomicU64>),
     Said(Result<(), String>),
+    Noted(String),
 }
 
 /// A loop shows that it turns.
@@ -74,6 +75,11 @@ impl Health {
         self.with(|parts| parts.insert(name, State::Said(state)));
     }
 
+    /// A part is well, and somebody should look at something all the same.
+    pub fn note(&self, name: &'static str, what: String) {
+        self.with(|parts| parts.insert(name, State::Noted(what)));
+    }
+
     /// Takes a part out: it ended as it should.
     pub fn forget(&self, name: &'static str) {
         self.with(|parts| parts.remove(name));
@@ -85,6 +91,7 @@ impl Health {
         self.with(|parts| {
             let part = |(name, state): (&&'static str, &State)| {
                 let why = match state {
+                    State::Noted(what) => return Part { name, ok: true, why: Some(what.clone()) },
                     State::Said(said) => said.clone().err(),
                     State::Beats(last) => {
                         let quiet = now.since(crate::time::Instant::from_micros(last.load(Ordering::Relaxed)));
@@ -115,6 +122,7 @@ mod tests {
         let heart = health.heart("gateway");
         health.say("journal", Err("no space left".into()));
         let bad = |h: &Health| h.parts().into_iter().filter(|p| !p.ok).map(|p| p.name).collect::<Vec<_>>();
+        health.note("quarantine", "look at it".into());
         assert_eq!(bad(&health), ["journal"]);
         health.say("journal", Ok(()));
         assert_eq!(bad(&health), [""; 0]);

@@ -60,6 +60,10 @@ pub struct Metrics {
     pub review_depth: Level,
     /// Age of the oldest write that waits, in seconds; 0 without one.
     pub oldest_undelivered_seconds: Level,
+    /// Webhooks with a wrong signature that are kept.
+    pub webhooks_quarantined: Level,
+    /// Webhooks with a wrong signature that were not kept, or no longer.
+    pub quarantine_lost: Total,
     /// Whether the journal takes events: 1 or 0.
     pub journal_open: Level,
     /// Entries that the journal acknowledged.
@@ -132,12 +136,14 @@ impl Metrics {
         let dead_letters = level("dead_letters", "CRM writes whose retries are exhausted");
         let review_depth = level("review_depth", "CRM writes that wait for a person");
         let oldest_undelivered_seconds = level("oldest_undelivered_seconds", "Age of the oldest CRM write that waits");
+        let webhooks_quarantined = level("webhooks_quarantined", "Webhooks with a wrong signature that are kept");
         let journal_open = level("journal_open", "Whether the journal takes events");
         let mut total = |name: &str, help: &str| {
             let total = Total::default();
             registry.register(name, help, total.0.clone());
             total
         };
+        let quarantine_lost = total("webhooks_quarantine_lost", "Webhooks with a wrong signature that were not kept, or no longer");
         let journal_appends = total("journal_appends", "Entries that the journal acknowledged");
         let webhooks_expected = total("webhooks_expected", "Calls whose outcome should come by webhook");
         let calls = Family::default();
@@ -170,6 +176,8 @@ impl Metrics {
             dead_letters,
             review_depth,
             oldest_undelivered_seconds,
+            webhooks_quarantined,
+            quarantine_lost,
             journal_open,
             journal_appends,
             webhooks_expected,
