@@ -9,6 +9,7 @@ pub mod drill;
 mod gateway;
 pub mod inspect;
 pub mod journal;
+pub mod mapping;
 pub mod queue;
 pub mod rebuild;
 pub mod reconcile;
@@ -48,6 +49,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Look into the journal: verify, cat, export, salvage.
     Journal(journal::Args),
+    /// Check, compare, try out and sign a mapping.
+    Mapping(mapping::Args),
     /// Show the CRM writes that are not done, try them again or drop them.
     Queue(queue::Args),
     /// Mend and send what a CRM refused.
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Journal(args) => journal::run(args),
+        Command::Mapping(args) => mapping::run(args),
         Command::Queue(args) => queue::run(args),
         Command::Review(args) => review::run(args),
         Command::Recover(args) => recover::run(args),

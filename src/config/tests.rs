@@ -1,7 +1,10 @@
 use std::path::Path;
 
 use super::*;
-use crate::shell::net::Transport;
+use crate::{
+    crm::mapping::signature::hash,
+    shell::{files::tests::Scratch, net::Transport},
+};
 
 /// The least configuration of the contract, without the parts that need files.
 const LEAST: &str = r#"
@@ -179,6 +182,28 @@ fn the_examples_have_no_fault() {
         assert_eq!(others, [], "{}", path.display());
     }
     assert!(seen >= 2, "{seen} configurations in {}", examples.display());
+}
+
+#[test]
+fn a_mapping_that_nobody_signed_is_refused_where_signatures_are_required() {
+    let scratch = Scratch::new("signed");
+    let mapping = include_str!("../../examples/mapping.toml");
+    let write = |name: &str, text: &str| fs::write(scratch.0.join(name), text).expect("written");
+    write("mapping.toml", mapping);
+    let crm = "[[crm]]\nname = \"own\"\nkind = \"http\"\nurl = \"https://crm.example.com/{key}\"\nmapping = \"mapping.toml\"\nrequire_signed = true\n[[trunk]]";
+    write("offhook.toml", &LEAST.replacen("[[trunk]]", crm, 1));
+    let faults = || match Config::load(&scratch.0.join("offhook.toml")) {
+        Ok(_) => Vec::new(),
+        Err(Error::Faults(faults)) => faults.into_iter().map(|f| f.what).filter(|what| what.contains("signed")).collect(),
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(faults().len(), 1, "{:?}", faults());
+    let signature =
+        |text: &str| format!("[{{\"version\": 1, \"sha256\": \"{}\", \"by\": \"ann\", \"at\": \"2026-01-05T10:00:00Z\"}}]", hash(text));
+    write("mapping.toml.signatures.json", &signature("another content"));
+    assert_eq!(faults().len(), 1);
+    write("mapping.toml.signatures.json", &signature(mapping));
+    assert_eq!(faults(), Vec::<String>::new());
 }
 
 #[test]

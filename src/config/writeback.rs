@@ -16,7 +16,7 @@ use super::{
 use crate::{
     crm::{
         http::{BODY, Http},
-        mapping::Mapping,
+        mapping::{Mapping, signature},
     },
     pipeline::{
         Key, Pace,
@@ -173,7 +173,8 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             Some(Kind::Http) => (http(&mut t, directory), Secret::new(String::new())),
             Some(Kind::Hubspot) | None => (hubspot(&mut t, directory), required_secret(&mut t, "refresh_token_file", directory)),
         };
-        let mapping = t.required("mapping", "\"mapping.toml\"").and_then(|(text, span)| mapping(&t, &directory.join(text), &span));
+        let file = t.required("mapping", "\"mapping.toml\"").map(|(text, span)| (directory.join(text), span));
+        let mapping = file.as_ref().and_then(|(path, span)| mapping(&t, path, span));
         if matches!(api, Api::Http { .. }) && mapping.as_ref().is_some_and(|m| m.contact.is_some()) {
             let span = t.span.clone();
             t.fault(
@@ -195,13 +196,11 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             batch: count(&mut t, "batch", 1000, usual.batch),
             per_second: t.integer("per_second", 1..=10_000).and_then(|n| u32::try_from(n).ok()),
         };
-        if t.flag("require_signed", false) {
-            let span = t.span.clone();
-            t.fault(
-                &span,
-                "`require_signed` is true, and this version cannot sign a mapping",
-                "take it out, or write require_signed = false",
-            );
+        if t.flag("require_signed", false)
+            && let Some((file, span)) = &file
+            && let Err(what) = signed(file)
+        {
+            t.fault(span, what, format!("have it signed: offhook mapping sign {} --by NAME", file.display()));
         }
         t.finish();
         // Without one there was a fault, and nobody sees this configuration.
@@ -322,6 +321,17 @@ fn schema(t: &mut Table<'_>, directory: &Path) -> Schema {
             generic
         }
     }
+}
+
+/// Whether somebody has signed the content of a mapping; otherwise what is wrong.
+fn signed(path: &Path) -> Result<(), String> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let file = path.with_file_name(signature::file_name(&name));
+    let text = fs::read_to_string(path).map_err(|why| format!("{} cannot be read: {why}", path.display()))?;
+    let unsigned = || format!("`require_signed` is true, and nobody has signed this content of {}", path.display());
+    let signatures = fs::read_to_string(&file).map_err(|_| unsigned())?;
+    let signatures = signature::read(&signatures).map_err(|why| format!("{} cannot be read: {why}", file.display()))?;
+    signature::of(&signatures, &text).map(drop).ok_or_else(unsigned)
 }
 
 /// Reads a mapping file; its faults are faults of the configuration.

@@ -12,6 +12,9 @@
 //! default = "FAILED"              # for a value that is not in the list
 //! ```
 
+pub mod diff;
+pub mod signature;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -56,6 +59,15 @@ pub struct Rule {
     /// Written where the record has no value, or none of `values`.
     #[serde(default)]
     pub default: Option<String>,
+    /// Longest text that the field takes, in characters; a longer one is cut, with an ellipsis at its end.
+    #[serde(default)]
+    pub max_chars: Option<usize>,
+    /// The CRM's workflow that reads the field, for whoever changes the rule.
+    #[serde(default)]
+    pub workflow: Option<String>,
+    /// Who owns that workflow.
+    #[serde(default)]
+    pub owner: Option<String>,
     /// A field that the CRM does not have from the start: its type there. For people and tools that set an account up.
     #[serde(default)]
     pub custom: Option<String>,
@@ -136,6 +148,9 @@ impl Mapping {
                 }
                 _ => {}
             }
+            if rule.max_chars == Some(0) {
+                faults.push(format!("field `{to}`: max_chars = 0 leaves nothing of it"));
+            }
             if seen.contains(&to) {
                 faults.push(format!("field `{to}` is there twice: the second would overwrite the first"));
             }
@@ -173,8 +188,17 @@ impl Rule {
             Some(value) => self.values.get(&value).cloned(),
             None => None,
         };
-        value.or_else(|| self.default.clone()).and_then(|value| self.form.write(&value))
+        let value = value.or_else(|| self.default.clone()).and_then(|value| self.form.write(&value))?;
+        Some(match (self.max_chars, value) {
+            (Some(most), Value::String(text)) if text.chars().count() > most => Value::String(cut(&text, most)),
+            (_, value) => value,
+        })
     }
+}
+
+/// A text of `most` characters at most, the last of them an ellipsis where it is cut.
+fn cut(text: &str, most: usize) -> String {
+    text.chars().take(most.saturating_sub(1)).chain(['…']).take(most).collect()
 }
 
 impl Form {
@@ -232,6 +256,13 @@ mod tests {
             ("seconds", json!(61)),
         ];
         assert_eq!(fields, wanted.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+
+    #[test]
+    fn a_text_that_the_field_does_not_take_is_cut_at_a_character() {
+        let mapping = mapping(json!([{"to": "body", "from": "call_summary", "max_chars": 5}]));
+        let cut = |text: &str| mapping.apply(json!({"call_summary": text}).as_object().expect("a record"))["body"].clone();
+        assert_eq!((cut("äöüßé"), cut("äöüßéx")), (json!("äöüßé"), json!("äöüß…")));
     }
 
     #[test]

@@ -1,0 +1,269 @@
+//! `offhook mapping lint|diff|preview|sign`: for the CRM administrator who signs off what goes into which field.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{FAILED, OK, WRONG_USE};
+use crate::{
+    config::Config,
+    crm::mapping::{
+        Mapping,
+        diff::diff,
+        signature::{self, Signature},
+    },
+    event::CallId,
+    pipeline::Store,
+    shell::{clock::Clock, files, store::Sqlite},
+};
+
+/// Arguments of `offhook mapping`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Name every fault of a mapping. Status 1 where there is any.
+    Lint {
+        /// The mapping.
+        #[arg(value_name = "FILE")]
+        mapping: PathBuf,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Name the CRM's fields that another version changes, and the workflows that read them. Status 1 where any does.
+    Diff {
+        /// The version that is in use.
+        #[arg(value_name = "OLD")]
+        old: PathBuf,
+        /// The other one.
+        #[arg(value_name = "NEW")]
+        new: PathBuf,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a mapping makes of a call that the gateway has carried.
+    Preview {
+        /// The mapping.
+        #[arg(value_name = "FILE")]
+        mapping: PathBuf,
+        /// The call; without one, the latest.
+        #[arg(value_name = "CALL_ID")]
+        call: Option<CallId>,
+        /// Configuration of the gateway that carried it.
+        #[arg(long, short, value_name = "FILE", default_value = "offhook.toml", env = "OFFHOOK_CONFIG")]
+        config: PathBuf,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write down that this version is approved, and by whom. With `require_signed` the gateway starts with no other.
+    Sign {
+        /// The mapping.
+        #[arg(value_name = "FILE")]
+        mapping: PathBuf,
+        /// Who approves.
+        #[arg(long, value_name = "NAME")]
+        by: String,
+        /// What he has to say to it.
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+}
+
+/// Does what is asked.
+pub fn run(args: Args) -> ExitCode {
+    let done = match args.command {
+        Command::Lint { mapping, json } => lint(&mapping, json),
+        Command::Diff { old, new, json } => differences(&old, &new, json),
+        Command::Preview { mapping, call, config, json } => preview(&mapping, call, &config, json),
+        Command::Sign { mapping, by, note } => sign(&mapping, &by, note),
+    };
+    match done {
+        Ok(status) => status.into(),
+        Err(why) => {
+            eprintln!("offhook mapping: {why}");
+            WRONG_USE.into()
+        }
+    }
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn read(path: &Path) -> Result<(String, Mapping), String> {
+    let text = text_of(path)?;
+    let mapping = toml::from_str(&text).map_err(|why| format!("{}: {why}see examples/mapping.toml", path.display()))?;
+    Ok((text, mapping))
+}
+
+fn lint(path: &Path, as_json: bool) -> Result<u8, String> {
+    let text = text_of(path)?;
+    let (faults, version) = match toml::from_str::<Mapping>(&text) {
+        Ok(mapping) => (mapping.faults(), Some(mapping.version)),
+        Err(why) => (vec![why.to_string().trim_end().to_owned()], None),
+    };
+    let signed = signatures(path).ok().and_then(|s| signature::of(&s, &text).map(|s| json!({"by": s.by, "at": s.at})));
+    if as_json {
+        println!(
+            "{:#}",
+            json!({"ok": faults.is_empty(), "version": version, "sha256": signature::hash(&text), "signed": signed, "faults": faults})
+        );
+    } else {
+        faults.iter().for_each(|fault| println!("{}: {fault}", path.display()));
+        if let (true, Some(version)) = (faults.is_empty(), version) {
+            let by = signed
+                .as_ref()
+                .and_then(|s| s.get("by"))
+                .and_then(Value::as_str)
+                .map_or("signed by nobody".to_owned(), |by| format!("signed by {by}"));
+            println!("{}: version {version} has no fault, {by}", path.display());
+        }
+    }
+    Ok(if faults.is_empty() { OK } else { FAILED })
+}
+
+fn differences(old: &Path, new: &Path, as_json: bool) -> Result<u8, String> {
+    let ((_, before), (_, after)) = (read(old)?, read(new)?);
+    let found = diff(&before, &after);
+    let same_version = !found.is_empty() && before.version >= after.version;
+    if as_json {
+        println!("{:#}", json!({"from": before.version, "to": after.version, "version_raised": !same_version, "fields": found}));
+    } else {
+        for one in &found {
+            println!("{:<8} {}: {}", one.what, one.field, one.detail);
+            let list = |names: &std::collections::BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+            if !one.workflows.is_empty() || !one.owners.is_empty() {
+                println!("         read by {}; owned by {}", list(&one.workflows), list(&one.owners));
+            }
+        }
+        if same_version {
+            println!("`version` has to be raised: {} is not above {}", after.version, before.version);
+        }
+        if found.is_empty() {
+            println!("no field changes");
+        }
+    }
+    Ok(if found.is_empty() { OK } else { FAILED })
+}
+
+fn preview(path: &Path, call: Option<CallId>, config: &Path, as_json: bool) -> Result<u8, String> {
+    let (_, mapping) = read(path)?;
+    let config = Config::load_without_secrets(config).map_err(|e| e.to_string())?;
+    let file = config.data.directory.join("store.sqlite");
+    let store =
+        Sqlite::reader(&file).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", file.display()))?;
+    let record = match call {
+        Some(call) => store.record(call),
+        None => store.recent(1).map(|records| records.into_iter().next()),
+    };
+    let record = record.map_err(|e| e.to_string())?.ok_or("no such call; GET /v1/calls lists those known")?;
+    let facts = record.fields();
+    let fields = mapping.apply(&facts);
+    let rows: Vec<_> = mapping.rules.iter().map(|rule| {
+        let from = rule.from.as_deref();
+        let fact = from.and_then(|from| facts.get(from));
+        json!({"field": rule.to, "value": fields.get(&rule.to), "from": from, "fact": fact, "workflow": rule.workflow, "owner": rule.owner})
+    }).collect();
+    let person = mapping.contact.as_ref().and_then(|rule| rule.sought(&facts));
+    if as_json {
+        println!(
+            "{:#}",
+            json!({"call_id": record.call_id, "object": mapping.object, "version": mapping.version, "complete": record.is_complete(), "person": person, "fields": rows})
+        );
+        return Ok(OK);
+    }
+    println!(
+        "{} of call {}, version {}{}",
+        mapping.object,
+        record.call_id,
+        mapping.version,
+        if record.is_complete() { "" } else { ", not complete yet" }
+    );
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(["field", "value", "from", "which is"]);
+    for row in &rows {
+        let text = |name: &str| {
+            row.get(name)
+                .filter(|v| !v.is_null())
+                .map_or_else(|| "–".to_owned(), |v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+        };
+        table.add_row([text("field"), text("value"), text("from"), text("fact")]);
+    }
+    println!("{table}");
+    if let Some(person) = person {
+        println!("looked for: {person}");
+    }
+    Ok(OK)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(signature::file_name(&name))
+}
+
+fn signatures(path: &Path) -> Result<Vec<Signature>, String> {
+    let file = beside(path);
+    match fs::read_to_string(&file) {
+        Ok(text) => signature::read(&text).map_err(|why| format!("{}: {why}", file.display())),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(why) => Err(format!("{}: {why}", file.display())),
+    }
+}
+
+fn sign(path: &Path, by: &str, note: String) -> Result<u8, String> {
+    let (text, mapping) = read(path)?;
+    let faults = mapping.faults();
+    if !faults.is_empty() {
+        return Err(format!("it has faults, and is not signed:\n{}", faults.join("\n")));
+    }
+    let mut all = signatures(path)?;
+    let sha256 = signature::hash(&text);
+    if all.iter().any(|s| s.version == mapping.version && s.sha256 != sha256) {
+        return Err(format!("another content with version {} was signed before: raise `version`", mapping.version));
+    }
+    all.push(Signature { version: mapping.version, sha256: sha256.clone(), by: by.to_owned(), at: Clock::new().system_wall(), note });
+    let file = beside(path);
+    let list = serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?;
+    files::replace(&file, format!("{list}\n").as_bytes()).map_err(|e| e.to_string())?;
+    println!("version {} ({}…) is approved by {by}, in {}", mapping.version, sha256.get(..12).unwrap_or_default(), file.display());
+    Ok(OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::files::tests::Scratch;
+
+    const MAPPING: &str = "version = 1\nobject = \"calls\"\nkey = \"k\"\n[[field]]\nto = \"a\"\nfrom = \"outcome\"\n";
+
+    #[test]
+    fn a_version_is_signed_once_and_a_changed_one_needs_another_number() {
+        let scratch = Scratch::new("sign");
+        let path = scratch.0.join("mapping.toml");
+        fs::write(&path, MAPPING).expect("written");
+        assert_eq!(sign(&path, "ann", String::new()), Ok(OK));
+        let signed = signatures(&path).expect("read");
+        assert_eq!(signature::of(&signed, MAPPING).map(|s| s.by.as_str()), Some("ann"));
+        let changed = MAPPING.replace("outcome", "ended_as");
+        fs::write(&path, &changed).expect("written");
+        assert!(sign(&path, "ann", String::new()).expect_err("refused").contains("raise `version`"));
+        fs::write(&path, changed.replace("version = 1", "version = 2")).expect("written");
+        assert_eq!(sign(&path, "bob", "as agreed".into()), Ok(OK));
+        assert_eq!(signatures(&path).expect("read").len(), 2);
+        fs::write(&path, MAPPING.replace("outcome", "outcom")).expect("written");
+        assert!(sign(&path, "ann", String::new()).expect_err("refused").contains("no `outcom`"));
+        assert_eq!(lint(&path, true), Ok(FAILED));
+    }
+}

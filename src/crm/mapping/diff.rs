@@ -1,0 +1,125 @@
+//! What another version of a mapping changes, by the CRM's fields and whoever reads them.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::{Mapping, Rule};
+
+/// What becomes of one field of the CRM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The CRM's field.
+    pub field: String,
+    /// `added`, `removed` or `changed`.
+    pub what: &'static str,
+    /// Before and after, for people.
+    pub detail: String,
+    /// Workflows of the CRM that read it, by either version.
+    pub workflows: BTreeSet<String>,
+    /// Whoever owns it, by either version.
+    pub owners: BTreeSet<String>,
+}
+
+/// What `new` does otherwise than `old`, in the order of the new version's fields.
+pub fn diff(old: &Mapping, new: &Mapping) -> Vec<Difference> {
+    let of = |mapping: &'_ Mapping, to: &str| mapping.rules.iter().find(|rule| rule.to == to).cloned();
+    let mut names: Vec<_> = new.rules.iter().map(|rule| rule.to.clone()).collect();
+    names.extend(old.rules.iter().map(|rule| rule.to.clone()).filter(|to| of(new, to).is_none()));
+    let field = |to: String| {
+        let (before, after) = (of(old, &to), of(new, &to));
+        let (what, detail) = match (&before, &after) {
+            (Some(before), Some(after)) if before == after => return None,
+            (Some(before), Some(after)) => ("changed", format!("{} became {}", before.says(), after.says())),
+            (None, Some(after)) => ("added", after.says()),
+            (Some(before), None) => ("removed", format!("{}; what the CRM has stays there", before.says())),
+            (None, None) => return None,
+        };
+        let both = || before.iter().chain(&after);
+        let workflows = both().filter_map(|rule| rule.workflow.clone()).collect();
+        let owners = both().filter_map(|rule| rule.owner.clone()).collect();
+        Some(Difference { field: to, what, detail, workflows, owners })
+    };
+    let mut differences: Vec<_> = names.into_iter().filter_map(field).collect();
+    let whole = |what: &str, old: String, new: String| Difference {
+        field: what.to_owned(),
+        what: "changed",
+        detail: format!("{old} became {new}"),
+        workflows: BTreeSet::new(),
+        owners: BTreeSet::new(),
+    };
+    if old.object != new.object {
+        differences.push(whole("object", old.object.clone(), format!("{}: every record is made anew there", new.object)));
+    }
+    if old.key != new.key {
+        differences.push(whole(
+            "key",
+            old.key.clone(),
+            format!("{}: records under the old key are found no more, and made again", new.key),
+        ));
+    }
+    if old.contact != new.contact {
+        differences.push(whole("contact", told(old), told(new)));
+    }
+    differences
+}
+
+fn told(mapping: &Mapping) -> String {
+    mapping
+        .contact
+        .as_ref()
+        .map_or_else(|| "nobody is looked for".to_owned(), |c| format!("{} by {} in {}", c.object, c.by, c.fields.join(", ")))
+}
+
+impl Rule {
+    /// In a sentence.
+    fn says(&self) -> String {
+        let mut text = self.from.clone().map_or_else(|| "always".to_owned(), |from| format!("from {from}"));
+        if self.form != super::Form::Text {
+            text.push_str(&format!(" as {:?}", self.form).to_lowercase());
+        }
+        if !self.values.is_empty() {
+            let values: Vec<_> = self.values.iter().map(|(from, to)| format!("{from}→{to}")).collect();
+            text.push_str(&format!(" [{}]", values.join(", ")));
+        }
+        if let Some(default) = &self.default {
+            text.push_str(&format!(", else \"{default}\""));
+        }
+        if let Some(most) = self.max_chars {
+            text.push_str(&format!(", at most {most} characters"));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn mapping(rules: Value) -> Mapping {
+        serde_json::from_value(json!({"version": 1, "object": "calls", "key": "k", "field": rules})).expect("a mapping")
+    }
+
+    #[test]
+    fn each_field_that_changes_is_named_with_who_reads_it() {
+        let old = mapping(json!([
+            {"to": "status", "from": "outcome", "values": {"busy": "BUSY"}, "workflow": "call back", "owner": "sales"},
+            {"to": "body", "from": "call_summary"},
+            {"to": "gone", "from": "digits"}
+        ]));
+        let new = mapping(json!([
+            {"to": "status", "from": "outcome", "values": {"busy": "BUSY"}, "default": "FAILED", "workflow": "call back", "owner": "ops"},
+            {"to": "body", "from": "call_summary"},
+            {"to": "mood", "from": "sentiment_score", "as": "number"}
+        ]));
+        let found = diff(&old, &new);
+        let told: Vec<_> = found.iter().map(|d| (d.field.as_str(), d.what)).collect();
+        assert_eq!(told, [("status", "changed"), ("mood", "added"), ("gone", "removed")]);
+        assert_eq!(found[0].workflows, BTreeSet::from(["call back".to_owned()]));
+        assert_eq!(found[0].owners, BTreeSet::from(["ops".to_owned(), "sales".to_owned()]));
+        assert!(found[0].detail.ends_with("became from outcome [busy→BUSY], else \"FAILED\""), "{}", found[0].detail);
+        assert_eq!(diff(&new, &new), []);
+    }
+}
