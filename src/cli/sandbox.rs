@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use serde_json::json;
 
 use super::{FAILED, OK, WRONG_USE};
@@ -42,6 +43,9 @@ pub struct Args {
     /// Serve HTTPS with this certificate chain and this private key, both PEM.
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 2)]
     tls: Option<Vec<PathBuf>>,
+    /// Take assertions (JWT bearer, RS256) that are signed for this public key, a PEM file; without it none is good.
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
 }
 
 /// Runs it until it is ended.
@@ -59,9 +63,18 @@ pub fn run(args: Args) -> ExitCode {
         return fail(FAILED, &format!("no chance from the system: {why}"));
     }
     let behaviour = sandbox::Options { faults, rotate_tokens: args.rotate_tokens };
-    let Some(crm) = Double::of(&args.vendor, behaviour, Chance::from_entropy(seed)) else {
+    let Some(mut crm) = Double::of(&args.vendor, behaviour, Chance::from_entropy(seed)) else {
         return fail(WRONG_USE, &format!("nobody knows the vendor {}", args.vendor));
     };
+    if let Some(path) = args.public_key {
+        match SubjectPublicKeyInfoDer::from_pem_file(&path) {
+            Err(why) => {
+                return fail(WRONG_USE, &format!("{}: {why}; `openssl pkey -pubout -in KEY` makes such a file", path.display()));
+            }
+            Ok(key) if crm.trust(key.as_ref().to_vec()) => {}
+            Ok(_) => return fail(WRONG_USE, &format!("{} knows no assertions; leave --public-key out", args.vendor)),
+        }
+    }
     let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port);
     let options = Options { listen, crm, ledger: args.ledger, tls };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

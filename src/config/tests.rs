@@ -239,3 +239,43 @@ fn every_configuration_that_the_pages_show_is_without_a_fault() {
     }
     assert!(found >= 3, "{found}");
 }
+
+/// A Salesforce target's three grants, by the files that stand in its configuration.
+#[test]
+fn salesforce_signs_with_a_key_or_says_what_the_key_lacks() {
+    use crate::shell::files::tests::Scratch;
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new("salesforce");
+    let write = |name: &str, text: &str| {
+        let path = scratch.0.join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("private");
+    };
+    write("mapping.toml", include_str!("../../examples/mapping-salesforce.toml"));
+    write("server.key", include_str!("../crm/salesforce/testkey/private.pem"));
+    write("other.key", include_str!("../crm/salesforce/testkey/public.pem"));
+    write("secret", "hush");
+    let crm = "[[crm]]\nname = \"s\"\nkind = \"salesforce\"\nbase_url = \"https://x.my.salesforce.com\"\n\
+               token_url = \"https://x.my.salesforce.com/services/oauth2/token\"\nclient_id = \"key\"\nmapping = \"mapping.toml\"\n";
+    let parse = |keys: &str| match Config::parse(&scratch.0.join("offhook.toml"), &format!("{LEAST}\n{crm}{keys}\n")) {
+        Ok(config) => Ok(format!("{:?}", config.crms[0].api)),
+        Err(Error::Faults(faults)) => Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        Err(other) => panic!("{other}"),
+    };
+    for (keys, grant) in [
+        ("client_secret_file = \"secret\"", "ClientCredentials(..)"),
+        ("client_secret_file = \"secret\"\nrefresh_token_file = \"secret\"", "RefreshToken(..)"),
+        ("private_key_file = \"server.key\"\nusername = \"u@example.com\"", "Jwt(..)"),
+    ] {
+        assert!(parse(keys).expect("no fault").contains(grant), "{keys}");
+    }
+    for (keys, said) in [
+        ("private_key_file = \"server.key\"", "has no `username`"),
+        ("private_key_file = \"other.key\"\nusername = \"u\"", "cannot sign"),
+        ("private_key_file = \"server.key\"\nusername = \"u\"\nclient_secret_file = \"secret\"", "two ways to get a token"),
+        ("private_key_file = \"server.key\"\nusername = \"u\"\naudience = \"https://x\"", "audience"),
+    ] {
+        let faults = parse(keys).expect_err("a fault");
+        assert!(faults.contains(said), "{keys}: {faults}");
+    }
+}

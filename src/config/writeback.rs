@@ -3,10 +3,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
 use super::{
     peers::{NETS, Names, millis, nets},
@@ -17,6 +19,10 @@ use crate::{
     crm::{
         http::{BODY, Http},
         mapping::{Mapping, signature},
+        salesforce::{
+            Grant,
+            jwt::{self, Signer},
+        },
     },
     pipeline::{
         Key, Pace,
@@ -100,12 +106,10 @@ pub enum Api {
         token_url: String,
         /// The external client app.
         client_id: String,
-        /// Its secret.
-        client_secret: Secret,
+        /// By what it gets its tokens.
+        grant: Grant,
         /// Version of the API in its addresses, where it is not the connector's own.
         api_version: Option<String>,
-        /// Whether its grant is a refresh token, not client credentials.
-        refreshes: bool,
     },
     /// Any API that takes one record a request.
     Http {
@@ -229,15 +233,35 @@ fn hubspot(t: &mut Table<'_>, directory: &Path) -> Api {
 
 fn salesforce(t: &mut Table<'_>, directory: &Path) -> (Api, Secret) {
     let refresh_token = secret(t, "refresh_token_file", directory, "\"FILE\"").map(|(secret, _)| secret);
-    let api = Api::Salesforce {
-        base_url: url(t, "base_url", "\"https://MYDOMAIN.my.salesforce.com\""),
-        token_url: url(t, "token_url", "\"https://MYDOMAIN.my.salesforce.com/services/oauth2/token\""),
-        client_id: t.required("client_id", "\"the external client app's consumer key\"").map_or_else(String::new, |(text, _)| text),
-        client_secret: required_secret(t, "client_secret_file", directory),
-        api_version: t.text("api_version", "\"v62.0\"").map(|(text, _)| text),
-        refreshes: refresh_token.is_some(),
+    let base_url = url(t, "base_url", "\"https://MYDOMAIN.my.salesforce.com\"");
+    let token_url = url(t, "token_url", "\"https://MYDOMAIN.my.salesforce.com/services/oauth2/token\"");
+    let client_id = t.required("client_id", "\"the external client app's consumer key\"").map_or_else(String::new, |(text, _)| text);
+    let api_version = t.text("api_version", "\"v62.0\"").map(|(text, _)| text);
+    let grant = if t.has("private_key_file") {
+        let username = t.required("username", "\"integration@example.com\"").map_or_else(String::new, |(text, _)| text);
+        let audiences = [jwt::AUDIENCE, "https://test.salesforce.com"].map(|host| (host, host));
+        let audience = t.choice("audience", &audiences).unwrap_or(jwt::AUDIENCE).to_owned();
+        for other in ["client_secret_file", "refresh_token_file"] {
+            if let Some((_, span)) = t.text(other, "\"FILE\"") {
+                let what = format!("`private_key_file` and `{other}` are two ways to get a token");
+                t.fault(&span, what, format!("take `{other}` out where the app signs with its private key"));
+            }
+        }
+        let key = secret(t, "private_key_file", directory, "\"server.key\"");
+        key.and_then(|(key, span)| match Signer::new(key.reveal(), username, audience) {
+            Ok(signer) => Some(Grant::Jwt(Arc::new(signer))),
+            Err(why) => {
+                t.fault(&span, "the key in `private_key_file` cannot sign", why.to_string());
+                None
+            }
+        })
+    } else {
+        let secret = Zeroizing::new(required_secret(t, "client_secret_file", directory).reveal().to_owned());
+        Some(if refresh_token.is_some() { Grant::RefreshToken(secret) } else { Grant::ClientCredentials(secret) })
     };
-    (api, refresh_token.unwrap_or_else(|| Secret::new(String::new())))
+    // Without one there was a fault, or nobody asks for a token.
+    let grant = grant.unwrap_or_else(|| Grant::ClientCredentials(Zeroizing::default()));
+    (Api::Salesforce { base_url, token_url, client_id, grant, api_version }, refresh_token.unwrap_or_else(|| Secret::new(String::new())))
 }
 
 fn http(t: &mut Table<'_>, directory: &Path) -> Api {

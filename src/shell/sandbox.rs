@@ -97,10 +97,10 @@ impl Sandbox {
                 tokio::spawn(async move {
                     let serve = async {
                         match secure {
-                            None => connection(stream, shared).await,
+                            None => connection(stream, shared, false).await,
                             Some(secure) => {
                                 if let Ok(stream) = secure.accept(stream).await {
-                                    connection(stream, shared).await;
+                                    connection(stream, shared, true).await;
                                 }
                             }
                         }
@@ -126,21 +126,23 @@ impl Sandbox {
     }
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, shared: Arc<Shared>) {
-    let service = service_fn(|request| answer(Arc::clone(&shared), request));
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, shared: Arc<Shared>, tls: bool) {
+    let service = service_fn(|request| answer(Arc::clone(&shared), request, tls));
     // A service that fails closes the connection without an answer: just what a dropped request looks like.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::Result<hyper::Response<Body>> {
+async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>, tls: bool) -> io::Result<hyper::Response<Body>> {
     let (head, body) = request.into_parts();
     let body = to_bytes(Body::new(body), BODY_OCTETS_MAX).await.map_err(io::Error::other)?;
     let headers = head.headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+    // An answer that names its own address has to know which scheme it was asked by.
+    let scheme = tls.then(|| ("x-forwarded-proto".to_owned(), "https".to_owned()));
     let request = Request {
         method: head.method.as_str().to_owned(),
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
-        headers: headers.collect(),
+        headers: scheme.into_iter().chain(headers).collect(),
         body: body.to_vec(),
     };
     let outcome = {

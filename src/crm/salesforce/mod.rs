@@ -1,8 +1,10 @@
-//! Salesforce: records by upsert of sObject Collections with a unique external id, people by SOQL, OAuth2 with client credentials or a refresh token.
+//! Salesforce: records by upsert of sObject Collections with a unique external id, people by SOQL, OAuth2 with client credentials, a refresh
+//! token or a signed assertion.
 
+pub mod jwt;
 mod read;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
@@ -14,6 +16,7 @@ use super::{
     reader::Reader,
 };
 use crate::time::Wall;
+use jwt::Signer;
 
 /// How an org is reached.
 #[derive(Clone)]
@@ -24,10 +27,8 @@ pub struct Salesforce {
     pub token_url: String,
     /// The external client app.
     pub client_id: String,
-    /// Its secret.
-    pub client_secret: Zeroizing<String>,
-    /// Whether its grant is a refresh token, not client credentials.
-    pub refreshes: bool,
+    /// By what it gets its tokens.
+    pub grant: Grant,
     /// Version of the API in its addresses, such as [`VERSION`].
     pub version: String,
     /// Object type.
@@ -36,6 +37,27 @@ pub struct Salesforce {
     pub key: String,
     /// The field that names a record's person, where one does.
     pub link: Option<String>,
+}
+
+/// By what an app gets access tokens.
+#[derive(Clone)]
+pub enum Grant {
+    /// Its own secret: it works as the user that the administrator has given it.
+    ClientCredentials(Zeroizing<String>),
+    /// Its own secret, with the refresh token of a user who let it.
+    RefreshToken(Zeroizing<String>),
+    /// An assertion signed with its private key, for a user whom the administrator let it work for.
+    Jwt(Arc<Signer>),
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClientCredentials(_) => "ClientCredentials(..)",
+            Self::RefreshToken(_) => "RefreshToken(..)",
+            Self::Jwt(_) => "Jwt(..)",
+        })
+    }
 }
 
 impl fmt::Debug for Salesforce {
@@ -103,14 +125,19 @@ impl Connector for Salesforce {
 }
 
 impl OAuth for Salesforce {
-    fn grant(&self, refresh_token: &str, _: Wall) -> HttpRequest {
-        let client = [("client_id", self.client_id.as_str()), ("client_secret", self.client_secret.as_str())];
-        let grant = if self.refreshes {
-            vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token)]
-        } else {
-            vec![("grant_type", "client_credentials")]
+    fn grant(&self, refresh_token: &str, at: Wall) -> HttpRequest {
+        let client = |secret| [("client_id", self.client_id.as_str()), ("client_secret", secret)];
+        let assertion;
+        let fields = match &self.grant {
+            Grant::ClientCredentials(secret) => [&[("grant_type", "client_credentials")][..], &client(secret.as_str())].concat(),
+            Grant::RefreshToken(secret) => {
+                [&[("grant_type", "refresh_token"), ("refresh_token", refresh_token)][..], &client(secret.as_str())].concat()
+            }
+            Grant::Jwt(signer) => {
+                assertion = signer.assertion(&self.client_id, at);
+                vec![("grant_type", jwt::GRANT), ("assertion", assertion.as_str())]
+            }
         };
-        let fields: Vec<_> = grant.into_iter().chain(client).collect();
         HttpRequest { method: "POST", url: self.token_url.clone(), headers: form::headers(), body: form::body(&fields) }
     }
 

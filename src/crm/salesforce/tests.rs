@@ -1,5 +1,7 @@
 //! Answers of Salesforce, each with its verdict, and the connector against the double.
 
+use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
+
 use super::*;
 use crate::{
     chance::Chance,
@@ -15,8 +17,7 @@ fn connector() -> Salesforce {
         base_url: "http://crm".into(),
         token_url: "http://crm/services/oauth2/token".into(),
         client_id: CLIENT_ID.into(),
-        client_secret: Zeroizing::new(CLIENT_SECRET.into()),
-        refreshes: false,
+        grant: Grant::ClientCredentials(Zeroizing::new(CLIENT_SECRET.into())),
         version: VERSION.into(),
         object: "Voice_Call__c".into(),
         key: "Key__c".into(),
@@ -92,6 +93,49 @@ fn texts_cannot_leave_their_quotation_marks() {
     let (fields, values) = (["Phone".to_owned()], ["+49') OR Name IN ('x".to_owned()]);
     let sent = connector().find(&Search { object: "Contact", fields: &fields, values: &values }, &Token::standing());
     assert!(sent.url.contains("%5C%27%29%20OR"), "{}", sent.url);
+}
+
+/// What the connector signs, the double, which shares no code with it, takes for good; and nothing else.
+#[test]
+fn an_assertion_is_good_for_its_own_key_app_and_time() {
+    let at = Wall::from_millis(1_767_607_200_000);
+    let signer = |audience: &str| {
+        Signer::new(include_str!("testkey/private.pem"), "integration@example.com".into(), audience.into()).expect("a key")
+    };
+    let public = SubjectPublicKeyInfoDer::from_pem_slice(include_bytes!("testkey/public.pem")).expect("a key");
+    let asked = |trusted: Option<&[u8]>, connector: Salesforce, at: Wall| {
+        let mut crm = Double::of("salesforce", sandbox::Options::default(), Chance::from_seed(1)).expect("a double");
+        assert!(trusted.is_none_or(|key| crm.trust(key.to_vec())));
+        let sent = connector.grant("", at);
+        let path = sent.url.strip_prefix("http://crm").expect("its address").to_owned();
+        let request = sandbox::Request { method: "POST".into(), path, query: String::new(), headers: sent.headers, body: sent.body };
+        let now = Now { wall: Wall::from_millis(1_767_607_200_000), ..Now::default() };
+        let Outcome::Answer(answer, _) = crm.handle(now, &request) else { panic!("no fault was planted") };
+        let answer = HttpAnswer { status: answer.status, headers: Vec::new(), body: answer.body.octets() };
+        connector.token(&answer).map(|_| "good").unwrap_or_else(|verdict| verdict.name())
+    };
+    let with = |audience: &str| Salesforce { grant: Grant::Jwt(Arc::new(signer(audience))), ..connector() };
+    let other = {
+        let mut key = public.as_ref().to_vec();
+        let middle = key.len() / 2;
+        key[middle] ^= 1;
+        key
+    };
+    assert_eq!(asked(Some(&public), with(jwt::AUDIENCE), at), "good");
+    assert_eq!(asked(Some(&other), with(jwt::AUDIENCE), at), "auth", "another key");
+    assert_eq!(asked(None, with(jwt::AUDIENCE), at), "auth", "no key");
+    assert_eq!(asked(Some(&public), with("https://example.com"), at), "auth", "for somebody else");
+    assert_eq!(asked(Some(&public), Salesforce { client_id: "other".into(), ..with(jwt::AUDIENCE) }, at), "auth", "another app");
+    for late in [Duration::from_secs(3600), Duration::from_secs(180)] {
+        assert_eq!(
+            asked(Some(&public), with(jwt::AUDIENCE), Wall::from_millis(at.as_millis() - i64::try_from(late.as_millis()).expect("short"))),
+            "auth"
+        );
+    }
+    for (bad, what) in [("", "PEM"), (include_str!("testkey/public.pem"), "PEM")] {
+        let why = Signer::new(bad, String::new(), String::new()).expect_err("no private key").to_string();
+        assert!(why.contains(what), "{why}");
+    }
 }
 
 /// The connector against the double, without a socket between them.

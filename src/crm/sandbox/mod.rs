@@ -115,6 +115,10 @@ pub trait Vendor: Send {
     fn planned(&mut self, action: &Action, request: &Request) -> Option<Answer>;
     /// All access tokens given out so far are worth nothing any more.
     fn expire_tokens(&mut self);
+    /// Takes the public key (DER of a SubjectPublicKeyInfo) that assertions are signed for; false where the vendor has no such grant.
+    fn trust(&mut self, _public_key: Vec<u8>) -> bool {
+        false
+    }
 }
 
 /// Makes an account of a vendor's with nothing in it; `true` where refresh tokens rotate.
@@ -160,6 +164,11 @@ impl Double {
     /// Faults from now on, in place of those before.
     pub fn set_faults(&mut self, faults: Vec<Fault>) {
         self.faults = faults;
+    }
+
+    /// Takes the public key that a client's assertions are signed for; false where the vendor knows no assertions.
+    pub fn trust(&mut self, public_key: Vec<u8>) -> bool {
+        self.vendor.trust(public_key)
     }
 
     /// Lines of the ledger since the last time this was asked.

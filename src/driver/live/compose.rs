@@ -86,12 +86,11 @@ fn connector(api: &Api, object: &str, key: &str, link: Option<&Link>) -> Box<dyn
             object: object.to_owned(),
             key: key.to_owned(),
         }),
-        Api::Salesforce { base_url, token_url, client_id, client_secret, api_version, refreshes } => Box::new(Salesforce {
+        Api::Salesforce { base_url, token_url, client_id, grant, api_version } => Box::new(Salesforce {
             base_url: base_url.clone(),
             token_url: token_url.clone(),
             client_id: client_id.clone(),
-            client_secret: secret(client_secret),
-            refreshes: *refreshes,
+            grant: grant.clone(),
             version: api_version.clone().unwrap_or_else(|| salesforce::VERSION.to_owned()),
             object: object.to_owned(),
             key: key.to_owned(),

@@ -4,12 +4,13 @@
 
 mod schema;
 mod soql;
+mod token;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use super::{Action, Answer, Body, CLIENT_ID, CLIENT_SECRET, Change, Ledger, Request, Standing, Tokens, Vendor};
+use super::{Action, Answer, Body, Change, Ledger, Request, Standing, Tokens, Vendor};
 use crate::{chance::Chance, time::Wall};
 use schema::{Field, Object};
 use soql::Query;
@@ -18,6 +19,10 @@ use soql::Query;
 #[derive(Debug)]
 pub struct Salesforce {
     tokens: Tokens,
+    /// For assertions, DER of a SubjectPublicKeyInfo.
+    public_key: Option<Vec<u8>>,
+    /// Until when the last refresh is under way: the org refuses another one beside it.
+    refreshing: Wall,
     objects: BTreeMap<String, Object>,
     next_id: u64,
     /// Requests of the day, of so many.
@@ -35,7 +40,15 @@ const DAILY: u64 = 100_000;
 impl Salesforce {
     /// An org with nothing in it.
     pub fn new(rotate_tokens: bool, chance: Chance) -> Self {
-        Self { tokens: Tokens::new(rotate_tokens, SESSION_LIFE, chance), objects: schema::org(), next_id: 1, used: 0, daily: DAILY }
+        Self {
+            tokens: Tokens::new(rotate_tokens, SESSION_LIFE, chance),
+            public_key: None,
+            refreshing: Wall::from_millis(0),
+            objects: schema::org(),
+            next_id: 1,
+            used: 0,
+            daily: DAILY,
+        }
     }
 
     /// An org whose requests of the day are used up after so many.
@@ -47,11 +60,11 @@ impl Salesforce {
 }
 
 impl Vendor for Salesforce {
-    fn answer(&mut self, now: Wall, _: Duration, request: &Request, ledger: &mut Ledger) -> Answer {
+    fn answer(&mut self, now: Wall, takes: Duration, request: &Request, ledger: &mut Ledger) -> Answer {
         let parts = request.parts();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let rest = match parts.as_slice() {
-            ["services", "oauth2", "token"] => return self.token(now, request),
+            ["services", "oauth2", "token"] => return self.token(now, takes, request),
             ["services", "data"] => {
                 return Answer::new(200, json!([{"label": "Double", "url": "/services/data/v62.0", "version": "62.0"}]));
             }
@@ -91,38 +104,14 @@ impl Vendor for Salesforce {
     fn expire_tokens(&mut self) {
         self.tokens.expire();
     }
+
+    fn trust(&mut self, public_key: Vec<u8>) -> bool {
+        self.public_key = Some(public_key);
+        true
+    }
 }
 
 impl Salesforce {
-    fn token(&mut self, now: Wall, request: &Request) -> Answer {
-        let field = |name: &str| request.field(name);
-        let wrong = |error: &str, text: &str| Answer::new(400, json!({"error": error, "error_description": text}));
-        if field("client_id") != CLIENT_ID {
-            return wrong("invalid_client_id", "client identifier invalid");
-        }
-        if field("client_secret") != CLIENT_SECRET {
-            return wrong("invalid_client", "invalid client credentials");
-        }
-        let (access, refresh) = match field("grant_type").as_str() {
-            "client_credentials" => (self.tokens.give(now), None),
-            "refresh_token" => match self.tokens.refresh(now, &field("refresh_token")) {
-                Some((access, refresh)) => (access, Some(refresh)),
-                None => return wrong("invalid_grant", "expired access/refresh token"),
-            },
-            _ => return wrong("unsupported_grant_type", "grant type not supported"),
-        };
-        // Where its requests go: the host that was asked, as an org's own domain is.
-        let host = request.header("host").unwrap_or_default();
-        let scheme = if request.header("x-forwarded-proto") == Some("https") { "https" } else { "http" };
-        let instance = if host.is_empty() { "http://crm".to_owned() } else { format!("{scheme}://{host}") };
-        let mut body = json!({"access_token": access, "signature": "c2lt", "scope": "api", "instance_url": instance,
-            "id": format!("{instance}/id/00D000000000001AAA/005000000000001AAA"), "token_type": "Bearer", "issued_at": now.as_millis().to_string()});
-        if let (Some(refresh), Some(body)) = (refresh, body.as_object_mut()) {
-            body.insert("refresh_token".into(), json!(refresh));
-        }
-        Answer::new(200, body)
-    }
-
     fn served(&mut self, now: Wall, request: &Request, rest: &[&str], ledger: &mut Ledger) -> Answer {
         let body: Value = match request.body.as_slice() {
             [] => Value::Null,

@@ -1,7 +1,7 @@
 //! The org, asked as its clients do.
 
 use super::{
-    super::{Double, Options, Outcome},
+    super::{CLIENT_ID, CLIENT_SECRET, Double, Fault, Options, Outcome, REFRESH_TOKEN},
     *,
 };
 use crate::time::Now;
@@ -107,4 +107,45 @@ fn the_days_requests_come_to_an_end() {
     assert_eq!((over.status, &over.json()[0]["errorCode"]), (403, &json!("REQUEST_LIMIT_EXCEEDED")));
     let account = Double::of("salesforce", Options::default(), Chance::from_seed(2));
     assert!(account.is_some());
+}
+
+/// A refresh beside another one is refused, and the grant stands.
+#[test]
+fn two_refreshes_at_once_are_one() {
+    let slow: Fault = serde_json::from_value(json!({"action": {"delay_ms": 500}})).expect("a fault");
+    let mut org = Org { crm: Double::new(Box::new(Salesforce::new(false, Chance::from_seed(1))), vec![slow]), token: String::new() };
+    let form = format!("grant_type=refresh_token&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}&refresh_token={REFRESH_TOKEN}");
+    let asked = |crm: &mut Double, ms: i64| {
+        let now = Now { wall: Wall::from_millis(1_767_607_200_000 + ms), ..Now::default() };
+        let request = Request {
+            method: "POST".into(),
+            path: "/services/oauth2/token".into(),
+            query: String::new(),
+            headers: Vec::new(),
+            body: form.clone().into_bytes(),
+        };
+        match crm.handle(now, &request) {
+            Outcome::Answer(answer, _) => (answer.status, answer.json()["error_description"].as_str().unwrap_or_default().to_owned()),
+            Outcome::Drop(_) => (0, String::new()),
+        }
+    };
+    assert_eq!(asked(&mut org.crm, 0).0, 200);
+    assert_eq!(asked(&mut org.crm, 499), (400, "token request is already being processed".into()));
+    assert_eq!(asked(&mut org.crm, 500).0, 200);
+}
+
+#[test]
+fn the_app_may_name_itself_by_basic() {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    let mut crm = Double::of("salesforce", Options::default(), Chance::from_seed(1)).expect("a double");
+    let mut asked = |pair: &str| {
+        let headers = vec![("authorization".to_owned(), format!("Basic {}", BASE64_STANDARD.encode(pair)))];
+        let body = b"grant_type=client_credentials".to_vec();
+        let request = Request { method: "POST".into(), path: "/services/oauth2/token".into(), query: String::new(), headers, body };
+        match crm.handle(Now::default(), &request) {
+            Outcome::Answer(answer, _) => answer.status,
+            Outcome::Drop(_) => 0,
+        }
+    };
+    assert_eq!((asked("sim-client:sim-secret"), asked("sim-client:other"), asked("other:sim-secret")), (200, 400, 400));
 }
