@@ -89,6 +89,7 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
         connector: Box::new(connector),
         mapping: Box::new(move |record| mapping.apply(record)),
         refresh_token: String::new().into(),
+        reads: Default::default(),
         pace: offhook::pipeline::Pace::default(),
     };
     let config = Config {

@@ -1,4 +1,5 @@
 //! `offhook webhooks list`: webhooks that were taken and are in no record: conflicts, types without a rule, bodies that cannot be read.
+//! `offhook webhooks drift`: payloads that are not what their schema or the mapping behind it was written for.
 //! `offhook webhooks quarantine list|release`: those that were not taken, since their signature was wrong.
 
 use std::{path::PathBuf, process::ExitCode};
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    pipeline::{Store, store::Aside},
+    pipeline::{Store, store::Aside, webhook::Drift},
     shell::{quarantine, store::Sqlite},
 };
 
@@ -34,6 +35,13 @@ enum Command {
         /// No more than so many.
         #[arg(long, default_value_t = 100)]
         limit: usize,
+        /// A JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what is no longer as the schema, or the mapping behind it, was written for, and the CRM fields that it concerns. A raised version of the schema or
+    /// the mapping begins anew. Status 1 where there is any.
+    Drift {
         /// A JSON object a line.
         #[arg(long)]
         json: bool,
@@ -72,6 +80,7 @@ enum Quarantine {
 pub fn run(args: Args) -> ExitCode {
     let done = Config::load_without_secrets(&args.config).map_err(|e| e.to_string()).and_then(|config| match args.command {
         Command::List { limit, json } => asides(&config, limit, json),
+        Command::Drift { json } => drifts(&config, json),
         Command::Quarantine(Quarantine::List { source, json }) => kept(&config, source.as_deref(), json),
         Command::Quarantine(Quarantine::Release { source, json, access }) => release(&config, source.as_deref(), &access, json),
     });
@@ -84,11 +93,35 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn asides(config: &Config, limit: usize, json: bool) -> Result<u8, String> {
+fn store(config: &Config) -> Result<Sqlite, String> {
     let path = config.data.directory.join("store.sqlite");
-    let store =
-        Sqlite::reader(&path).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", path.display()))?;
-    let found = store.asides(limit).map_err(|e| e.to_string())?;
+    Sqlite::reader(&path).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", path.display()))
+}
+
+fn drifts(config: &Config, json: bool) -> Result<u8, String> {
+    let mut found = store(config)?.drifts().map_err(|e| e.to_string())?;
+    // What an earlier version was held against is mended, or known.
+    found.retain(|drift| {
+        let source = config.webhooks.iter().find(|w| w.source == drift.source);
+        let schema = source.map(|w| format!("schema {} {}", w.schema.name, w.schema.version));
+        let mut mappings = config.crms.iter().map(|crm| format!("mapping {} {}", crm.name, crm.mapping.version));
+        source.is_some() && (schema.as_ref() == Some(&drift.against) || mappings.any(|mapping| mapping == drift.against))
+    });
+    for drift in &found {
+        if json {
+            println!("{}", json!(drift));
+            continue;
+        }
+        let Drift { source, against, kind, field, what, found, affects, first, last, count, position } = drift;
+        let found = found.iter().map(|f| format!(" \"{f}\"")).collect::<String>();
+        println!("{source} {kind} {field}: {}{found}, {count} since {first}, last {last}, first at {position}; {against}", what.name());
+        println!("    {}", if affects.is_empty() { "no CRM field comes of it".to_owned() } else { affects.join(", ") });
+    }
+    Ok(verdict(found.is_empty(), json))
+}
+
+fn asides(config: &Config, limit: usize, json: bool) -> Result<u8, String> {
+    let found = store(config)?.asides(limit).map_err(|e| e.to_string())?;
     found.iter().for_each(|aside| println!("{}", if json { line(aside) } else { text(aside) }));
     Ok(verdict(found.is_empty(), json))
 }

@@ -1,15 +1,18 @@
 //! What the fold makes of a webhook: told to its call's record, known already, or kept aside for somebody to look at.
 
+use serde_json::Value;
+
 use super::{
     Count, Pipeline,
     fold::Overlay,
     record::Record,
     store::{Aside, Store, StoreError, Why},
-    webhook::{Payload, Reading, Received},
+    webhook::{Drift, Odd, Payload, Reading, Received, drift::What},
 };
 use crate::{
     event::CallId,
     journal::{Entry, Position},
+    time::Wall,
 };
 
 impl Pipeline {
@@ -22,8 +25,8 @@ impl Pipeline {
             None => Reading::Unreadable(format!("no [[webhook]] has source = \"{name}\" any more")),
         };
         let aside = |why, detail: String| Aside { position: at, source: name.to_owned(), time: entry.time, why, detail };
-        let payload = match reading {
-            Reading::Told(payload) => payload,
+        let (payload, odd) = match reading {
+            Reading::Told(payload, odd) => (payload, odd),
             Reading::Nothing => {
                 self.counted("accepted");
                 return Ok(());
@@ -49,9 +52,62 @@ impl Pipeline {
             }
             Sight::First => {
                 self.counted("accepted");
+                self.watch(overlay, at, name, entry.time, &payload, odd)?;
                 told(overlay, entry, payload)?;
             }
         }
+        Ok(())
+    }
+
+    /// Writes down what is odd about a payload: held against its schema, and against the value sets of the mappings behind it.
+    fn watch<S: Store>(
+        &mut self,
+        overlay: &mut Overlay<'_, S>,
+        position: Position,
+        source: &str,
+        time: Wall,
+        payload: &Payload,
+        odd: Vec<Odd>,
+    ) -> Result<(), StoreError> {
+        let Some(schema) = self.config.sources.get(source).map(|s| &s.schema) else { return Ok(()) };
+        let mut found: Vec<_> = odd.into_iter().map(|odd| (format!("schema {} {}", schema.name, schema.version), odd)).collect();
+        for crm in &self.config.crms {
+            for read in &crm.reads.fields {
+                let told = payload.data.get(&read.from).and_then(Value::as_str).zip(read.values.as_ref());
+                if let Some((value, _)) = told.filter(|(value, values)| !values.contains(*value)) {
+                    found.push((format!("mapping {} {}", crm.name, crm.reads.version), Odd::new(&read.from, What::Value, Some(value))));
+                }
+            }
+        }
+        found.dedup();
+        for (against, Odd { field, what, found }) in found {
+            let reads = self.config.crms.iter().flat_map(|crm| crm.reads.fields.iter().map(move |read| (crm, read)));
+            let affects = reads.filter(|(_, read)| read.from == field).map(|(crm, read)| format!("{} {}", crm.name, read.to)).collect();
+            let (source, kind, found) = (source.to_owned(), payload.kind.clone(), found.into_iter().collect());
+            let drift = Drift { source, against, kind, field, what, found, affects, first: time, last: time, count: 1, position };
+            self.drifted(overlay, drift)?;
+        }
+        Ok(())
+    }
+
+    fn drifted<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, drift: Drift) -> Result<(), StoreError> {
+        let key = drift.key();
+        let known = match overlay.changes.drifts.get(&key) {
+            Some(drift) => Some(drift.clone()),
+            None => overlay.store.drift(&key)?,
+        };
+        let fresh = known.is_none();
+        let drift = match known {
+            Some(mut known) => {
+                known.again(drift);
+                known
+            }
+            None => drift,
+        };
+        if self.live {
+            self.count(Count::Drift { drift: fresh.then(|| Box::new(drift.clone())) });
+        }
+        overlay.changes.drifts.insert(key, drift);
         Ok(())
     }
 

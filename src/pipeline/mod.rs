@@ -33,7 +33,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     chance::Chance,
-    crm::{Connector, Fields, HttpAnswer, HttpRequest, Verdict},
+    crm::{Connector, Fields, HttpAnswer, HttpRequest, Verdict, mapping::Reads},
     event::CallId,
     journal::{Entry, EntryKind},
     time::{Instant, Now, Wall},
@@ -60,6 +60,8 @@ pub struct Crm {
     pub connector: Box<dyn Connector>,
     /// The mapping.
     pub mapping: Mapping,
+    /// What the mapping reads, for whoever has to say what a change concerns.
+    pub reads: Reads,
     /// How the people behind its calls are found; none: records name nobody.
     pub contacts: Option<Contacts>,
     /// The refresh token to begin with.
@@ -163,6 +165,11 @@ pub enum Output {
 pub enum Count {
     /// A webhook, by the contract's result.
     Webhook(&'static str),
+    /// A payload that is not what its schema or mapping was written for.
+    Drift {
+        /// Which, where it is the first of its kind.
+        drift: Option<Box<webhook::Drift>>,
+    },
     /// A call was answered and its outcome is expected.
     Expected,
     /// A CRM's answer, by the contract's outcome.

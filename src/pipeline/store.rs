@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{decision::Edits, record::Record, webhook::Payload};
+use super::{
+    decision::Edits,
+    record::Record,
+    webhook::{Drift, Payload},
+};
 use crate::{
     crm::{Fields, contact::Contact},
     event::CallId,
@@ -226,6 +230,8 @@ pub struct Changes {
     pub adopted: BTreeSet<String>,
     /// Webhooks that are in no record.
     pub asides: Vec<Aside>,
+    /// What has drifted, by its key, as it is now.
+    pub drifts: BTreeMap<String, Drift>,
 }
 
 /// Why the store failed; the pipeline stops until it works again.
@@ -251,6 +257,10 @@ pub trait Store {
     fn seen(&self, id: &str) -> Result<Option<String>, StoreError>;
     /// Webhooks that are in no record, the latest first.
     fn asides(&self, most: usize) -> Result<Vec<Aside>, StoreError>;
+    /// What has drifted, by its key.
+    fn drift(&self, key: &str) -> Result<Option<Drift>, StoreError>;
+    /// All that has drifted, by key.
+    fn drifts(&self) -> Result<Vec<Drift>, StoreError>;
     /// Webhooks under a name that no call had.
     fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError>;
     /// Writes of `crm` due at `at`, the earliest first.
@@ -287,6 +297,7 @@ pub struct Memory {
     seen: BTreeMap<String, String>,
     orphans: Vec<Payload>,
     asides: BTreeMap<Position, Aside>,
+    drifts: BTreeMap<String, Drift>,
 }
 
 impl Store for Memory {
@@ -303,6 +314,7 @@ impl Store for Memory {
         self.orphans.retain(|o| !changes.adopted.contains(&o.call_id));
         self.orphans.extend(changes.orphans);
         self.asides.extend(changes.asides.into_iter().map(|aside| (aside.position, aside)));
+        self.drifts.extend(changes.drifts);
         Ok(())
     }
 
@@ -328,6 +340,14 @@ impl Store for Memory {
 
     fn asides(&self, most: usize) -> Result<Vec<Aside>, StoreError> {
         Ok(self.asides.values().rev().take(most).cloned().collect())
+    }
+
+    fn drift(&self, key: &str) -> Result<Option<Drift>, StoreError> {
+        Ok(self.drifts.get(key).cloned())
+    }
+
+    fn drifts(&self) -> Result<Vec<Drift>, StoreError> {
+        Ok(self.drifts.values().cloned().collect())
     }
 
     fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError> {

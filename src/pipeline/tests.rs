@@ -112,6 +112,7 @@ fn pipeline() -> Pipeline {
         }),
         refresh_token: Zeroizing::new("first".into()),
         contacts: None,
+        reads: Default::default(),
         pace: Pace::default(),
     };
     let sources = [("platform".to_owned(), Source::standard(Key::parse(KEY).expect("a key")))].into();

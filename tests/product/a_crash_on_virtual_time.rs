@@ -124,6 +124,7 @@ fn pipeline() -> Pipeline {
                 .collect()
         }),
         refresh_token: String::from("r").into(),
+        reads: Default::default(),
         pace: pipeline::Pace::default(),
     };
     let config = pipeline::Config {

@@ -15,7 +15,7 @@
 pub mod diff;
 pub mod signature;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -96,6 +96,26 @@ pub enum Form {
     Date,
 }
 
+/// What a mapping reads of a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The mapping's version.
+    pub version: u32,
+    /// Each field that comes of one of the record's.
+    pub fields: Vec<Read>,
+}
+
+/// A field that comes of one of the record's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The record's.
+    pub from: String,
+    /// The CRM's, as `OBJECT.FIELD`, with the workflow that reads it and its owner.
+    pub to: String,
+    /// The values that are foreseen; none: any.
+    pub values: Option<BTreeSet<String>>,
+}
+
 /// What a record may offer, by the names that `from` takes.
 pub const RECORD_FIELDS: [&str; 32] = [
     "answered_at",
@@ -166,6 +186,21 @@ impl Mapping {
     /// The fields of a record, by the CRM's names.
     pub fn apply(&self, record: &Map<String, Value>) -> Fields {
         apply(&self.rules, record)
+    }
+
+    /// What it reads.
+    pub fn reads(&self) -> Reads {
+        let read = |rule: &Rule| {
+            let values = (!rule.values.is_empty()).then(|| rule.values.keys().cloned().collect());
+            let read_by = match (&rule.workflow, &rule.owner) {
+                (None, None) => String::new(),
+                (Some(workflow), None) => format!(" (workflow {workflow})"),
+                (None, Some(owner)) => format!(" (of {owner})"),
+                (Some(workflow), Some(owner)) => format!(" (workflow {workflow}, of {owner})"),
+            };
+            Some(Read { from: rule.from.clone()?, to: format!("{}.{}{read_by}", self.object, rule.to), values })
+        };
+        Reads { version: self.version, fields: self.rules.iter().filter_map(read).collect() }
     }
 
     /// Fields that a new account has to be given: name, type, and whether no two records may share a value.

@@ -45,6 +45,7 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
             contacts,
             mapping: Box::new(move |record| mapping.apply(record)),
             refresh_token: secret(&refresh_token),
+            reads: crm.mapping.reads(),
             pace: crm.pace,
         });
     }

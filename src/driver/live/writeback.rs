@@ -286,6 +286,14 @@ impl Loop {
         let metrics = &self.parts.metrics;
         match count {
             Count::Webhook(result) => metrics.webhook(result),
+            Count::Drift { drift } => {
+                metrics.webhook_drifts.add(1);
+                if let Some(drift) = drift {
+                    let webhook::Drift { source, against, kind, field, what, found, affects, .. } = &*drift;
+                    let (what, affects) = (what.name(), affects.join(", "));
+                    tracing::error!(%source, %against, r#type = %kind, %field, what, ?found, %affects, "webhooks have drifted; see `offhook webhooks drift`");
+                }
+            }
             Count::Expected => metrics.webhooks_expected.add(1),
             Count::Write { crm, outcome } => metrics.crm_write(&crm, outcome),
             Count::Delivered(lag) => metrics.delivered(lag),

@@ -127,6 +127,7 @@ pub(super) fn pipeline_config() -> pipeline::Config {
         connector: Box::new(connector),
         mapping: Box::new(crm::mapping),
         refresh_token: String::from(sandbox::REFRESH_TOKEN).into(),
+        reads: Default::default(),
         pace: pipeline::Pace::default(),
     };
     let sources = Key::parse(WEBHOOK_KEY).map(|key| ("platform".to_owned(), Source::standard(key))).into_iter().collect();

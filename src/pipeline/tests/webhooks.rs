@@ -1,7 +1,7 @@
 //! A webhook is on disk before it is answered, and counts once however it comes.
 
 use super::*;
-use crate::pipeline::store::Why;
+use crate::pipeline::{store::Why, webhook::drift::What};
 
 fn results(world: &World) -> Vec<&str> {
     let of = |count: &Count| if let Count::Webhook(result) = count { Some(*result) } else { None };
@@ -95,6 +95,48 @@ fn what_cannot_be_read_is_kept_and_shown_until_a_rule_exists() {
     let record = anew.record(call()).expect("stored").expect("a record");
     assert_eq!(record.fields()["disposition_code"], "PAID");
     assert_eq!(anew.asides(9).expect("stored").len(), 1);
+}
+
+#[test]
+fn drift_is_written_down_once_a_kind_with_the_fields_of_crms_that_it_concerns() {
+    let mut world = World::new();
+    world.call();
+    let mapping = json!({"version": 3, "object": "calls", "key": "k", "field": [
+        {"to": "disposition", "from": "disposition_code", "values": {"SALE": "Sold"}, "default": "Other"},
+        {"to": "body", "from": "call_summary", "workflow": "Follow-up", "owner": "J. Doe"}, {"to": "note", "from": "call_summary"}]});
+    let mapping: crate::crm::mapping::Mapping = serde_json::from_value(mapping).expect("a mapping");
+    world.pipeline.config.crms[0].reads = mapping.reads();
+    let body = |id: &str, data: Value| json!({"id": id, "type": "call.ended", "call_id": call(), "data": data}).to_string();
+    world.post(1, &body("w1", json!({"disposition_code": "SALE", "call_summary": "fine"})));
+    assert_eq!(world.store.drifts().expect("stored"), []);
+    let odd = body("w2", json!({"disposition_code": "LATER", "call_summary": {"text": "fine"}}));
+    world.post(2, &odd);
+    world.post(3, &odd);
+    world.post(4, &body("w3", json!({"disposition_code": "NEVER"})));
+    let drifts = world.store.drifts().expect("stored");
+    let shown = drifts.iter().map(|d| (d.against.as_str(), d.field.as_str(), d.what, d.count, d.affects.join(", "))).collect::<Vec<_>>();
+    assert_eq!(
+        shown,
+        [
+            ("mapping crm 3", "disposition_code", What::Value, 2, "crm calls.disposition".to_owned()),
+            (
+                "schema generic 1",
+                "call_summary",
+                What::Type,
+                1,
+                "crm calls.body (workflow Follow-up, of J. Doe), crm calls.note".to_owned()
+            ),
+        ],
+        "a duplicate tells nothing new"
+    );
+    assert_eq!(drifts[0].found.iter().map(String::as_str).collect::<Vec<_>>(), ["LATER", "NEVER"]);
+    let raised = world.counts.iter().map(|c| if let Count::Drift { drift } = c { [drift.is_some()].to_vec() } else { Vec::new() });
+    assert_eq!(raised.flatten().collect::<Vec<_>>(), [true, true, false], "an alarm a kind");
+    // The same out of the journal.
+    let (mut anew, mut again) = (Memory::default(), pipeline());
+    again.config.crms[0].reads = mapping.reads();
+    again.fold(&mut anew, &world.journal, Position { segment: 1, offset: 99 }).expect("folded");
+    assert_eq!(anew.drifts().expect("stored"), drifts);
 }
 
 #[test]

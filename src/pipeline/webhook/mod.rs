@@ -1,6 +1,7 @@
 //! Webhooks: whether who sent one may be believed ([`scheme`]), how one stands in the journal ([`received`]), whether it was there before ([`Marks`]), and what it
 //! tells ([`schema`]).
 
+pub mod drift;
 mod key;
 mod mark;
 pub mod received;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::time::Wall;
 
+pub use drift::{Drift, Odd};
 pub use key::Key;
 pub use mark::Marks;
 pub use received::Received;

@@ -12,7 +12,8 @@
 //! [event.call_analyzed]               # the platform's word
 //! as = "transcription.complete"       # ours
 //! data.transcript = "/call/transcript"
-//! data.sentiment_score = { at = "/call/sentiment", values = { Positive = 1, Negative = -1 } }
+//! always = ["id", "transcript"]       # what every one of them bears: that one does not is drift
+//! data.sentiment_score = { at = "/call/sentiment", values = { Positive = 1, Negative = -1 }, nothing = ["Unknown"] }
 //! ```
 
 use std::collections::BTreeMap;
@@ -20,7 +21,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{FIELDS, Payload, Received, scheme};
+use super::{
+    FIELDS, Odd, Payload, Received,
+    drift::{What, fits, type_name},
+    scheme,
+};
 use crate::time::Wall;
 
 /// What may happen, by the catalogue's names; besides, whatever begins with `custom.`.
@@ -88,6 +93,9 @@ pub struct Rule {
     /// The catalogue's name.
     #[serde(rename = "as")]
     pub kind: String,
+    /// What every one of them bears: fields of `data`, `id`, `time`.
+    #[serde(default)]
+    pub always: Vec<String>,
     /// Where each field of a record stands.
     #[serde(default)]
     pub data: BTreeMap<String, Place>,
@@ -99,20 +107,23 @@ pub struct Rule {
 pub enum Place {
     /// As it stands there.
     At(String),
-    /// Translated; what is not listed is left out.
+    /// Translated; what is not listed is left out, and is drift.
     Values {
         /// Where.
         at: String,
         /// What becomes of each value.
         values: BTreeMap<String, Value>,
+        /// Values that are known to say nothing.
+        #[serde(default)]
+        nothing: Vec<String>,
     },
 }
 
 /// What a webhook is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reading {
-    /// It tells something.
-    Told(Payload),
+    /// It tells something; what is odd about it.
+    Told(Payload, Vec<Odd>),
     /// It is known to tell nothing of a call.
     Nothing,
     /// The schema has no such type: it is kept until a rule for it exists.
@@ -175,6 +186,13 @@ impl Schema {
                 faults.push(format!("event.{word}.data: a record has no `{name}`; it has {}", FIELDS.join(", ")));
             }
         }
+        for (word, rule) in &self.events {
+            let named =
+                |name: &str| rule.data.contains_key(name) || (name == "id" && self.id.is_some()) || (name == "time" && self.time.is_some());
+            for name in rule.always.iter().filter(|name| !named(name)) {
+                faults.push(format!("event.{word}.always: \"{name}\" stands nowhere; it takes names of its data, and `id` and `time` where the schema has them"));
+            }
+        }
         faults
     }
 
@@ -210,16 +228,36 @@ impl Schema {
                 None => return Reading::Unreadable(format!("\"{told}\" is no time")),
             },
         };
-        let value = |place: &Place| match place {
-            Place::At(at) => body.pointer(at).cloned(),
-            Place::Values { at, values } => values.get(&text(at)?).cloned(),
+        let mut odd = Vec::new();
+        let mut data = Map::new();
+        for (name, place) in &rule.data {
+            let Some(found) = body.pointer(place.at()).filter(|v| !v.is_null()) else { continue };
+            match place {
+                Place::At(_) if !fits(name, found) => odd.push(Odd::new(name, What::Type, Some(type_name(found)))),
+                Place::At(_) => {}
+                Place::Values { at, values, nothing } => {
+                    let known = text(at).map(|found| (values.get(&found).cloned(), found));
+                    match known {
+                        Some((Some(value), _)) => drop(data.insert(name.clone(), value)),
+                        Some((None, found)) if nothing.contains(&found) => {}
+                        Some((None, found)) => odd.push(Odd::new(name, What::Value, Some(&found))),
+                        None => odd.push(Odd::new(name, What::Type, Some(type_name(found)))),
+                    }
+                    continue;
+                }
+            }
+            data.insert(name.clone(), found.clone());
+        }
+        let there = |name: &str| match name {
+            "id" => self.id.as_deref().and_then(&text).is_some(),
+            "time" => self.time.as_deref().and_then(&text).is_some(),
+            name => rule.data.get(name).is_some_and(|place| body.pointer(place.at()).is_some_and(|v| !v.is_null())),
         };
-        let data: Map<String, Value> =
-            rule.data.iter().filter_map(|(name, place)| Some((name.clone(), value(place).filter(|v| !v.is_null())?))).collect();
+        odd.extend(rule.always.iter().filter(|name| !there(name)).map(|name| Odd::new(name, What::Vanished, None)));
         names.remove(0);
         let id = self.id.as_deref().and_then(&text).unwrap_or_default();
         let kind = if rule.kind == ANY_CUSTOM { word } else { rule.kind.clone() };
-        Reading::Told(Payload { id, kind, call_id, names, time, data })
+        Reading::Told(Payload { id, kind, call_id, names, time, data }, odd)
     }
 }
 

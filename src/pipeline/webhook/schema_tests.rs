@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{
+    drift::What,
     received::Head,
     schema::{CATALOGUE, SHIPPED},
     *,
@@ -15,7 +16,10 @@ fn read(schema: &str, body: &str) -> Reading {
 
 fn told(schema: &str, body: &str) -> Payload {
     match read(schema, body) {
-        Reading::Told(payload) => payload,
+        Reading::Told(payload, odd) => {
+            assert_eq!(odd, [], "{schema}");
+            payload
+        }
         other => panic!("{schema}: {other:?}"),
     }
 }
@@ -90,6 +94,28 @@ fn what_cannot_be_read_says_why() {
 }
 
 #[test]
+fn what_is_odd_about_a_payload_is_named() {
+    let odd = |schema: &str, body: &str| match read(schema, body) {
+        Reading::Told(_, odd) => odd.into_iter().map(|o| (o.field, o.what, o.found.unwrap_or_default())).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let analysis = |analysis: Value| json!({"event": "call_analyzed", "call": {"call_id": "r1", "call_analysis": analysis}}).to_string();
+    assert_eq!(odd("retell", &analysis(json!({"user_sentiment": "Unknown", "call_summary": null}))), []);
+    assert_eq!(odd("retell", &analysis(json!({"user_sentiment": "Mixed"}))), [("sentiment_score".into(), What::Value, "Mixed".into())]);
+    assert_eq!(odd("retell", &analysis(json!({"user_sentiment": ["Positive"]}))), [("sentiment_score".into(), What::Type, "list".into())]);
+    assert_eq!(odd("retell", &analysis(json!({"call_summary": {"text": "s"}}))), [("call_summary".into(), What::Type, "object".into())]);
+    let generic = |data: Value| json!({"type": "call.ended", "call_id": "c", "data": data}).to_string();
+    assert_eq!(odd("generic", &generic(json!({"sentiment_score": "0.7", "entities": [], "next_action_date": "2026-01-05"}))), []);
+    assert_eq!(
+        odd("generic", &generic(json!({"sentiment_score": "good", "entities": "PO 7"}))),
+        [("entities".into(), What::Type, "text".into()), ("sentiment_score".into(), What::Type, "text".into())]
+    );
+    let left = |more: &str| format!(r#"{{"event": "participant_left", "participant": {{"attributes": {{"sip.callID": "SCL_1"}}}}{more}}}"#);
+    assert_eq!(odd("livekit", &left(r#", "id": "EV_1", "createdAt": "1732538000""#)), []);
+    assert_eq!(odd("livekit", &left(r#", "createdAt": "1732538000""#)), [("id".into(), What::Vanished, String::new())]);
+}
+
+#[test]
 fn a_schema_that_cannot_work_is_named() {
     let text = r#"
         schema = "x"
@@ -98,10 +124,18 @@ fn a_schema_that_cannot_work_is_named() {
         call = []
         [event.a]
         as = "call.vanished"
+        always = ["id", "transcript"]
         data = { mood = "/m" }
     "#;
     let faults = toml::from_str::<Schema>(text).expect("a schema").faults().join("\n");
-    for part in ["\"event\" is no JSON pointer", "call: is empty", "call.vanished", "no `mood`"] {
+    for part in [
+        "\"event\" is no JSON pointer",
+        "call: is empty",
+        "call.vanished",
+        "no `mood`",
+        "\"id\" stands nowhere",
+        "\"transcript\" stands nowhere",
+    ] {
         assert!(faults.contains(part), "{part}: {faults}");
     }
 }

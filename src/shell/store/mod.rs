@@ -14,7 +14,7 @@ use crate::{
     pipeline::{
         Counts, Record, Store, StoreError,
         store::{Aside, Changes, State, Write},
-        webhook::Payload,
+        webhook::{Drift, Payload},
     },
     time::Wall,
 };
@@ -134,6 +134,9 @@ fn put(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreErro
             params![number(segment), number(offset), json(aside)?],
         )?;
     }
+    for (key, drift) in &changes.drifts {
+        run("INSERT OR REPLACE INTO drifts (key, document) VALUES (?1, ?2)", params![key, json(drift)?])?;
+    }
     if let Some(Position { segment, offset }) = changes.position {
         run("INSERT OR REPLACE INTO position (one, segment, offset) VALUES (1, ?1, ?2)", params![number(segment), number(offset)])?;
     }
@@ -177,6 +180,14 @@ impl Store for Sqlite {
 
     fn asides(&self, most: usize) -> Result<Vec<Aside>, StoreError> {
         self.documents("SELECT document FROM asides ORDER BY segment DESC, offset DESC LIMIT ?1", [number(most)])
+    }
+
+    fn drift(&self, key: &str) -> Result<Option<Drift>, StoreError> {
+        self.document("SELECT document FROM drifts WHERE key = ?1", [key])
+    }
+
+    fn drifts(&self) -> Result<Vec<Drift>, StoreError> {
+        self.documents("SELECT document FROM drifts ORDER BY key", [])
     }
 
     fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError> {
@@ -263,7 +274,7 @@ impl Store for Sqlite {
 }
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;
@@ -284,4 +295,5 @@ CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOU
 CREATE TABLE IF NOT EXISTS orphans (name TEXT NOT NULL, document TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS orphans_name ON orphans (name);
 CREATE TABLE IF NOT EXISTS asides (segment INTEGER NOT NULL, offset INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (segment, offset)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS drifts (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
 ";

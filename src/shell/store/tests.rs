@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     event::{Event, Kind, SipCallIds},
-    pipeline::{Memory, store::Why},
+    pipeline::{Memory, store::Why, webhook::drift::What},
     shell::files::tests::Scratch,
 };
 
@@ -49,6 +49,22 @@ fn aside(offset: u64) -> Aside {
     Aside { position, source: "platform".into(), time: at(1), why: Why::Conflict, detail: "x".into() }
 }
 
+fn drift(count: u64) -> Drift {
+    Drift {
+        source: "platform".into(),
+        against: "schema generic 1".into(),
+        kind: "call.ended".into(),
+        field: "intent".into(),
+        what: What::Type,
+        found: ["list".to_owned()].into(),
+        affects: Vec::new(),
+        first: at(1),
+        last: at(2),
+        count,
+        position: Position { segment: 1, offset: 1 },
+    }
+}
+
 fn suite(mut store: impl Store) {
     assert_eq!(store.position(), Ok(Position::default()));
     assert_eq!((store.record(call(1)), store.named("1@sip"), store.next_wait()), (Ok(None), Ok(None), Ok(None)));
@@ -65,10 +81,14 @@ fn suite(mut store: impl Store) {
     changes.seen.insert("platform/w1".into(), "hash".into());
     changes.orphans = vec![payload("unknown", "w1"), payload("unknown", "w2"), payload("other", "w3")];
     changes.asides = vec![aside(1), aside(2)];
+    changes.drifts.insert(drift(1).key(), drift(1));
     store.commit(changes).expect("committed");
 
     assert_eq!(store.position(), Ok(position));
     assert_eq!(store.asides(1), Ok(vec![aside(2)]), "the latest first");
+    assert_eq!((store.drift(&drift(1).key()), store.drift("other")), (Ok(Some(drift(1))), Ok(None)));
+    store.commit(Changes { drifts: [(drift(2).key(), drift(2))].into(), ..Changes::default() }).expect("committed");
+    assert_eq!(store.drifts(), Ok(vec![drift(2)]), "as it is now");
     assert_eq!(store.record(call(1)), Ok(Some(record(1))));
     assert_eq!(store.named("1@sip"), Ok(Some(call(1))));
     assert_eq!((store.seen("platform/w1"), store.seen("platform/w2")), (Ok(Some("hash".into())), Ok(None)));

@@ -62,6 +62,8 @@ pub struct Metrics {
     pub oldest_undelivered_seconds: Level,
     /// Webhooks with a wrong signature that are kept.
     pub webhooks_quarantined: Level,
+    /// Oddities of payloads: not what schema or mapping were written for.
+    pub webhook_drifts: Total,
     /// Webhooks with a wrong signature that were not kept, or no longer.
     pub quarantine_lost: Total,
     /// Whether the journal takes events: 1 or 0.
@@ -143,6 +145,7 @@ impl Metrics {
             registry.register(name, help, total.0.clone());
             total
         };
+        let webhook_drifts = total("webhook_drifts", "Payloads that are not what their schema or mapping was written for");
         let quarantine_lost = total("webhooks_quarantine_lost", "Webhooks with a wrong signature that were not kept, or no longer");
         let journal_appends = total("journal_appends", "Entries that the journal acknowledged");
         let webhooks_expected = total("webhooks_expected", "Calls whose outcome should come by webhook");
@@ -177,6 +180,7 @@ impl Metrics {
             review_depth,
             oldest_undelivered_seconds,
             webhooks_quarantined,
+            webhook_drifts,
             quarantine_lost,
             journal_open,
             journal_appends,
