@@ -152,10 +152,15 @@ fn first_sight<S: Store>(overlay: &mut Overlay<'_, S>, source: &str, payload: &P
     Ok(Sight::First)
 }
 
-/// Tells a payload to its call's record. A call that has no record yet, nor any of whose names is known, has it kept under its first name.
+/// Tells a payload to its call's record. A call that has no record yet, nor any of whose names is known, has it kept under each of its names.
 fn told<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry, payload: Payload) -> Result<(), StoreError> {
     let Some(call) = whose(overlay, &payload)? else {
-        overlay.changes.orphans.push(payload);
+        // Whichever of its names turns up first.
+        let names: Vec<_> = std::iter::once(&payload.call_id).chain(&payload.names).cloned().collect();
+        for name in &names {
+            let others = names.iter().filter(|other| *other != name).cloned().collect();
+            overlay.changes.orphans.push(Payload { call_id: name.clone(), names: others, ..payload.clone() });
+        }
         return Ok(());
     };
     let mut record = overlay.record(call)?.unwrap_or_else(|| Record::new(call));
