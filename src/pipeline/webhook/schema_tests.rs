@@ -69,6 +69,26 @@ fn each_platform_is_understood() {
 }
 
 #[test]
+fn our_own_id_comes_first_in_whatever_case_the_header_is_passed_on() {
+    for (schema, payload) in [
+        (
+            "livekit",
+            json!({"event": "participant_left", "id": "1", "createdAt": 1, "participant": {"attributes": {"sip.callID": "theirs", "sip.h.X-Offhook-Call": "ours"}}}),
+        ),
+        ("retell", json!({"event": "call_ended", "call": {"call_id": "theirs", "custom_sip_headers": {"x-offhook-call": "ours"}}})),
+        (
+            "vapi",
+            json!({"message": {"type": "end-of-call-report", "call": {"id": "theirs", "phoneCallProviderDetails": {"sip": {"headers": {"X-Offhook-Call": "ours"}}}}}}),
+        ),
+    ] {
+        let payload = told(schema, &payload.to_string());
+        assert_eq!((payload.call_id.as_str(), payload.names.as_slice()), ("ours", &["theirs".to_owned()][..]), "{schema}");
+    }
+    let twilio = told("twilio", "CallSid=theirs&CallStatus=completed&SipHeader_X-Offhook-Call=ours");
+    assert_eq!((twilio.call_id.as_str(), twilio.names.as_slice()), ("ours", &["theirs".to_owned()][..]));
+}
+
+#[test]
 fn the_generic_schema_takes_what_is_custom() {
     let payload = told(
         "generic",
