@@ -4,6 +4,7 @@
 //! 2 wrong use or unreadable input.
 
 pub mod check;
+pub mod crm;
 pub mod demo;
 pub mod drill;
 mod gateway;
@@ -67,6 +68,8 @@ enum Command {
     Replay(replay::Args),
     /// Run a seeded world of calls, crashes and faults, and check what must hold.
     Simulate(simulate::Args),
+    /// Make the fields in a CRM that a mapping needs.
+    Crm(crm::Args),
     /// Serve a CRM's double on the loopback, for trying out and for tests.
     Sandbox(sandbox::Args),
 }
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Rebuild(args) => rebuild::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),
+        Command::Crm(args) => crm::run(args),
         Command::Sandbox(args) => sandbox::run(args),
     }
 }

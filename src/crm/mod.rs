@@ -8,6 +8,7 @@ pub mod mapping;
 pub mod reader;
 pub mod salesforce;
 pub mod sandbox;
+pub mod setup;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -202,6 +203,10 @@ pub trait Connector: Send {
     fn oauth(&self) -> Option<&dyn OAuth>;
     /// Who reads its records back; none where it has no way to.
     fn reader(&self) -> Option<&dyn reader::Reader> {
+        None
+    }
+    /// Who describes its objects and makes fields; none where it has no way to.
+    fn setup(&self) -> Option<&dyn setup::Setup> {
         None
     }
     /// Who knows its people; none where it has none that can be searched.

@@ -9,5 +9,7 @@ pub mod ladder;
 #[cfg(feature = "shell")]
 pub mod live;
 pub mod replay;
+#[cfg(feature = "shell")]
+pub mod setup;
 pub mod sim;
 mod wire;

@@ -17,11 +17,9 @@ use offhook::{
     crm::{
         mapping::Mapping,
         sandbox::{CLIENT_ID, CLIENT_SECRET, Double, Options as Behaviour, REFRESH_TOKEN},
+        setup::needs,
     },
-    driver::demo::{
-        hubspot::{HubSpot, Property},
-        web::Web,
-    },
+    driver::demo::{hubspot::HubSpot, web::Web},
     shell::{clock::Clock, sandbox},
 };
 use serde_json::Value;
@@ -92,14 +90,11 @@ impl Bench {
         };
         let sandbox = runtime.block_on(sandbox::Sandbox::start(options, Clock::new())).expect("a sandbox");
         let mapping: Mapping = toml::from_str(MAPPING).expect("the shipped mapping");
-        let custom: Vec<_> = mapping
-            .custom_fields()
-            .into_iter()
-            .map(|(name, kind, unique)| Property { name: name.into(), kind: kind.into(), unique, options: Vec::new() })
-            .collect();
         runtime.block_on(async {
             let account = HubSpot::sign_in(Web::new().expect("a client"), &sandbox.url()).await.expect("signs in");
-            account.make_properties(&custom).await.expect("properties");
+            for (object, fields) in needs(&mapping).expect("types that are known") {
+                account.make_fields(object, &fields).await.expect("properties");
+            }
         });
         let (sip, http) = (free_port(), free_port());
         for (file, text) in [("client-secret", CLIENT_SECRET), ("refresh-token", REFRESH_TOKEN), ("webhook-secret", WEBHOOK_SECRET)] {

@@ -2,13 +2,14 @@
 
 mod people;
 mod read;
+mod setup;
 
 use std::{fmt, time::Duration};
 
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, contact, form, reader::Reader};
+use super::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, contact, form, reader::Reader, setup::Setup};
 use crate::time::Wall;
 
 /// How an account is reached.
@@ -84,6 +85,10 @@ impl Connector for HubSpot {
     }
 
     fn reader(&self) -> Option<&dyn Reader> {
+        Some(self)
+    }
+
+    fn setup(&self) -> Option<&dyn Setup> {
         Some(self)
     }
 

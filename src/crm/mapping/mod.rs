@@ -202,12 +202,6 @@ impl Mapping {
         };
         Reads { version: self.version, fields: self.rules.iter().filter_map(read).collect() }
     }
-
-    /// Fields that a new account has to be given: name, type, and whether no two records may share a value.
-    pub fn custom_fields(&self) -> Vec<(&str, &str, bool)> {
-        let rules = self.rules.iter().filter_map(|rule| Some((rule.to.as_str(), rule.custom.as_deref()?, false)));
-        std::iter::once((self.key.as_str(), "string", true)).chain(rules).collect()
-    }
 }
 
 /// What rules make of a record.

@@ -3,6 +3,7 @@
 
 pub mod jwt;
 mod read;
+mod setup;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,6 +15,7 @@ use super::{
     contact::{People, Person, Search},
     form, query,
     reader::Reader,
+    setup::Setup,
 };
 use crate::time::Wall;
 use jwt::Signer;
@@ -116,6 +118,10 @@ impl Connector for Salesforce {
     }
 
     fn reader(&self) -> Option<&dyn Reader> {
+        Some(self)
+    }
+
+    fn setup(&self) -> Option<&dyn Setup> {
         Some(self)
     }
 

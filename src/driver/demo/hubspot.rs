@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::web::{Error, Web};
+use crate::{
+    crm::{hubspot::VERSION, setup::Field},
+    driver::setup,
+};
 
 /// Credentials that a sandbox of the contract takes.
 pub const CLIENT_ID: &str = "sim-client";
@@ -12,19 +17,6 @@ pub const CLIENT_ID: &str = "sim-client";
 pub const CLIENT_SECRET: &str = "sim-secret";
 /// Its first refresh token.
 pub const REFRESH_TOKEN: &str = "sim-refresh";
-
-/// A property that the mapping writes and a new account does not have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Property {
-    /// Its name.
-    pub name: String,
-    /// HubSpot's type: `string`, `number`, `datetime`, `enumeration`.
-    pub kind: String,
-    /// Whether no two records may share a value.
-    pub unique: bool,
-    /// The values that it takes, of an enumeration.
-    pub options: Vec<String>,
-}
 
 /// A record as it stands in the CRM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,26 +46,18 @@ impl HubSpot {
         Ok(Self { web, url, token })
     }
 
-    /// Makes the properties that are not there yet.
-    pub async fn make_properties(&self, properties: &[Property]) -> Result<(), Error> {
-        for property in properties {
-            let field = match property.kind.as_str() {
-                "number" => "number",
-                "datetime" => "date",
-                "enumeration" => "select",
-                "bool" => "booleancheckbox",
-                _ => "text",
-            };
-            let options: Vec<_> = property.options.iter().map(|o| json!({"label": o, "value": o})).collect();
-            let body = json!({"name": property.name, "label": property.name, "groupName": "call_information", "type": property.kind, "fieldType": field,
-                "hasUniqueValue": property.unique, "options": options});
-            match self.web.post(&format!("{}/crm/v3/properties/calls", self.url), Some(&self.token), &body).await {
-                // 409: it is there already.
-                Ok(_) | Err(Error::Status { status: 409, .. }) => {}
-                Err(other) => return Err(other),
-            }
-        }
-        Ok(())
+    /// Makes those of the fields that an account does not have from the start.
+    pub async fn make_fields(&self, object: &str, fields: &[Field]) -> Result<(), setup::Error> {
+        let crm = crate::crm::hubspot::HubSpot {
+            base_url: self.url.clone(),
+            token_url: String::new(),
+            client_id: String::new(),
+            client_secret: Zeroizing::default(),
+            version: VERSION.to_owned(),
+            object: object.to_owned(),
+            key: String::new(),
+        };
+        setup::make_all(&crm, &self.token, object, fields).await
     }
 
     /// Makes a contact with this number; its id.

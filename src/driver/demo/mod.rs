@@ -30,6 +30,7 @@ use progress::Progress;
 use scenario::{Cast, Played, Scenario};
 use world::World;
 
+use super::setup;
 use crate::chance::Chance;
 
 /// How a demo is run.
@@ -77,6 +78,9 @@ pub enum Error {
     /// The CRM does not answer as its contract says.
     #[error("the CRM: {0}")]
     Crm(#[from] web::Error),
+    /// The CRM does not take the fields that the mapping needs.
+    #[error("the CRM: {0}")]
+    Fields(#[from] setup::Error),
 }
 
 /// Runs it and prints what came of it; true when every check held.

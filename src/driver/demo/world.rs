@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     Error, Options,
-    hubspot::{self, HubSpot, Property, Record},
+    hubspot::{self, HubSpot, Record},
     progress::Progress,
     scenario::{Cast, Stage, Target},
     web::Web,
@@ -30,6 +30,7 @@ use crate::{
     crm::{
         mapping::Mapping,
         sandbox::{Double, Options as Behaviour},
+        setup::needs,
     },
     event::DtmfMethod,
     shell::{
@@ -98,12 +99,9 @@ impl World {
             (None, None) => String::new(),
         };
         let crm = HubSpot::sign_in(web.clone(), &crm_url).await?;
-        let custom: Vec<_> = mapping
-            .custom_fields()
-            .into_iter()
-            .map(|(name, kind, unique)| Property { name: name.into(), kind: kind.into(), unique, options: Vec::new() })
-            .collect();
-        crm.make_properties(&custom).await?;
+        for (object, fields) in needs(&mapping).map_err(Error::Gateway)? {
+            crm.make_fields(object, &fields).await?;
+        }
 
         let system = |what| move |why| Error::System { what, why };
         let sip = free_port().map_err(system("finding a free port for SIP"))?;

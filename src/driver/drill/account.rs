@@ -3,12 +3,21 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::Error;
-use crate::driver::demo::{
-    hubspot::{CLIENT_ID, CLIENT_SECRET, HubSpot, Property, REFRESH_TOKEN},
-    web,
-    web::Web,
+use crate::{
+    crm::{
+        salesforce::{Grant, Salesforce, VERSION},
+        setup::Field,
+    },
+    driver::{
+        demo::{
+            hubspot::{CLIENT_ID, CLIENT_SECRET, HubSpot, REFRESH_TOKEN},
+            web::Web,
+        },
+        setup,
+    },
 };
 
 /// Whose contract a server keeps.
@@ -130,38 +139,27 @@ impl Account {
                 ];
                 let answer = web.form(&format!("{url}/services/oauth2/token"), &form).await?;
                 let token = answer.get("access_token").and_then(Value::as_str).unwrap_or_default().to_owned();
-                Self::Salesforce { web, url: format!("{url}/services/data/v62.0"), token }
+                Self::Salesforce { web, url: url.to_owned(), token }
             }
         })
     }
 
-    /// Makes the fields that are not there yet.
-    pub(super) async fn make_fields(&self, object: &str, fields: &[Property]) -> Result<(), Error> {
+    /// Makes those of the fields that an account does not have from the start.
+    pub(super) async fn make_fields(&self, object: &str, fields: &[Field]) -> Result<(), Error> {
         match self {
-            Self::Hubspot(account) => account.make_properties(fields).await?,
-            Self::Salesforce { web, url, token } => {
-                let lookup = [Property { name: "Contact__c".into(), kind: "Lookup".into(), unique: false, options: Vec::new() }];
-                for field in fields.iter().chain(&lookup) {
-                    let metadata = match field.kind.as_str() {
-                        "number" => json!({"type": "Number", "precision": 18, "scale": 4}),
-                        "bool" => json!({"type": "Checkbox"}),
-                        "datetime" => json!({"type": "DateTime"}),
-                        "text" => json!({"type": "LongTextArea", "length": 32_768}),
-                        "Lookup" => json!({"type": "Lookup", "referenceTo": "Contact"}),
-                        "enumeration" => {
-                            let words: Vec<_> = field.options.iter().map(|word| json!({"fullName": word})).collect();
-                            json!({"type": "Picklist", "valueSet": {"restricted": true, "valueSetDefinition": {"value": words}}})
-                        }
-                        _ => json!({"type": "Text", "length": 255, "externalId": field.unique, "unique": field.unique}),
-                    };
-                    let body = json!({"FullName": format!("{object}.{}", field.name), "Metadata": metadata});
-                    match web.post(&format!("{url}/tooling/sobjects/CustomField"), Some(token), &body).await {
-                        // It is there already.
-                        Err(web::Error::Status { body, .. }) if body.contains("DUPLICATE_DEVELOPER_NAME") => {}
-                        Err(other) => return Err(other.into()),
-                        Ok(_) => {}
-                    }
-                }
+            Self::Hubspot(account) => account.make_fields(object, fields).await?,
+            Self::Salesforce { url, token, .. } => {
+                let crm = Salesforce {
+                    base_url: url.clone(),
+                    token_url: String::new(),
+                    client_id: String::new(),
+                    grant: Grant::ClientCredentials(Zeroizing::default()),
+                    version: VERSION.to_owned(),
+                    object: object.to_owned(),
+                    key: String::new(),
+                    link: None,
+                };
+                setup::make_all(&crm, token, object, fields).await?;
             }
         }
         Ok(())
@@ -172,9 +170,13 @@ impl Account {
         let id = |answer: &Value| answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(match self {
             Self::Hubspot(account) => account.make_person(number).await?,
-            Self::Salesforce { web, url, token } => {
-                id(&web.post(&format!("{url}/sobjects/Contact"), Some(token), &json!({"LastName": number, "Phone": number})).await?)
-            }
+            Self::Salesforce { web, url, token } => id(&web
+                .post(
+                    &format!("{url}/services/data/{VERSION}/sobjects/Contact"),
+                    Some(token),
+                    &json!({"LastName": number, "Phone": number}),
+                )
+                .await?),
         })
     }
 
@@ -202,9 +204,9 @@ impl Account {
             }
             Self::Salesforce { web, url, token } => {
                 let mut columns = fields.to_vec();
-                columns.push("Contact__c".to_owned());
+                columns.extend(linked.then(|| "Contact__c".to_owned()));
                 let soql = format!("SELECT {} FROM {object} WHERE {field} = '{call_id}'", columns.join(","));
-                let address = format!("{url}/query?q={}", soql.replace(' ', "+"));
+                let address = format!("{url}/services/data/{VERSION}/query?q={}", soql.replace(' ', "+"));
                 let answer = web.get(&address, Some(token)).await?.unwrap_or_default();
                 let records = answer.get("records").and_then(Value::as_array).cloned().unwrap_or_default();
                 let fields = |record: &Value| {

@@ -34,8 +34,18 @@ use phones::Phones;
 use scratch::Scratch;
 use script::{KINDS, Story, Told, When};
 
-use super::demo::{hubspot::Property, report::Check, web};
-use crate::{chance::Chance, crm::mapping::Mapping, shell::clock::Clock};
+use super::{
+    demo::{report::Check, web},
+    setup,
+};
+use crate::{
+    chance::Chance,
+    crm::{
+        mapping::Mapping,
+        setup::{Field, Kind as FieldKind, needs},
+    },
+    shell::clock::Clock,
+};
 
 /// Which rehearsal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +203,9 @@ pub enum Error {
     /// The CRM does not answer as its contract says.
     #[error("the CRM: {0}")]
     Crm(#[from] web::Error),
+    /// The CRM does not take the fields that the mapping needs.
+    #[error("the CRM: {0}")]
+    Fields(#[from] setup::Error),
 }
 
 /// What a drill adds to it where a reference has to match nobody.
@@ -232,7 +245,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         text.push_str(kind.contact());
     }
     let mapping: Mapping = toml::from_str(&text).map_err(|why| Error::Mapping(why.to_string()))?;
-    let custom = properties(&mapping, options.drill);
+    let custom = fields(&mapping, options.drill)?;
     let mut scratch = Scratch::prepare(&folder, (kind, options.crm.as_deref()), &text, &custom, phones.platform(), &mut chance).await?;
     scratch.start().await?;
     let stage = Arc::new(Stage { scratch: RwLock::new(scratch), phones, sent: AtomicUsize::new(0), acks: Mutex::default() });
@@ -461,17 +474,21 @@ async fn refused(stage: &Stage, played: &[Played]) -> Vec<Check> {
 }
 
 /// What the account has to be given.
-fn properties(mapping: &Mapping, drill: Drill) -> Vec<Property> {
+fn fields(mapping: &Mapping, drill: Drill) -> Result<Vec<Field>, Error> {
     let words = ["RESOLVED", "TRANSFERRED", "NO_DISPOSITION", "FAILED — NO DISPOSITION"];
-    let property = |(name, kind, unique): (&str, &str, bool)| {
-        let (kind, options) = match (drill, name) {
-            (Drill::Rejected, "offhook_disposition") => ("enumeration", words.map(str::to_owned).to_vec()),
-            (Drill::Rejected, "offhook_next_action") => ("datetime", Vec::new()),
-            _ => (kind, Vec::new()),
-        };
-        Property { name: name.into(), kind: kind.into(), unique, options }
-    };
-    mapping.custom_fields().into_iter().map(property).collect()
+    let needs = needs(mapping).map_err(Error::Mapping)?;
+    let mut fields: Vec<_> = needs.into_iter().next().map(|(_, fields)| fields).unwrap_or_default();
+    for field in &mut fields {
+        match (drill, field.name.as_str()) {
+            (Drill::Rejected, "offhook_disposition") => {
+                field.kind = Some(FieldKind::Picklist);
+                field.words = words.map(str::to_owned).to_vec();
+            }
+            (Drill::Rejected, "offhook_next_action") => field.kind = Some(FieldKind::Time),
+            _ => {}
+        }
+    }
+    Ok(fields)
 }
 
 fn folder(wanted: Option<PathBuf>, drill: Drill) -> Result<PathBuf, Error> {

@@ -21,9 +21,12 @@ use super::{
 };
 use crate::{
     chance::Chance,
-    crm::sandbox::{Double, Fault, Options as Behaviour},
+    crm::{
+        sandbox::{Double, Fault, Options as Behaviour},
+        setup::Field,
+    },
     driver::demo::{
-        hubspot::{CLIENT_SECRET, Property, REFRESH_TOKEN},
+        hubspot::{CLIENT_SECRET, REFRESH_TOKEN},
         web::Web,
     },
     shell::{
@@ -59,7 +62,7 @@ impl Scratch {
         folder: &Path,
         (kind, crm): (Kind, Option<&str>),
         mapping: &str,
-        custom: &[Property],
+        custom: &[Field],
         platform: SocketAddr,
         chance: &mut Chance,
     ) -> Result<Self, Error> {

@@ -10,7 +10,7 @@ use super::{Error, signalling::Order};
 use crate::{
     call::Local,
     codec::Codec,
-    config::{Api, Config, OnJournalFailure, Route, Target, Trunk},
+    config::{self, Api, Config, OnJournalFailure, Route, Target, Trunk},
     crm::{
         Connector,
         contact::Link,
@@ -41,7 +41,7 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
         });
         crms.push(pipeline::Crm {
             name: crm.name.clone(),
-            connector: connector(&crm.api, &mapping.object, &mapping.key, mapping.contact.as_ref().and_then(|c| c.link.as_ref())),
+            connector: connector_of(crm),
             contacts,
             mapping: Box::new(move |record| mapping.apply(record)),
             refresh_token: secret(&refresh_token),
@@ -73,6 +73,11 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
 pub(super) fn doors(config: &Config) -> BTreeMap<String, http::Door> {
     let door = |w: &crate::config::Webhook| (w.source.clone(), http::Door { allow: w.allow.clone(), per_second: w.per_second });
     config.webhooks.iter().map(door).collect()
+}
+
+/// The contract of a target, for the records of its mapping.
+pub(crate) fn connector_of(crm: &config::Crm) -> Box<dyn Connector> {
+    connector(&crm.api, &crm.mapping.object, &crm.mapping.key, crm.mapping.contact.as_ref().and_then(|c| c.link.as_ref()))
 }
 
 /// A CRM's contract, for the records of one object whose unique field is `key`; `link` names their people.

@@ -17,6 +17,7 @@ mod rebuild;
 mod signalling;
 mod writeback;
 
+pub(crate) use compose::connector_of;
 pub use compose::on_a_stage;
 pub use rebuild::{Rebuilt, rebuild};
 

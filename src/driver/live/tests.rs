@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    crm::sandbox::{Double, Options as Behaviour},
+    crm::{
+        sandbox::{Double, Options as Behaviour},
+        setup::needs,
+    },
+    driver::setup,
     event::{CallId, Kind, SipCallIds},
     journal::Position,
     pipeline::Key,
@@ -117,25 +121,15 @@ async fn crm(scratch: &Scratch) -> Sandbox {
         tls: None,
     };
     let sandbox = Sandbox::start(options, Clock::new()).await.expect("a sandbox");
+    let config = config(scratch, &sandbox.url());
+    let target = config.crms.first().expect("a target");
+    let crm = connector_of(target);
     let client = http::Client::new(Duration::from_secs(20)).expect("a client");
-    let token = b"grant_type=refresh_token&client_id=sim-client&client_secret=sim-secret&refresh_token=sim-refresh".to_vec();
-    let send = |url: String, headers: Vec<(String, String)>, body: Vec<u8>| {
-        let client = client.clone();
-        async move { client.send(http::Request { method: "POST".into(), url, headers, body }).await.expect("an answer") }
-    };
-    let form = vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
-    let reply = send(format!("{}/oauth/v1/token", sandbox.url()), form, token).await;
-    let reply: Value = serde_json::from_slice(&reply.body).expect("json");
+    let token = setup::sign_in(&client, crm.as_ref(), "sim-refresh", Clock::new().wall()).await.expect("a token");
     // The test's own grant rotated the token; the gateway begins with the one that came back.
-    private(&scratch.0.join("rotated"), reply["refresh_token"].as_str().expect("a token"));
-    let bearer = format!("Bearer {}", reply["access_token"].as_str().expect("a token"));
-    let mapping = include_str!("../../../examples/mapping.toml");
-    let mapping: crate::crm::mapping::Mapping = toml::from_str(mapping).expect("a mapping");
-    for (name, kind, unique) in mapping.custom_fields() {
-        let property = json!({"name": name, "label": name, "type": kind, "fieldType": "text", "groupName": "callinformation", "hasUniqueValue": unique});
-        let headers = vec![("authorization".to_owned(), bearer.clone()), ("content-type".to_owned(), "application/json".to_owned())];
-        let made = send(format!("{}/crm/v3/properties/calls", sandbox.url()), headers, property.to_string().into_bytes()).await;
-        assert!(made.status == 201 || made.status == 409, "{} {}", made.status, String::from_utf8_lossy(&made.body));
+    private(&scratch.0.join("rotated"), token.refresh.as_ref().expect("a token"));
+    for (object, fields) in needs(&target.mapping).expect("known types") {
+        setup::make_all(crm.setup().expect("a set-up"), &token.access, object, &fields).await.expect("made");
     }
     sandbox
 }

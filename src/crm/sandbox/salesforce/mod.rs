@@ -142,7 +142,13 @@ impl Salesforce {
 
     fn make_field(&mut self, now: Wall, body: &Value, ledger: &mut Ledger) -> Answer {
         let name = body.get("FullName").and_then(Value::as_str).unwrap_or_default();
-        let Some((object, field)) = name.split_once('.').and_then(|(o, f)| Some((self.objects.get_mut(o)?, f))) else {
+        // A Task's fields are made on what it shares with events, and nowhere else.
+        let owner = |object| match object {
+            "Activity" => Some("Task"),
+            "Task" => None,
+            other => Some(other),
+        };
+        let Some((object, field)) = name.split_once('.').and_then(|(o, f)| Some((self.objects.get_mut(owner(o)?)?, f))) else {
             return refused(400, "INVALID_CROSS_REFERENCE_KEY", &format!("no such object: {name}"), &["FullName"]);
         };
         if !field.ends_with("__c") {

@@ -149,3 +149,12 @@ fn the_app_may_name_itself_by_basic() {
     };
     assert_eq!((asked("sim-client:sim-secret"), asked("sim-client:other"), asked("other:sim-secret")), (200, 400, 400));
 }
+
+#[test]
+fn a_tasks_fields_are_those_of_all_activities() {
+    let mut org = org();
+    let make = |owner: &str| json!({"FullName": format!("{owner}.Key__c"), "Metadata": {"type": "Text", "length": 40, "externalId": true, "unique": true}});
+    assert_eq!(org.json("POST", "tooling/sobjects/CustomField", &make("Task")).status, 400);
+    assert_eq!(org.json("POST", "tooling/sobjects/CustomField", &make("Activity")).status, 201);
+    assert_eq!(org.json("PATCH", "sobjects/Task/Key__c/k1", &json!({"Subject": "call"})).status, 201);
+}

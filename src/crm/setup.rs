@@ -1,0 +1,165 @@
+//! What a mapping needs of a CRM, and the part of a CRM's contract that makes it.
+
+use super::{HttpAnswer, HttpRequest, Token, Verdict, contact::Nobody, mapping::Mapping};
+
+/// A field that a mapping writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The CRM's name for it.
+    pub name: String,
+    /// Its type where an account does not have it from the start; none where it has.
+    pub kind: Option<Kind>,
+    /// Whether no two records may share a value: a key.
+    pub unique: bool,
+    /// Values that are written into it, where those are known.
+    pub words: Vec<String>,
+}
+
+/// Type of a field that is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A text of so many characters at most.
+    Text(usize),
+    /// A text of many lines.
+    LongText,
+    /// A number.
+    Number,
+    /// True or false.
+    Boolean,
+    /// A point in time.
+    Time,
+    /// A day.
+    Date,
+    /// One of the field's words.
+    Picklist,
+    /// The id of a record of that object.
+    Lookup(String),
+}
+
+/// A field as the CRM describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Whether records can be written by it and no two share a value.
+    pub key: bool,
+    /// The only values that it takes, where it is so.
+    pub words: Option<Vec<String>>,
+}
+
+/// Describes objects and makes fields.
+pub trait Setup {
+    /// Asks for an object's fields.
+    fn describe(&self, object: &str, token: &Token) -> HttpRequest;
+    /// The fields in the answer to that.
+    fn described(&self, answer: &HttpAnswer) -> Result<Vec<Described>, Verdict>;
+    /// Asks for a field to be made; none where the vendor lets nobody make one of that name.
+    fn make(&self, object: &str, field: &Field, token: &Token) -> Option<HttpRequest>;
+    /// Whether it is there now: made, or made by somebody else before.
+    fn made(&self, answer: &HttpAnswer) -> Result<(), Verdict>;
+    /// What the gateway must be permitted, and nothing more, a line each; then what only a set-up must be.
+    fn permissions(&self, mapping: &Mapping) -> (Vec<String>, Vec<String>);
+}
+
+/// The key has so many characters.
+const KEY_CHARS: usize = 40;
+/// A text of more characters is one of many lines: Salesforce's short ones end here.
+const TEXT_CHARS: usize = 255;
+
+impl Kind {
+    /// The type that a mapping's `custom` names.
+    fn parse(word: &str, max_chars: Option<usize>) -> Option<Self> {
+        Some(match word {
+            "string" if max_chars.is_some_and(|most| most > TEXT_CHARS) => Self::LongText,
+            "string" => Self::Text(max_chars.unwrap_or(TEXT_CHARS)),
+            "text" => Self::LongText,
+            "number" => Self::Number,
+            "bool" => Self::Boolean,
+            "datetime" => Self::Time,
+            "date" => Self::Date,
+            "enumeration" => Self::Picklist,
+            _ => return None,
+        })
+    }
+}
+
+/// Each object that a mapping names, with the fields that it needs there; or a type of `custom` that nobody knows.
+pub fn needs(mapping: &Mapping) -> Result<Vec<(&str, Vec<Field>)>, String> {
+    let rule = |rule: &super::mapping::Rule| {
+        let unknown = |word: &String| {
+            format!("field `{}`: custom = \"{word}\" is no type: write string, text, number, bool, datetime, date or enumeration", rule.to)
+        };
+        let kind = rule.custom.as_ref().map(|word| Kind::parse(word, rule.max_chars).ok_or_else(|| unknown(word))).transpose()?;
+        // What comes out of a list of values is known before any call; `default` alone may be any text.
+        let mut words: Vec<_> = rule.values.values().cloned().collect();
+        if !words.is_empty() || rule.from.is_none() || kind == Some(Kind::Picklist) {
+            words.extend(rule.default.clone());
+        }
+        words.sort();
+        words.dedup();
+        Ok(Field { name: rule.to.clone(), kind, unique: false, words })
+    };
+    let key = |name: &str| Field { name: name.to_owned(), kind: Some(Kind::Text(KEY_CHARS)), unique: true, words: Vec::new() };
+    let plain = |name: &String| Field { name: name.clone(), kind: None, unique: false, words: Vec::new() };
+
+    let mut records = vec![key(&mapping.key)];
+    records.extend(mapping.rules.iter().map(rule).collect::<Result<Vec<_>, String>>()?);
+    let Some(contact) = &mapping.contact else { return Ok(vec![(&mapping.object, records)]) };
+    records.extend(contact.link.as_ref().map(|link| Field { kind: Some(Kind::Lookup(contact.object.clone())), ..plain(&link.to) }));
+    let mut people: Vec<_> = contact.fields.iter().map(plain).collect();
+    if contact.nobody == Nobody::Create {
+        people.extend(contact.key.as_deref().map(key));
+        people.extend(contact.rules.iter().map(rule).collect::<Result<Vec<_>, String>>()?);
+    }
+    people.dedup_by(|a, b| a.name == b.name);
+    Ok(vec![(&mapping.object, records), (&contact.object, people)])
+}
+
+/// What is wrong with a field that is there.
+pub fn fault(wanted: &Field, there: &Described) -> Option<String> {
+    if wanted.unique && !there.key {
+        return Some(
+            "is there and is no unique key: two calls at once would make two records; name another field as the key, or make this one anew"
+                .into(),
+        );
+    }
+    let words = there.words.as_ref()?;
+    let lacking: Vec<_> = wanted.words.iter().filter(|word| !words.contains(word)).map(String::as_str).collect();
+    (!lacking.is_empty()).then(|| format!("takes only its own values, and lacks {}: an administrator adds them", lacking.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_names_what_it_needs() {
+        let text = include_str!("../../examples/mapping-salesforce.toml");
+        let mapping: Mapping = toml::from_str(text).expect("the shipped mapping");
+        let needs = needs(&mapping).expect("types that are known");
+        let [("Voice_Call__c", records), ("Contact", people)] = needs.as_slice() else { panic!("{needs:?}") };
+        let of = |name: &str| records.iter().find(|f| f.name == name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!((&of("Offhook_Key__c").kind, of("Offhook_Key__c").unique), (&Some(Kind::Text(40)), true));
+        assert_eq!((&of("Summary__c").kind, &of("Name").kind), (&Some(Kind::LongText), &None));
+        assert_eq!(of("Contact__c").kind, Some(Kind::Lookup("Contact".into())));
+        assert_eq!(people.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["Phone", "MobilePhone"]);
+        let odd: Mapping = toml::from_str(&text.replace("\"bool\"", "\"boolean\"")).expect("a mapping");
+        assert!(super::needs(&odd).expect_err("no such type").contains("Needs_Review__c"));
+    }
+
+    #[test]
+    fn a_field_that_is_there_has_to_do() {
+        let wanted =
+            |unique, words: &[&str]| Field { name: "f".into(), kind: None, unique, words: words.iter().map(|w| (*w).to_owned()).collect() };
+        let there = |key, words: Option<&[&str]>| Described {
+            name: "f".into(),
+            key,
+            words: words.map(|w| w.iter().map(|w| (*w).to_owned()).collect()),
+        };
+        assert_eq!(fault(&wanted(true, &[]), &there(true, None)), None);
+        assert!(fault(&wanted(true, &[]), &there(false, None)).expect("a fault").contains("no unique key"));
+        assert_eq!(fault(&wanted(false, &["A"]), &there(false, Some(&["A", "B"]))), None);
+        assert!(fault(&wanted(false, &["A", "C"]), &there(false, Some(&["A", "B"]))).expect("a fault").contains("lacks C:"));
+        assert_eq!(fault(&wanted(false, &["C"]), &there(false, None)), None);
+    }
+}

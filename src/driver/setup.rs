@@ -1,0 +1,283 @@
+//! Sets an account up for a mapping: what it needs is looked for, made where it is missing, and waited for.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::{
+    crm::{
+        Connector, HttpAnswer, HttpRequest, Token, Verdict,
+        setup::{Described, Field, Setup, fault},
+    },
+    shell::http::{self, Client},
+    time::Wall,
+};
+
+/// Why nothing can be set up, or no more.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing came back.
+    #[error(transparent)]
+    Unanswered(#[from] http::Failed),
+    /// The CRM does not do it.
+    #[error("{what}: {why}")]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// The CRM's reason.
+        why: String,
+    },
+}
+
+/// How a field stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is there and does.
+    There,
+    /// It is not there, and was only looked for.
+    Missing,
+    /// It was made.
+    Made,
+    /// A person has to look.
+    Wrong(String),
+}
+
+/// A field that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Object type.
+    pub object: String,
+    /// Field.
+    pub field: String,
+    /// How it stands.
+    pub state: State,
+}
+
+/// Longest until a CRM answers: some take their time for a new field.
+pub const ANSWER: Duration = Duration::from_secs(60);
+/// Longest that a field which was made may take to be seen: Dataverse builds the index of a key in its own time.
+const ACTIVE: Duration = Duration::from_secs(120);
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Gets a token. The CRM may have rotated the refresh token: then [`Token::refresh`] has to be kept.
+pub async fn sign_in(client: &Client, connector: &dyn Connector, refresh_token: &str, at: Wall) -> Result<Token, Error> {
+    let Some(oauth) = connector.oauth() else { return Ok(Token::standing()) };
+    oauth.token(&send(client, oauth.grant(refresh_token, at)).await?).map_err(|verdict| refused("a token", verdict))
+}
+
+/// Makes a field; one that is there already is left as it is. False where nobody can make it.
+pub async fn make(client: &Client, setup: &dyn Setup, token: &Token, object: &str, field: &Field) -> Result<bool, Error> {
+    let Some(request) = setup.make(object, field, token) else { return Ok(false) };
+    let made = setup.made(&send(client, request).await?);
+    made.map(|()| true).map_err(|verdict| refused(&format!("{object}.{}", field.name), verdict))
+}
+
+/// Makes those of the fields that an account does not have from the start.
+pub async fn make_all(setup: &dyn Setup, access: &str, object: &str, fields: &[Field]) -> Result<(), Error> {
+    let client = Client::new(ANSWER)?;
+    let token = Token { access: Zeroizing::new(access.to_owned()), ..Token::standing() };
+    for field in fields {
+        make(&client, setup, &token, object, field).await?;
+    }
+    Ok(())
+}
+
+/// Looks for what each object needs, makes what is missing unless it is only looked for, and waits until it can be used.
+pub async fn set_up(
+    client: &Client,
+    setup: &dyn Setup,
+    token: &Token,
+    needs: &[(&str, Vec<Field>)],
+    only_look: bool,
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for (object, fields) in needs {
+        let there = describe(client, setup, token, object).await?;
+        let mut made = Vec::new();
+        for field in fields {
+            let state = match there.iter().find(|d| d.name == field.name) {
+                Some(found) => fault(field, found).map_or(State::There, State::Wrong),
+                None if only_look && setup.make(object, field, token).is_some() => State::Missing,
+                None if !only_look && make(client, setup, token, object, field).await? => {
+                    made.push(field);
+                    State::Made
+                }
+                None => State::Wrong("is not there, and no type of `custom` says what to make: see the mapping".into()),
+            };
+            findings.push(Finding { object: (*object).to_owned(), field: field.name.clone(), state });
+        }
+        let late = wait(client, setup, token, object, &made).await?;
+        for finding in findings.iter_mut().filter(|f| f.object == *object && late.contains(&f.field)) {
+            let why =
+                "was made and cannot be seen: permit it to the user of this token (in Salesforce by a permission set), then set up again";
+            finding.state = State::Wrong(why.into());
+        }
+    }
+    Ok(findings)
+}
+
+/// Waits until all of these can be used; those that cannot.
+async fn wait(client: &Client, setup: &dyn Setup, token: &Token, object: &str, made: &[&Field]) -> Result<Vec<String>, Error> {
+    let until = tokio::time::Instant::now() + ACTIVE;
+    loop {
+        let there = if made.is_empty() { Vec::new() } else { describe(client, setup, token, object).await? };
+        let usable = |field: &Field| there.iter().any(|d| d.name == field.name && fault(field, d).is_none());
+        let late: Vec<_> = made.iter().filter(|field| !usable(field)).map(|field| field.name.clone()).collect();
+        if late.is_empty() || tokio::time::Instant::now() >= until {
+            return Ok(late);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn describe(client: &Client, setup: &dyn Setup, token: &Token, object: &str) -> Result<Vec<Described>, Error> {
+    let answer = send(client, setup.describe(object, token)).await?;
+    setup.described(&answer).map_err(|verdict| refused(&format!("the fields of {object}"), verdict))
+}
+
+async fn send(client: &Client, HttpRequest { method, url, headers, body }: HttpRequest) -> Result<HttpAnswer, Error> {
+    let http::Reply { status, headers, body } = client.send(http::Request { method: method.into(), url, headers, body }).await?;
+    Ok(HttpAnswer { status, headers, body })
+}
+
+fn refused(what: &str, verdict: Verdict) -> Error {
+    let why = match verdict {
+        Verdict::Retry { why, .. }
+        | Verdict::Throttled { why, .. }
+        | Verdict::Auth { why }
+        | Verdict::Rejected { why }
+        | Verdict::Split { why }
+        | Verdict::Gone { why }
+        | Verdict::PersonGone { why }
+        | Verdict::Ambiguous { why } => why,
+        Verdict::Done { .. } => "no reason given".to_owned(),
+    };
+    Error::Refused { what: what.to_owned(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, path::Path};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        chance::Chance,
+        crm::{
+            hubspot::{self, HubSpot},
+            mapping::Mapping,
+            salesforce::{self, Grant, Salesforce},
+            sandbox::{CLIENT_ID, CLIENT_SECRET, Double, Fault, Options as Behaviour, REFRESH_TOKEN},
+            setup::{Kind, needs},
+        },
+        shell::{
+            clock::Clock,
+            files::tests::Scratch,
+            sandbox::{Options, Sandbox},
+        },
+    };
+
+    async fn double(vendor: &str, faults: Value, ledger: &Path) -> Sandbox {
+        let behaviour = Behaviour { faults: serde_json::from_value::<Vec<Fault>>(faults).expect("faults"), ..Behaviour::default() };
+        let crm = Double::of(vendor, behaviour, Chance::from_seed(1)).expect("a double");
+        let options = Options { listen: SocketAddr::from(([127, 0, 0, 1], 0)), crm, ledger: Some(ledger.to_owned()), tls: None };
+        Sandbox::start(options, Clock::new()).await.expect("a sandbox")
+    }
+
+    fn connector(vendor: &str, url: &str) -> (Box<dyn Connector>, Mapping) {
+        let text = match vendor {
+            "hubspot" => include_str!("../../examples/mapping.toml"),
+            _ => include_str!("../../examples/mapping-salesforce.toml"),
+        };
+        let mapping: Mapping = toml::from_str(text).expect("a shipped mapping");
+        let (object, key) = (mapping.object.clone(), mapping.key.clone());
+        let crm: Box<dyn Connector> = match vendor {
+            "hubspot" => Box::new(HubSpot {
+                base_url: url.into(),
+                token_url: format!("{url}/oauth/v1/token"),
+                client_id: CLIENT_ID.into(),
+                client_secret: Zeroizing::new(CLIENT_SECRET.into()),
+                version: hubspot::VERSION.into(),
+                object,
+                key,
+            }),
+            _ => Box::new(Salesforce {
+                base_url: url.into(),
+                token_url: format!("{url}/services/oauth2/token"),
+                client_id: CLIENT_ID.into(),
+                grant: Grant::ClientCredentials(Zeroizing::new(CLIENT_SECRET.into())),
+                version: salesforce::VERSION.into(),
+                object,
+                key,
+                link: None,
+            }),
+        };
+        (crm, mapping)
+    }
+
+    fn lines(ledger: &Path, part: &str) -> usize {
+        std::fs::read_to_string(ledger).expect("a ledger").lines().filter(|line| line.contains(part)).count()
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_made_once_and_only_when_it_shall_be() {
+        for vendor in ["hubspot", "salesforce"] {
+            let scratch = Scratch::new("setup");
+            let ledger = scratch.0.join("ledger");
+            let sandbox = double(vendor, json!([]), &ledger).await;
+            let (crm, mapping) = connector(vendor, &sandbox.url());
+            let client = Client::new(ANSWER).expect("a client");
+            let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
+            let (setup, needs) = (crm.setup().expect("a set-up"), needs(&mapping).expect("known types"));
+            let count = |findings: &[Finding], state: &State| findings.iter().filter(|f| f.state == *state).count();
+
+            let looked = set_up(&client, setup, &token, &needs, true).await.expect("looked");
+            let missing = count(&looked, &State::Missing);
+            assert!(missing > 10 && missing + count(&looked, &State::There) == looked.len(), "{vendor}: {looked:?}");
+            assert_eq!(lines(&ledger, "\"mutation\""), 0, "{vendor}: only looked");
+
+            let made = set_up(&client, setup, &token, &needs, false).await.expect("set up");
+            assert_eq!((count(&made, &State::Made), count(&made, &State::Missing)), (missing, 0), "{vendor}: {made:?}");
+            assert_eq!(lines(&ledger, "\"mutation\""), missing);
+            let again = set_up(&client, setup, &token, &needs, false).await.expect("set up");
+            assert_eq!(count(&again, &State::There), again.len(), "{vendor}: {again:?}");
+            assert_eq!(lines(&ledger, "\"mutation\""), missing, "{vendor}: made once");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_no_unique_one_is_told_and_left_alone() {
+        for (vendor, object, key) in [("hubspot", "calls", "offhook_key"), ("salesforce", "Voice_Call__c", "Offhook_Key__c")] {
+            let scratch = Scratch::new("setup-key");
+            let ledger = scratch.0.join("ledger");
+            let sandbox = double(vendor, json!([]), &ledger).await;
+            let (crm, mapping) = connector(vendor, &sandbox.url());
+            let client = Client::new(ANSWER).expect("a client");
+            let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
+            let setup = crm.setup().expect("a set-up");
+            let plain = Field { name: key.into(), kind: Some(Kind::Text(40)), unique: false, words: Vec::new() };
+            assert!(make(&client, setup, &token, object, &plain).await.expect("made"));
+            let findings = set_up(&client, setup, &token, &needs(&mapping).expect("known types"), false).await.expect("set up");
+            let found = findings.iter().find(|f| f.field == key).expect("the key");
+            assert!(matches!(&found.state, State::Wrong(why) if why.contains("no unique key")), "{vendor}: {found:?}");
+        }
+    }
+
+    /// The second description is of before the fields were made, as those of slow servers are.
+    #[tokio::test]
+    async fn what_was_made_is_waited_for() {
+        let scratch = Scratch::new("setup-wait");
+        let ledger = scratch.0.join("ledger");
+        let late = json!([{"match": {"path": "Voice_Call__c/describe", "nth": 2}, "action": {"status": 200, "body": {"fields": []}}}]);
+        let sandbox = double("salesforce", late, &ledger).await;
+        let (crm, mapping) = connector("salesforce", &sandbox.url());
+        let client = Client::new(ANSWER).expect("a client");
+        let token = sign_in(&client, crm.as_ref(), "", Clock::new().wall()).await.expect("a token");
+        let needs = needs(&mapping).expect("known types");
+        let findings = set_up(&client, crm.setup().expect("a set-up"), &token, &needs, false).await.expect("set up");
+        assert!(findings.iter().all(|f| matches!(f.state, State::There | State::Made)), "{findings:?}");
+        assert_eq!(lines(&ledger, "Voice_Call__c/describe"), 3, "before, too early, and when it was there");
+    }
+}
