@@ -73,6 +73,13 @@ fn event_order_that_leaves_records_incomplete() {
     held(&drill("ordering", &["--seed", "8"]));
 }
 
+#[test]
+fn a_thousand_lost_records_are_recovered() {
+    let report = drill("lost", &["--seed", "11"]);
+    held(&report);
+    assert_eq!(report["calls"], 1000, "{report:#}");
+}
+
 /// Five outcomes into Salesforce: every mapped field right, the right person linked.
 #[test]
 fn the_five_outcomes_reach_salesforce() {

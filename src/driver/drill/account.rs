@@ -180,6 +180,27 @@ impl Account {
         })
     }
 
+    /// The CRM loses the records of this call.
+    pub(super) async fn delete(&self, kind: Kind, call_id: &str) -> Result<(), Error> {
+        let (object, field) = kind.object();
+        match self {
+            Self::Hubspot(account) => {
+                for record in account.records(field, call_id, &[]).await? {
+                    account.delete(&record.id).await?;
+                }
+            }
+            Self::Salesforce { web, url, token } => {
+                let address = format!("{url}/query?q=SELECT+Id+FROM+{object}+WHERE+{field}+=+'{call_id}'");
+                let answer = web.get(&address, Some(token)).await?.unwrap_or_default();
+                let records = answer.get("records").and_then(Value::as_array).cloned().unwrap_or_default();
+                for id in records.iter().filter_map(|r| r.get("Id")?.as_str()) {
+                    web.delete(&format!("{url}/sobjects/{object}/{id}"), token).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// All records that hold this call's id, their fields as texts; `person` among them where a record is linked with one.
     pub(super) async fn records(
         &self,

@@ -62,19 +62,22 @@ pub enum Drill {
     Rejected,
     /// Webhooks before the call's end, in any order, several times.
     Ordering,
+    /// A thousand records that the CRM had acknowledged are gone, and recovered out of the journal.
+    Lost,
     /// Six hundred webhooks at once while six hundred calls end.
     Burst,
 }
 
 impl Drill {
     /// All of them, by their names.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("chaos", Self::Chaos),
         ("outage", Self::Outage),
         ("throttle", Self::Throttle),
         ("expiry", Self::Expiry),
         ("rejected", Self::Rejected),
         ("ordering", Self::Ordering),
+        ("lost", Self::Lost),
         ("burst", Self::Burst),
     ];
 
@@ -87,6 +90,7 @@ impl Drill {
         match self {
             Self::Chaos => KINDS,
             Self::Burst => 600,
+            Self::Lost => 1000,
             Self::Rejected => 6,
             _ => 4 * KINDS,
         }
@@ -113,7 +117,7 @@ impl Drill {
             Self::Outage => json!([{"action": {"status": 503}}]),
             Self::Throttle => json!([every(2, json!({"status": 429, "retry_after_s": 1})), every(3, json!({"status": 429}))]),
             Self::Expiry => json!([every(5, json!({"expire_tokens": true}))]),
-            Self::Rejected | Self::Ordering | Self::Burst => json!([]),
+            Self::Rejected | Self::Ordering | Self::Lost | Self::Burst => json!([]),
         }
     }
 }
@@ -238,7 +242,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     }
     let mut text = options.mapping.clone().unwrap_or_else(|| kind.mapping().to_owned());
     // Whether somebody else's server knows people, and a mapping of somebody's own looks for them, is not known here.
-    let linked = options.crm.is_none() && options.mapping.is_none() && options.drill != Drill::Rejected;
+    let linked = options.crm.is_none() && options.mapping.is_none() && !matches!(options.drill, Drill::Rejected | Drill::Lost);
     if options.drill == Drill::Rejected {
         text.push_str(BY_REFERENCE);
     } else if linked {
@@ -259,6 +263,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
                 match options.drill {
                     Drill::Rejected => script::refused(index, &mut chance),
                     Drill::Burst => script::burst(index, &mut chance),
+                    Drill::Lost => script::plain(index, &mut chance),
                     drill => script::story(index, &human, drill == Drill::Ordering, &mut chance),
                 }
             })
@@ -287,7 +292,18 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     }
     stage.scratch.read().await.set_faults(&json!([]));
     tell("everything works again; the queue drains".to_owned());
-    let queue = drain(&stage).await;
+    let mut queue = drain(&stage).await;
+    if options.drill == Drill::Lost {
+        tell(format!("the CRM loses {} records, and they are recovered", played.len()));
+        let scratch = stage.scratch.read().await;
+        let account = scratch.account().await?;
+        for call in played.iter().filter_map(|p| p.call_id.as_deref()) {
+            account.delete(kind, call).await?;
+        }
+        scratch.recover().await?;
+        drop(scratch);
+        queue = drain(&stage).await;
+    }
     let journal = check::journal(&folder)?;
     let wanted = check::named(kind, check::wanted(&played, &journal));
     let owned: Vec<String> = std::iter::once(mapping.key.clone()).chain(mapping.rules.iter().map(|r| r.to.clone())).collect();
@@ -373,7 +389,13 @@ async fn play(stage: &Arc<Stage>, stories: &[Story], kill: Option<Duration>, dri
     let gateway = stage.scratch.read().await.sip;
     let (mut calls, mut tellers) = (JoinSet::new(), JoinSet::new());
     // In a burst the calls end in the same second, and what is told of them comes all at once.
-    let spread = if drill == Drill::Burst { BURST_MS } else { 100 };
+    let spread = match drill {
+        Drill::Burst => BURST_MS,
+        Drill::Lost => LOST_MS,
+        _ => 100,
+    };
+    // Only a kill keeps a call's end from the platform; anything else is late at most.
+    let patience = if drill == Drill::Chaos { FORGOTTEN } else { DRAIN };
     for (place, story) in stories.iter().enumerate() {
         let (phones, story_of_call) = (Arc::clone(&stage.phones), story.clone());
         let begin = Duration::from_millis(u64::try_from(place * spread / stories.len().max(1)).unwrap_or(0));
@@ -383,7 +405,7 @@ async fn play(stage: &Arc<Stage>, stories: &[Story], kill: Option<Duration>, dri
             phones.call(gateway, &from, &number, manner, talk).await;
         });
         for told in &story.told {
-            tellers.spawn(tell(Arc::clone(stage), story.clone(), told.clone()));
+            tellers.spawn(tell(Arc::clone(stage), story.clone(), told.clone(), patience));
         }
     }
     let mut killed = None;
@@ -401,7 +423,7 @@ async fn play(stage: &Arc<Stage>, stories: &[Story], kill: Option<Duration>, dri
 }
 
 /// A platform tells something, as often as it does, and each time until it is answered 200.
-async fn tell(stage: Arc<Stage>, story: Story, told: Told) {
+async fn tell(stage: Arc<Stage>, story: Story, told: Told, patience: Duration) {
     let began = Instant::now();
     if let When::At(at) = told.when {
         sleep(at).await;
@@ -410,9 +432,9 @@ async fn tell(stage: Arc<Stage>, story: Story, told: Told) {
     let call = loop {
         let saw = stage.phones.saw(&story.from);
         match saw.call_id {
-            Some(call) if early || saw.over.is_some() || began.elapsed() > FORGOTTEN => break call,
+            Some(call) if early || saw.over.is_some() || began.elapsed() > patience => break call,
             // Its INVITE never came: the gateway was killed before.
-            None if began.elapsed() > FORGOTTEN => return,
+            None if began.elapsed() > patience => return,
             _ => sleep(Duration::from_millis(5)).await,
         }
     };
@@ -435,6 +457,8 @@ async fn tell(stage: Arc<Stage>, story: Story, told: Told) {
 
 /// Calls of a burst begin, and so end, within so many ms.
 const BURST_MS: usize = 900;
+/// A thousand calls begin within so many ms.
+const LOST_MS: usize = 10_000;
 /// A call whose end was not seen after so long was cut by a kill.
 const FORGOTTEN: Duration = Duration::from_millis(1500);
 

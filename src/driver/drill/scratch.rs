@@ -163,6 +163,13 @@ impl Scratch {
         self.web.get(&format!("{}/v1/calls/{id}", self.http), None).await.ok().flatten()
     }
 
+    /// Has every call told again, as `offhook recover` does.
+    pub(super) async fn recover(&self) -> Result<(), Error> {
+        let body = serde_json::json!({"since": "2020-01-01T00:00:00Z", "by": "drill"});
+        self.web.post(&format!("{}/v1/recover", self.http), None, &body).await?;
+        Ok(())
+    }
+
     /// How the writes stand.
     pub(super) async fn queue(&self) -> Option<Value> {
         self.web.get(&format!("{}/v1/queue", self.http), None).await.ok().flatten()

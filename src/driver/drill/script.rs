@@ -82,11 +82,20 @@ pub(super) fn story(index: usize, human: &str, ordering: bool, chance: &mut Chan
     Story { from, number, manner, talk, told, person: None, refused: None }
 }
 
+/// A call as it should be, with one webhook.
+pub(super) fn plain(index: usize, chance: &mut Chance) -> Story {
+    let mut story = story(index * KINDS, "", false, chance);
+    story.told.truncate(1);
+    for told in &mut story.told {
+        (told.copies, told.when) = (1, When::After(Duration::ZERO));
+    }
+    story
+}
+
 /// A call of a burst: its one webhook comes at once with a third of all others, while calls end.
 pub(super) fn burst(index: usize, chance: &mut Chance) -> Story {
-    let mut story = story(index * KINDS, "", false, chance);
+    let mut story = plain(index, chance);
     story.talk = Duration::from_millis(1200);
-    story.told.truncate(1);
     for told in &mut story.told {
         let wave = u64::try_from(index % 3).unwrap_or(0);
         (told.copies, told.when) = (1, When::At(Duration::from_millis(1300 + 250 * wave)));
