@@ -174,10 +174,13 @@ impl Pipeline {
                 let call = record.call_id;
                 for crm in self.config.crms.iter().filter(|c| target.as_ref().is_none_or(|t| *t == c.name)) {
                     let Some(mut write) = overlay.write(&crm.name, call)? else { continue };
-                    if matches!(write.state, State::Done | State::Dead | State::Review) {
-                        write.tell_again(entry.time);
-                        overlay.changes.writes.insert((crm.name.clone(), call), write);
+                    match write.state {
+                        State::Dropped => continue,
+                        // What is on its way is part of a record that may be gone: its answer looks again.
+                        State::InFlight => write.forget(),
+                        _ => write.tell_again(entry.time),
                     }
+                    overlay.changes.writes.insert((crm.name.clone(), call), write);
                 }
                 overlay.touch(record, entry.time);
                 self.plan(&mut overlay, call, entry.time)?;
@@ -194,10 +197,15 @@ impl Write {
         (self.attempts, self.due, self.since) = (0, at, at);
     }
 
-    /// Nothing of what the CRM acknowledged counts any more.
-    fn tell_again(&mut self, at: Wall) {
-        self.written.clear();
+    /// Nothing of what the CRM acknowledged counts any more, nor what it is to acknowledge.
+    fn forget(&mut self) {
+        (self.written, self.sent) = (Fields::new(), Fields::new());
         (self.id, self.contact.linked) = (None, None);
+    }
+
+    /// The CRM is told everything, from the start.
+    fn tell_again(&mut self, at: Wall) {
+        self.forget();
         self.begin_anew(at);
         (self.state, self.why) = (State::Queued, None);
     }

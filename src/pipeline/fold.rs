@@ -279,12 +279,19 @@ impl Write {
             "done" => {
                 match (step, crm) {
                     (Step::Write, _) => {
+                        // Another record bears the key now: the one before is gone, and this one holds what was sent just now.
+                        let by_key = crm.is_some_and(|crm| crm.connector.reader().is_some());
+                        if by_key && self.id.is_some() && settled.id.is_some() && self.id != settled.id {
+                            self.written.clear();
+                            self.contact.linked = None;
+                        }
                         self.written.append(&mut self.sent);
                         self.id = settled.id.or(self.id.take());
                     }
                     (Step::Find, Some(crm)) => crm.meet(self, settled.people.unwrap_or_default()),
                     (Step::Make, Some(crm)) => crm.meet(self, settled.id.into_iter().collect()),
-                    (Step::Link, _) => self.contact.linked = self.contact.person().map(str::to_owned),
+                    // A record that is to be told again is linked again then.
+                    (Step::Link, _) => self.contact.linked = self.contact.person().filter(|_| self.id.is_some()).map(str::to_owned),
                     // Its CRM stands in no configuration any more.
                     (Step::Find | Step::Make, None) => {}
                 }

@@ -81,6 +81,11 @@ impl Lane {
         self.token.clone().filter(|_| now < self.until)
     }
 
+    /// Whether the CRM is to be left alone for now.
+    pub(super) fn is_paused(&self, now: Instant) -> bool {
+        self.paused.is_some_and(|until| now < until)
+    }
+
     /// An attempt that the journal did not take.
     pub(super) fn unsent(&mut self, calls: &[CallId]) {
         for call in calls {
@@ -161,7 +166,7 @@ impl Pipeline {
         let Some(pace) = self.config.crms.iter().find(|c| c.name == crm).map(|c| c.pace) else { return Ok(()) };
         let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
         if let Some(paused) = lane.paused {
-            if now.mono < paused {
+            if lane.is_paused(now.mono) {
                 self.wake_in(now, paused.since(now.mono));
                 return Ok(());
             }
@@ -366,6 +371,15 @@ fn entry(kind: EntryKind, time: Wall, crm: &str, calls: &[CallId], revision: &st
 }
 
 impl Lane {
+    /// What a read that failed tells of the CRM itself; it says nothing of whether writes fail.
+    pub(super) fn refused_a_read(&mut self, now: Instant, verdict: &Verdict) {
+        match verdict {
+            Verdict::Throttled { after, .. } => self.pause(now, after.unwrap_or(THROTTLE_PAUSE)),
+            Verdict::Auth { .. } => self.token = None,
+            _ => {}
+        }
+    }
+
     /// What a request's verdicts tell of the CRM itself. `place`: of the backoff, in thousandths.
     fn learn(&mut self, now: Instant, told: &[Told], place: u16) {
         for (verdict, _) in told {

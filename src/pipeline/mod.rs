@@ -442,7 +442,7 @@ impl Pipeline {
     pub fn answer(&mut self, now: Now, request: u64, answer: Result<HttpAnswer, NoAnswer>) {
         match self.asked.remove(&request) {
             None => {}
-            Some(Asked::Read(page)) => self.read_answered(page, answer),
+            Some(Asked::Read(page)) => self.read_answered(now, page, answer),
             Some(Asked::Token { crm }) => self.token_answered(now, &crm, answer),
             Some(Asked::Write(request)) => self.write_answered(now, request, answer),
         }

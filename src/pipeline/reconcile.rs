@@ -22,8 +22,8 @@ use crate::{
 pub(super) struct Page {
     reply: u64,
     crm: String,
-    /// Those that the CRM should hold.
-    done: Vec<Write>,
+    /// Those that the CRM has acknowledged.
+    told: Vec<Write>,
     document: Value,
 }
 
@@ -46,11 +46,18 @@ impl Pipeline {
         let count = |states: &[State]| writes.iter().filter(|w| states.contains(&w.state)).count();
         let pending = count(&[State::Queued, State::Retrying, State::InFlight]);
         let rejected = count(&[State::Review, State::Dead, State::Dropped]);
+        // A change that was refused may have been so since its record is gone.
+        let held = |w: &Write| w.state == State::Done || matches!(w.state, State::Review | State::Dead) && !w.written.is_empty();
         let document =
             json!({"written": 0, "pending": pending, "rejected": rejected, "missing": [], "doubled": [], "changed": [], "next": next});
-        let done: Vec<_> = writes.into_iter().filter(|w| w.state == State::Done).collect();
-        if done.is_empty() {
+        let told: Vec<_> = writes.into_iter().filter(held).collect();
+        if told.is_empty() {
             self.outputs.push_back(Output::Tell { reply, document });
+            return Ok(());
+        }
+        if self.lanes.get(crm).is_some_and(|lane| lane.is_paused(now.mono)) {
+            let what = "the CRM is over quota, down, or refuses the grant".to_owned();
+            self.respond(reply, 503, Some((what, "ask again later; GET /v1/calls and the log tell more")));
             return Ok(());
         }
         let Some(token) = self.lanes.get(crm).and_then(|lane| lane.fresh_token(now.mono)) else {
@@ -59,8 +66,8 @@ impl Pipeline {
             self.respond(reply, 503, Some((what, "ask again in a second")));
             return Ok(());
         };
-        let keys: Vec<_> = done.iter().map(|w| record_key(w.call_id)).collect();
-        let mut fields: Vec<_> = done.iter().flat_map(|w| w.written.keys().cloned()).collect();
+        let keys: Vec<_> = told.iter().map(|w| record_key(w.call_id)).collect();
+        let mut fields: Vec<_> = told.iter().flat_map(|w| w.written.keys().cloned()).collect();
         fields.sort();
         fields.dedup();
         let Some(http) =
@@ -70,21 +77,27 @@ impl Pipeline {
         };
         let request = self.id();
         self.outputs.push_back(Output::Send { request, crm: crm.to_owned(), http });
-        self.asked.insert(request, Asked::Read(Page { reply, crm: crm.to_owned(), done, document }));
+        self.asked.insert(request, Asked::Read(Page { reply, crm: crm.to_owned(), told, document }));
         Ok(())
     }
 
-    pub(super) fn read_answered(&mut self, page: Page, answer: Result<HttpAnswer, NoAnswer>) {
-        let Page { reply, crm, done, mut document } = page;
+    pub(super) fn read_answered(&mut self, now: Now, page: Page, answer: Result<HttpAnswer, NoAnswer>) {
+        let Page { reply, crm, told, mut document } = page;
         let reader = self.config.crms.iter().find(|c| c.name == crm).and_then(|c| c.connector.reader());
         let read = match (answer, reader) {
-            (Ok(answer), Some(reader)) => reader.read_back(&answer).map_err(|verdict| why(&verdict)),
+            (Ok(answer), Some(reader)) => reader.read_back(&answer).map_err(|verdict| {
+                // A refused token is not used again, and a quota holds for writes too.
+                if let Some(lane) = self.lanes.get_mut(&crm) {
+                    lane.refused_a_read(now.mono, &verdict);
+                }
+                why(&verdict)
+            }),
             (Err(NoAnswer { why, .. }), _) => Err(why),
             (Ok(_), None) => Err("its connector has gone".to_owned()),
         };
         match read {
             Ok(held) => {
-                compare(&done, &held, &mut document);
+                compare(&told, &held, &mut document);
                 self.outputs.push_back(Output::Tell { reply, document });
             }
             Err(why) => self.respond(reply, 503, Some((format!("the CRM did not tell what it holds: {why}"), "ask again later"))),
@@ -106,15 +119,18 @@ fn why(verdict: &Verdict) -> String {
     }
 }
 
-fn compare(done: &[Write], held: &[Standing], document: &mut Value) {
-    let (mut written, mut missing, mut doubled, mut changed) = (0_usize, Vec::new(), Vec::new(), Vec::new());
-    for write in done {
+fn compare(told: &[Write], held: &[Standing], document: &mut Value) {
+    let (mut written, mut refused, mut missing, mut doubled, mut changed) = (0_usize, 0_u64, Vec::new(), Vec::new(), Vec::new());
+    for write in told {
         let key = record_key(write.call_id);
         let found: Vec<_> = held.iter().filter(|standing| standing.key == key).collect();
         match found.as_slice() {
-            [] => missing.push(json!(write.call_id)),
+            [] => {
+                missing.push(json!(write.call_id));
+                refused += u64::from(write.state != State::Done);
+            }
             [one, rest @ ..] => {
-                written += 1;
+                written += usize::from(write.state == State::Done);
                 if !rest.is_empty() {
                     doubled.push(json!(write.call_id));
                 }
@@ -127,6 +143,9 @@ fn compare(done: &[Write], held: &[Standing], document: &mut Value) {
         }
     }
     if let Some(document) = document.as_object_mut() {
+        // Whose record is gone counts as missing alone.
+        let rejected = document.get("rejected").and_then(Value::as_u64).unwrap_or(0).saturating_sub(refused);
+        document.insert("rejected".into(), json!(rejected));
         document.insert("written".into(), json!(written));
         document.insert("missing".into(), json!(missing));
         document.insert("doubled".into(), json!(doubled));

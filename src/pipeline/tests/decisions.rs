@@ -99,3 +99,31 @@ fn a_recovery_tells_every_call_since_then_again_each_time_it_is_wanted() {
     world.settle();
     assert_eq!(world.responses.last(), Some(&(6, 404)));
 }
+
+#[test]
+fn a_recovery_tells_what_waits_or_is_on_its_way_whole_too() {
+    let recovered = |status: Option<u16>, state: State| {
+        let mut world = World::new();
+        world.call();
+        world.until(100 * SECOND);
+        world.status = status;
+        world.webhook(1, "w1", "SALE");
+        world.settle();
+        assert_eq!(world.write().state, state);
+        let now = world.now();
+        world.pipeline.recover(now, 5, Wall::parse("2020-01-01T00:00:00Z").expect("a time"), None, "anna");
+        world.settle();
+        world.status = Some(200);
+        if status.is_none() {
+            // Its answer never comes, since the process dies.
+            world.pipeline = pipeline();
+        }
+        world.until(200 * SECOND);
+        (world.write(), world.requests.last().expect("a request").1.clone())
+    };
+    for (status, state) in [(Some(503), State::Retrying), (None, State::InFlight)] {
+        let (write, told) = recovered(status, state);
+        assert_eq!((write.state, &told), (State::Done, &write.wanted), "{state:?}");
+        assert_eq!(told["from"], CALLER);
+    }
+}

@@ -39,6 +39,10 @@ fn world(rule: &Value) -> World {
 }
 
 fn post(world: &mut World, path: &str, body: &Value) -> Value {
+    ask(world, "POST", path, body)
+}
+
+fn ask(world: &mut World, method: &str, path: &str, body: &Value) -> Value {
     let form = format!(
         "grant_type=refresh_token&client_id={}&client_secret={}&refresh_token={}",
         sandbox::CLIENT_ID,
@@ -48,7 +52,7 @@ fn post(world: &mut World, path: &str, body: &Value) -> Value {
     let token = world.ask("POST", "http://crm/oauth/v1/token", Vec::new(), form.into_bytes()).expect("answered").body;
     let token: Value = serde_json::from_slice(&token).expect("JSON");
     let headers = vec![("authorization".to_owned(), format!("Bearer {}", token["access_token"].as_str().expect("a token")))];
-    let answer = world.ask("POST", &format!("http://crm{path}"), headers, body.to_string().into_bytes()).expect("answered");
+    let answer = world.ask(method, &format!("http://crm{path}"), headers, body.to_string().into_bytes()).expect("answered");
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
@@ -89,6 +93,91 @@ fn the_caller_is_found_and_linked_once() {
     world.until(200 * SECOND);
     assert_eq!(links(&mut world), []);
     assert_eq!(world.journal.iter().filter(|(_, e)| e.kind == EntryKind::Attempt).count(), requests, "its mapping takes nothing of that");
+}
+
+/// A call whose record somebody deletes after it was told "PAID"; then it is told "PROMISED". `whole`: that changes all that a record must have.
+fn deleted(whole: bool) -> (World, String, String) {
+    let mut world = world(&rule());
+    post(&mut world, "/crm/v3/properties/calls", &json!({"name": "disposition", "type": "string", "fieldType": "text"}));
+    let crm = world.pipeline.config.crms.get_mut(0).expect("a CRM");
+    let mapping = std::mem::replace(&mut crm.mapping, Box::new(|_| Fields::new()));
+    crm.mapping = Box::new(move |record| {
+        let mut fields = mapping(record);
+        let told = record.get("disposition_code").cloned();
+        if whole && told == Some(json!("PROMISED")) {
+            fields.insert("hs_timestamp".to_owned(), json!(1_767_607_200_001_i64));
+        }
+        fields.extend(told.map(|told| ("disposition".to_owned(), told)));
+        fields
+    });
+    let caller = person(&mut world, CALLER);
+    world.call();
+    world.webhook(1, "w1", "PAID");
+    world.until(100 * SECOND);
+    let before = world.write().id.expect("an id");
+    assert_eq!(links(&mut world), [(before.clone(), caller.clone())]);
+    ask(&mut world, "DELETE", &format!("/crm/v3/objects/calls/{before}"), &Value::Null);
+    world.webhook(2, "w2", "PROMISED");
+    world.until(200 * SECOND);
+    (world, before, caller)
+}
+
+/// The CRM holds all of the record under another id, and its link.
+fn is_whole(world: &mut World, before: &str, caller: &str) {
+    let after = world.write().id.expect("an id");
+    assert_ne!(after, before);
+    let asked = json!({"idProperty": "offhook_key", "inputs": [{"id": record_key(call())}], "properties": ["from", "disposition"]});
+    let read = post(world, "/crm/v3/objects/calls/batch/read", &asked);
+    let properties = &read["results"][0]["properties"];
+    assert_eq!((&properties["from"], &properties["disposition"]), (&json!(CALLER), &json!("PROMISED")), "{read:#}");
+    assert_eq!((world.write().state, links(world)), (State::Done, vec![(after, caller.to_owned())]));
+}
+
+fn reconciled(world: &mut World) -> Value {
+    let now = world.now();
+    world.pipeline.reconcile(now, &world.store, 8, "crm", None).expect("read");
+    world.settle();
+    world.told.pop().expect("told")
+}
+
+#[test]
+fn a_record_that_was_deleted_is_made_whole_by_the_next_change() {
+    let (mut world, before, caller) = deleted(true);
+    is_whole(&mut world, &before, &caller);
+    let found = reconciled(&mut world);
+    assert_eq!((&found["written"], &found["missing"]), (&json!(1), &json!([])));
+}
+
+#[test]
+fn a_record_that_was_deleted_and_cannot_be_made_of_a_change_is_missing_and_told_again() {
+    let (mut world, before, caller) = deleted(false);
+    let write = world.write();
+    assert_eq!((write.state, write.why.as_deref()), (State::Review, Some("hs_timestamp: hs_timestamp is required (REQUIRED)")));
+    let found = reconciled(&mut world);
+    assert_eq!((&found["written"], &found["rejected"], &found["missing"]), (&json!(0), &json!(0), &json!([call()])));
+    let now = world.now();
+    world.pipeline.decide(now, &world.store, 7, "crm", call(), Decision::Resend, "ann").expect("stored");
+    world.until(300 * SECOND);
+    is_whole(&mut world, &before, &caller);
+}
+
+#[test]
+fn a_token_that_a_read_was_refused_with_is_replaced() {
+    let mut world = world(&rule());
+    person(&mut world, CALLER);
+    world.call();
+    world.until(100 * SECOND);
+    let fault = json!([{"match": {"path": "batch/read", "nth": 1}, "action": {"expire_tokens": true}}]);
+    world.account.as_mut().expect("a double").set_faults(serde_json::from_value(fault).expect("faults"));
+    let asked = |world: &mut World| {
+        let now = world.now();
+        world.pipeline.reconcile(now, &world.store, 8, "crm", None).expect("read");
+        world.settle();
+        world.responses.last().copied()
+    };
+    assert_eq!(asked(&mut world), Some((8, 503)), "the CRM does not know the token any more");
+    asked(&mut world);
+    assert_eq!(reconciled(&mut world)["written"], 1);
 }
 
 #[test]
