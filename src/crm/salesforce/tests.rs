@@ -186,3 +186,38 @@ fn a_record_written_twice_is_one_record_and_names_its_person() {
     let gone = [change("k1", &[("Contact__c", json!("003000000000099AAA"))])];
     assert!(matches!(connector.verdicts(&gone, &send(connector.upsert(&gone, &token))).remove(0), Verdict::PersonGone { .. }));
 }
+
+/// What the double says of a lock, of a second record with one key, and of a duplicate rule, record by record.
+#[test]
+fn the_doubles_refusals_of_single_records_are_read_one_by_one() {
+    let asked = |faults: Value| {
+        let faults = serde_json::from_value(faults).expect("faults");
+        let mut crm =
+            Double::of("salesforce", sandbox::Options { faults, ..sandbox::Options::default() }, Chance::from_seed(1)).expect("a double");
+        let now = Now { wall: Wall::from_millis(1_767_607_200_000), ..Now::default() };
+        let mut send = |request: HttpRequest| {
+            let path = request.url.strip_prefix("http://crm").expect("its address").to_owned();
+            let asked = sandbox::Request {
+                method: request.method.into(),
+                path,
+                query: String::new(),
+                headers: request.headers,
+                body: request.body,
+            };
+            match crm.handle(now, &asked) {
+                Outcome::Answer(answer, _) => HttpAnswer { status: answer.status, headers: Vec::new(), body: answer.body.octets() },
+                Outcome::Drop(_) => panic!("no such fault was planted"),
+            }
+        };
+        let connector = connector();
+        let token = connector.token(&send(connector.grant("", now.wall))).expect("a token");
+        let batch = [change("k1", &[]), change("k2", &[])];
+        connector.verdicts(&batch, &send(connector.upsert(&batch, &token)))
+    };
+    let locked = asked(json!([{"match": {"path": "composite"}, "action": {"lock": true}}]));
+    assert!(matches!(locked.as_slice(), [Verdict::Retry { after: None, .. }, Verdict::Retry { after: None, .. }]), "{locked:?}");
+    let refused = |code: &str| json!({"success": false, "errors": [{"statusCode": code, "message": "m", "fields": []}]});
+    let body = json!([refused("DUPLICATE_VALUE"), refused("DUPLICATES_DETECTED")]);
+    let raced = asked(json!([{"match": {"path": "composite"}, "action": {"status": 200, "body": body}}]));
+    assert!(matches!(raced.as_slice(), [Verdict::Retry { after: Some(Duration::ZERO), .. }, Verdict::Rejected { .. }]), "{raced:?}");
+}

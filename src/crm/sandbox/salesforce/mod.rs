@@ -34,6 +34,8 @@ pub struct Salesforce {
 const SESSION_LIFE: Duration = Duration::from_secs(7200);
 /// Records of a collection.
 const COLLECTION_MAX: usize = 200;
+/// What is said of a locked record.
+const LOCKED: &str = "unable to obtain exclusive access to this record";
 /// Requests a day of a small org.
 const DAILY: u64 = 100_000;
 
@@ -84,10 +86,17 @@ impl Vendor for Salesforce {
         answer
     }
 
-    fn planned(&mut self, action: &Action, _: &Request) -> Option<Answer> {
+    fn planned(&mut self, action: &Action, request: &Request) -> Option<Answer> {
+        if action.lock && action.status.is_none() && request.path.contains("/composite/sobjects/") {
+            // A collection is taken up, and each of its records tells its own lock.
+            let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+            let records = body.get("records").and_then(Value::as_array).map_or(0, Vec::len);
+            let error = json!({"statusCode": "UNABLE_TO_LOCK_ROW", "message": LOCKED, "fields": []});
+            return Some(Answer::new(200, json!(vec![json!({"success": false, "errors": [error]}); records])));
+        }
         let status = action.status.or(action.lock.then_some(400))?;
         let (code, message) = match status {
-            400 => ("UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access to this record"),
+            400 => ("UNABLE_TO_LOCK_ROW", LOCKED),
             401 => ("INVALID_SESSION_ID", "Session expired or invalid"),
             403 | 429 => ("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded."),
             503 => ("SERVER_UNAVAILABLE", "The server is temporarily unavailable"),
