@@ -164,8 +164,10 @@ impl OAuth for Salesforce {
         let described = text("error_description").unwrap_or("no reason given");
         let why = format!("{} at the token address: {} ({described})", answer.status, text("error").unwrap_or("no error named"));
         Err(match answer.status {
-            // Two refreshes at once: no revoked grant, although it is called invalid_grant.
-            400 if described.contains("already being processed") || described.contains("expired authorization code") => {
+            // Two refreshes at once: no revoked grant, although it is called invalid_grant. Said of an assertion, the older text means a clock that is off.
+            400 if described.contains("already being processed")
+                || (described.contains("expired authorization code") && matches!(self.grant, Grant::RefreshToken(_))) =>
+            {
                 Verdict::Retry { after: Some(CONCURRENT_WAIT), why }
             }
             400 if text("error") == Some("rate_limit_exceeded") => Verdict::Throttled { after: Some(DAILY_WAIT), why },

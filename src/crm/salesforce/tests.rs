@@ -81,6 +81,10 @@ fn a_refresh_beside_another_is_no_revoked_grant() {
         connector().token(&answer(400, &body)).expect_err("no token").name()
     };
     assert_eq!(refused("invalid_grant", "token request is already being processed"), "retry");
+    let older = json!({"error": "invalid_grant", "error_description": "expired authorization code"});
+    let by = |grant: Grant| Salesforce { grant, ..connector() }.token(&answer(400, &older)).expect_err("no token").name();
+    assert_eq!(by(Grant::RefreshToken(Zeroizing::default())), "retry");
+    assert_eq!(by(Grant::ClientCredentials(Zeroizing::default())), "auth", "there was no refresh that another could be beside");
     assert_eq!(refused("invalid_grant", "expired access/refresh token"), "auth");
     assert_eq!(refused("invalid_client", "invalid client credentials"), "auth");
     let token =
