@@ -30,19 +30,7 @@ pub fn rebuild(config: &Config) -> Result<Rebuilt, Error> {
     let _lock = files::lock(&config.data.directory)?;
     let kept = Kept::open(&config.data.directory)?;
     let (place, making) = (config.data.directory.join("store.sqlite"), config.data.directory.join("store.sqlite.making"));
-    let remove = |base: &std::path::Path| -> Result<(), Error> {
-        for suffix in ["", "-wal", "-shm"] {
-            let mut name = base.as_os_str().to_owned();
-            name.push(suffix);
-            match fs::remove_file(&name) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::System("the store's files removed", error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    };
+    let remove = |path| Sqlite::remove(path).map_err(|error| Error::System("the store's files removed", error));
     remove(&making)?;
     let mut store = Sqlite::open(&making)?;
     let (journal, _) = Journal::open(disk::Options {

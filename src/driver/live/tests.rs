@@ -181,9 +181,7 @@ async fn a_call_left_open_by_a_kill_becomes_one_failed_record_and_a_deleted_stor
     let (requests, mutations) = (ledger(&scratch, "request").len(), ledger(&scratch, "mutation").len());
     assert!(mutations >= 2, "made and changed");
 
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = fs::remove_file(config.data.directory.join(format!("store.sqlite{suffix}")));
-    }
+    Sqlite::remove(&config.data.directory.join("store.sqlite")).expect("removed");
     let live = Live::start(config, Options::default()).await.expect("started again");
     let again = until(&live, &path, |v| v["writes"][0]["state"] == "done").await;
     assert_eq!(again["record"]["disposition_code"], "SALE");

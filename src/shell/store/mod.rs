@@ -51,17 +51,26 @@ impl Sqlite {
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
         if version != 0 && version != VERSION {
             drop(connection);
-            for suffix in ["", "-wal", "-shm"] {
-                let mut name = path.as_os_str().to_owned();
-                name.push(suffix);
-                let _ = std::fs::remove_file(PathBuf::from(name));
-            }
+            let _ = Self::remove(path);
             tracing::warn!(version, "the store is of another version; it is made anew from the journal");
             connection = Connection::open(path).map_err(failed)?;
         }
         connection.execute_batch(SCHEMA).map_err(failed)?;
         connection.pragma_update(None, "user_version", VERSION).map_err(failed)?;
         Ok(Self { connection })
+    }
+
+    /// Removes the tables at `path`, where there are any.
+    pub fn remove(path: &Path) -> std::io::Result<()> {
+        for suffix in ["", "-wal", "-shm"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            match std::fs::remove_file(PathBuf::from(name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Ends it with everything in its one file.
