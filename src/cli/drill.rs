@@ -24,7 +24,7 @@ pub struct Args {
     /// What the drill cannot do to it, its faults, is left to it.
     #[arg(long, value_name = "URL")]
     crm: Option<String>,
-    /// Whose contract the CRM keeps: hubspot, salesforce.
+    /// Whose contract the CRM keeps: hubspot, salesforce, dynamics.
     #[arg(long, value_name = "KIND", default_value = "hubspot", value_parser = kind)]
     kind: Kind,
     /// Folder for everything the drill writes; must be empty or absent.
@@ -99,8 +99,8 @@ fn mapping(path: &std::path::Path, kind: Kind) -> Result<String, String> {
     let text = std::fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
     let table: toml::Table = text.parse().map_err(|why| format!("{}: {why}", path.display()))?;
     let crms = table.get("crm").and_then(toml::Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let hubspot = crms.iter().find(|crm| crm.get("kind").and_then(toml::Value::as_str) == Some("hubspot"));
-    let name = hubspot
+    let of_kind = crms.iter().find(|crm| crm.get("kind").and_then(toml::Value::as_str) == Some(kind.name()));
+    let name = of_kind
         .and_then(|crm| crm.get("mapping")?.as_str())
         .ok_or_else(|| format!("{} has no [[crm]] of kind \"{}\" with a mapping", path.display(), kind.name()))?;
     let mapping = path.parent().unwrap_or(std::path::Path::new(".")).join(name);

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     crm::{
+        dynamics,
         http::{BODY, Http},
         mapping::{Mapping, signature},
         salesforce::{
@@ -111,6 +112,19 @@ pub enum Api {
         /// Version of the API in its addresses, where it is not the connector's own.
         api_version: Option<String>,
     },
+    /// Dynamics 365 (Dataverse).
+    Dynamics {
+        /// The environment's address, without a slash at its end.
+        base_url: String,
+        /// Where Entra gives tokens.
+        token_url: String,
+        /// The registered app.
+        client_id: String,
+        /// Its secret.
+        client_secret: Secret,
+        /// Version of the API in its addresses, where it is not the connector's own.
+        api_version: Option<String>,
+    },
     /// Any API that takes one record a request.
     Http {
         /// `PUT`, `POST` or `PATCH`.
@@ -171,9 +185,10 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
         if !t.has("kind") {
             t.required("kind", "\"hubspot\"");
         }
-        let kinds = [("hubspot", Kind::Hubspot), ("salesforce", Kind::Salesforce), ("http", Kind::Http)];
+        let kinds = [("hubspot", Kind::Hubspot), ("salesforce", Kind::Salesforce), ("dynamics", Kind::Dynamics), ("http", Kind::Http)];
         let (api, refresh_token) = match t.choice("kind", &kinds) {
             Some(Kind::Salesforce) => salesforce(&mut t, directory),
+            Some(Kind::Dynamics) => (dataverse(&mut t, directory), Secret::new(String::new())),
             Some(Kind::Http) => (http(&mut t, directory), Secret::new(String::new())),
             Some(Kind::Hubspot) | None => (hubspot(&mut t, directory), required_secret(&mut t, "refresh_token_file", directory)),
         };
@@ -192,12 +207,21 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             let instead = "write link = { to = \"WhoId\" } into [contact], or the lookup field of your object";
             t.fault(&span, "the mapping's [contact] names no field that links a record with its person, which Salesforce needs", instead);
         }
+        let contact = mapping.as_ref().and_then(|m| m.contact.as_ref());
+        if matches!(api, Api::Dynamics { .. })
+            && contact.is_some_and(|c| c.link.as_ref().is_none_or(|link| !link.to.ends_with("@odata.bind")))
+        {
+            let span = t.span.clone();
+            let instead =
+                "write link = { to = \"regardingobjectid_contact_phonecall@odata.bind\", value = \"/contacts({id})\" } into [contact]";
+            t.fault(&span, "the mapping's [contact] names no property that binds a row to its person, which Dataverse needs", instead);
+        }
         let count =
             |t: &mut Table<'_>, key, most, default: usize| usize::try_from(t.integer_or(key, 1..=most, default as u64)).unwrap_or(default);
         let usual = Pace::default();
         let pace = Pace {
             concurrency: count(&mut t, "concurrency", 64, usual.concurrency),
-            batch: count(&mut t, "batch", 1000, usual.batch),
+            batch: count(&mut t, "batch", 1000, if matches!(api, Api::Dynamics { .. }) { dynamics::BATCH } else { usual.batch }),
             per_second: t.integer("per_second", 1..=10_000).and_then(|n| u32::try_from(n).ok()),
         };
         if t.flag("require_signed", false)
@@ -218,6 +242,7 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
 enum Kind {
     Hubspot,
     Salesforce,
+    Dynamics,
     Http,
 }
 
@@ -262,6 +287,16 @@ fn salesforce(t: &mut Table<'_>, directory: &Path) -> (Api, Secret) {
     // Without one there was a fault, or nobody asks for a token.
     let grant = grant.unwrap_or_else(|| Grant::ClientCredentials(Zeroizing::default()));
     (Api::Salesforce { base_url, token_url, client_id, grant, api_version }, refresh_token.unwrap_or_else(|| Secret::new(String::new())))
+}
+
+fn dataverse(t: &mut Table<'_>, directory: &Path) -> Api {
+    Api::Dynamics {
+        base_url: url(t, "base_url", "\"https://ORG.crm4.dynamics.com\""),
+        token_url: url(t, "token_url", "\"https://login.microsoftonline.com/TENANT/oauth2/v2.0/token\""),
+        client_id: t.required("client_id", "\"the registered app's application (client) id\"").map_or_else(String::new, |(text, _)| text),
+        client_secret: required_secret(t, "client_secret_file", directory),
+        api_version: t.text("api_version", "\"v9.2\"").map(|(text, _)| text),
+    }
 }
 
 fn http(t: &mut Table<'_>, directory: &Path) -> Api {

@@ -1,6 +1,7 @@
 //! CRMs as pure translators: a change becomes a request value, an answer a verdict. Nothing here sends.
 
 pub mod contact;
+pub mod dynamics;
 mod form;
 pub mod http;
 pub mod hubspot;

@@ -10,7 +10,7 @@ use super::harness::folder;
 
 /// Holds a drill; its report.
 fn drill(name: &str, more: &[&str]) -> Value {
-    let folder = folder(&format!("drill-{name}-{}", more.len()));
+    let folder = folder(&format!("drill-{name}{}", more.join("")));
     let out = Command::new(env!("CARGO_BIN_EXE_offhook"))
         .args(["drill", name, "--json", "--data"])
         .arg(folder.join("data"))
@@ -84,6 +84,12 @@ fn a_thousand_lost_records_are_recovered() {
 #[test]
 fn the_five_outcomes_reach_salesforce() {
     held(&drill("ordering", &["--kind", "salesforce", "--seed", "10"]));
+}
+
+/// The same into Dynamics 365: phone calls written while open, completed last.
+#[test]
+fn the_five_outcomes_reach_dynamics() {
+    held(&drill("ordering", &["--kind", "dynamics", "--seed", "11"]));
 }
 
 #[test]

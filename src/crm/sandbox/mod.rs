@@ -3,6 +3,7 @@
 //! Pure: a request and a time go in, an answer and lines of a ledger come out. `shell::sandbox` gives it a socket. [`Double`] is what all vendors share: faults,
 //! the ledger, the answer that never comes; a [`Vendor`] is what one of them answers.
 
+pub mod dynamics;
 pub mod fault;
 pub mod hubspot;
 mod ledger;
@@ -14,6 +15,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
+pub use dynamics::Dynamics;
 pub use fault::{Action, Fault};
 pub use hubspot::HubSpot;
 pub use ledger::{Change, Ledger};
@@ -125,7 +127,9 @@ pub trait Vendor: Send {
 type Open = fn(bool, Chance) -> Box<dyn Vendor>;
 
 /// The vendors by name.
-pub const VENDORS: [(&str, Open); 2] = [
+pub const VENDORS: [(&str, Open); 3] = [
+    // Entra gives out no refresh tokens.
+    ("dynamics", |_, chance| Box::new(Dynamics::new(chance))),
     ("hubspot", |rotate, chance| Box::new(HubSpot::new(rotate, chance))),
     ("salesforce", |rotate, chance| Box::new(Salesforce::new(rotate, chance))),
 ];

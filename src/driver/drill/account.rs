@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 use super::Error;
 use crate::{
     crm::{
+        Token,
+        dynamics::{self, Dynamics},
         salesforce::{Grant, Salesforce, VERSION},
         setup::Field,
     },
@@ -18,6 +20,7 @@ use crate::{
         },
         setup,
     },
+    shell::http::Client,
 };
 
 /// Whose contract a server keeps.
@@ -27,11 +30,13 @@ pub enum Kind {
     Hubspot,
     /// Salesforce.
     Salesforce,
+    /// Dynamics 365.
+    Dynamics,
 }
 
 impl Kind {
     /// All of them, by their names.
-    pub const ALL: [(&'static str, Self); 2] = [("hubspot", Self::Hubspot), ("salesforce", Self::Salesforce)];
+    pub const ALL: [(&'static str, Self); 3] = [("hubspot", Self::Hubspot), ("salesforce", Self::Salesforce), ("dynamics", Self::Dynamics)];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -43,6 +48,7 @@ impl Kind {
         match self {
             Self::Hubspot => include_str!("../../../examples/mapping.toml"),
             Self::Salesforce => include_str!("../../../examples/mapping-salesforce.toml"),
+            Self::Dynamics => include_str!("../../../examples/mapping-dynamics.toml"),
         }
     }
 
@@ -50,7 +56,7 @@ impl Kind {
     pub(super) const fn contact(self) -> &'static str {
         match self {
             Self::Hubspot => "\n[contact]\nby = \"from\"\nobject = \"contacts\"\nfields = [\"phone\"]\nnobody = \"leave\"\n",
-            Self::Salesforce => "",
+            Self::Salesforce | Self::Dynamics => "",
         }
     }
 
@@ -59,6 +65,7 @@ impl Kind {
         match self {
             Self::Hubspot => "upsert",
             Self::Salesforce => "composite/sobjects",
+            Self::Dynamics => "$batch",
         }
     }
 
@@ -67,6 +74,7 @@ impl Kind {
         match self {
             Self::Hubspot => ("calls", "offhook_call_id"),
             Self::Salesforce => ("Voice_Call__c", "Offhook_Call_Id__c"),
+            Self::Dynamics => ("phonecalls", "offhook_call_id"),
         }
     }
 
@@ -102,6 +110,21 @@ impl Kind {
                 ("sentiment", "Sentiment__c"),
                 ("person", "Contact__c"),
             ],
+            Self::Dynamics => &[
+                ("call_id", "offhook_call_id"),
+                ("from", "phonenumber"),
+                ("to", "offhook_to"),
+                ("title", "subject"),
+                ("summary", "description"),
+                ("outcome", "offhook_outcome"),
+                ("ended_as", "offhook_ended_as"),
+                ("disposition", "offhook_disposition"),
+                ("needs_review", "offhook_needs_review"),
+                ("digits", "offhook_digits"),
+                ("sentiment", "offhook_sentiment"),
+                ("completed", "statecode"),
+                ("person", "_regardingobjectid_value"),
+            ],
         }
     }
 
@@ -110,10 +133,16 @@ impl Kind {
         let token = match self {
             Self::Hubspot => "oauth/v1/token",
             Self::Salesforce => "services/oauth2/token",
+            Self::Dynamics => "tenant/oauth2/v2.0/token",
+        };
+        // Entra gives none to an app.
+        let refresh = match self {
+            Self::Hubspot | Self::Salesforce => format!("refresh_token_file = \"{folder}/refresh-token\"\n"),
+            Self::Dynamics => String::new(),
         };
         format!(
             "[[crm]]\nname = \"{0}\"\nkind = \"{0}\"\nbase_url = \"{url}\"\ntoken_url = \"{url}/{token}\"\nclient_id = \"{CLIENT_ID}\"\n\
-             client_secret_file = \"{folder}/client-secret\"\nrefresh_token_file = \"{folder}/refresh-token\"\nmapping = \"{folder}/mapping.toml\"\n",
+             client_secret_file = \"{folder}/client-secret\"\n{refresh}mapping = \"{folder}/mapping.toml\"\n",
             self.name()
         )
     }
@@ -123,6 +152,7 @@ impl Kind {
 pub(super) enum Account {
     Hubspot(HubSpot),
     Salesforce { web: Web, url: String, token: String },
+    Dynamics { web: Web, url: String, token: String },
 }
 
 impl Account {
@@ -140,6 +170,18 @@ impl Account {
                 let answer = web.form(&format!("{url}/services/oauth2/token"), &form).await?;
                 let token = answer.get("access_token").and_then(Value::as_str).unwrap_or_default().to_owned();
                 Self::Salesforce { web, url: url.to_owned(), token }
+            }
+            Kind::Dynamics => {
+                let scope = format!("{url}/.default");
+                let form = [
+                    ("grant_type", "client_credentials"),
+                    ("client_id", CLIENT_ID),
+                    ("client_secret", CLIENT_SECRET),
+                    ("scope", scope.as_str()),
+                ];
+                let answer = web.form(&format!("{url}/tenant/oauth2/v2.0/token"), &form).await?;
+                let token = answer.get("access_token").and_then(Value::as_str).unwrap_or_default().to_owned();
+                Self::Dynamics { web, url: url.to_owned(), token }
             }
         })
     }
@@ -161,6 +203,22 @@ impl Account {
                 };
                 setup::make_all(&crm, token, object, fields).await?;
             }
+            Self::Dynamics { url, token, .. } => {
+                let crm = Dynamics {
+                    base_url: url.clone(),
+                    token_url: String::new(),
+                    client_id: String::new(),
+                    client_secret: Zeroizing::default(),
+                    version: dynamics::VERSION.to_owned(),
+                    set: object.to_owned(),
+                    key: String::new(),
+                    link: None,
+                };
+                // Its key counts once its index is built, which takes a while.
+                let token = Token { access: Zeroizing::new(token.clone()), ..Token::standing() };
+                setup::set_up(&Client::new(setup::ANSWER).map_err(setup::Error::from)?, &crm, &token, &[(object, fields.to_vec())], false)
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -170,6 +228,13 @@ impl Account {
         let id = |answer: &Value| answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(match self {
             Self::Hubspot(account) => account.make_person(number).await?,
+            Self::Dynamics { web, url, token } => {
+                let contacts = format!("{url}/api/data/v9.2/contacts");
+                web.post(&contacts, Some(token), &json!({"lastname": number, "telephone1": number})).await?;
+                let address = format!("{contacts}?$filter=telephone1%20eq%20'{}'", number.replace('+', "%2B"));
+                let found = web.get(&address, Some(token)).await?.unwrap_or_default();
+                found.pointer("/value/0/contactid").and_then(Value::as_str).unwrap_or_default().to_owned()
+            }
             Self::Salesforce { web, url, token } => id(&web
                 .post(
                     &format!("{url}/services/data/{VERSION}/sobjects/Contact"),
@@ -190,11 +255,19 @@ impl Account {
                 }
             }
             Self::Salesforce { web, url, token } => {
-                let address = format!("{url}/query?q=SELECT+Id+FROM+{object}+WHERE+{field}+=+'{call_id}'");
+                let address = format!("{url}/services/data/{VERSION}/query?q=SELECT+Id+FROM+{object}+WHERE+{field}+=+'{call_id}'");
                 let answer = web.get(&address, Some(token)).await?.unwrap_or_default();
                 let records = answer.get("records").and_then(Value::as_array).cloned().unwrap_or_default();
                 for id in records.iter().filter_map(|r| r.get("Id")?.as_str()) {
-                    web.delete(&format!("{url}/sobjects/{object}/{id}"), token).await?;
+                    web.delete(&format!("{url}/services/data/{VERSION}/sobjects/{object}/{id}"), token).await?;
+                }
+            }
+            Self::Dynamics { web, url, token } => {
+                let address = format!("{url}/api/data/v9.2/{object}?$select={field}&$filter={field}%20eq%20'{call_id}'");
+                let answer = web.get(&address, Some(token)).await?.unwrap_or_default();
+                let rows = answer.get("value").and_then(Value::as_array).cloned().unwrap_or_default();
+                for id in rows.iter().filter_map(|row| row.get("activityid")?.as_str()) {
+                    web.delete(&format!("{url}/api/data/v9.2/{object}({id})"), token).await?;
                 }
             }
         }
@@ -235,6 +308,17 @@ impl Account {
                     set.map(|(name, value)| (name.clone(), text(value))).collect()
                 };
                 Ok(records.iter().map(fields).collect())
+            }
+            Self::Dynamics { web, url, token } => {
+                let columns = format!("{},_regardingobjectid_value", fields.join(","));
+                let address = format!("{url}/api/data/v9.2/{object}?$select={columns}&$filter={field}%20eq%20'{call_id}'");
+                let answer = web.get(&address, Some(token)).await?.unwrap_or_default();
+                let rows = answer.get("value").and_then(Value::as_array).cloned().unwrap_or_default();
+                let fields = |row: &Value| {
+                    let set = row.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+                    set.map(|(name, value)| (name.clone(), text(value))).collect()
+                };
+                Ok(rows.iter().map(fields).collect())
             }
         }
     }

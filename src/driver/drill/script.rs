@@ -153,6 +153,8 @@ pub(super) fn expected(story: &Story, call_id: &str, cut: Option<&Cut>) -> BTree
         ("outcome", outcome.clone()),
         ("ended_as", ended_as.clone()),
         ("needs_review", "false".to_owned()),
+        // Where a record has a state, it is the one of what is over: nothing more is waited for.
+        ("completed", "1".to_owned()),
     ]);
     if let Some(person) = &story.person {
         fields.insert("person", person.clone());

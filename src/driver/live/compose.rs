@@ -14,6 +14,7 @@ use crate::{
     crm::{
         Connector,
         contact::Link,
+        dynamics::{self, Dynamics},
         http::Http,
         hubspot::{self, HubSpot},
         salesforce::{self, Salesforce},
@@ -101,6 +102,16 @@ fn connector(api: &Api, object: &str, key: &str, link: Option<&Link>) -> Box<dyn
             object: object.to_owned(),
             key: key.to_owned(),
             link: link.map(|link| link.to.clone()),
+        }),
+        Api::Dynamics { base_url, token_url, client_id, client_secret, api_version } => Box::new(Dynamics {
+            base_url: base_url.clone(),
+            token_url: token_url.clone(),
+            client_id: client_id.clone(),
+            client_secret: secret(client_secret),
+            version: api_version.clone().unwrap_or_else(|| dynamics::VERSION.to_owned()),
+            set: object.to_owned(),
+            key: key.to_owned(),
+            link: link.cloned(),
         }),
         Api::Http { method, url, body, secret: standing } => Box::new(Http {
             method,
