@@ -13,7 +13,7 @@ use crate::config::Config;
 /// Read every record back by its key and compare. The gateway must run: its token is used, and its pace kept.
 ///
 /// `missing` are records that the CRM had acknowledged and does not hold any more; `--repair` tells it of them again. `changed` are fields that somebody has
-/// changed in the CRM since: they are left alone. Status 1 where anything is missing or doubled.
+/// changed in the CRM since: they are left alone, and `--repair` has them count as edits, so that no recovery overwrites them. Status 1 where anything is missing or doubled.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Configuration of the gateway.
@@ -22,7 +22,7 @@ pub struct Args {
     /// Only this CRM, by its name in the configuration.
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// Tell the CRM again what is missing.
+    /// Tell the CRM again what is missing, and keep what somebody has changed there.
     #[arg(long)]
     repair: bool,
     /// Who repairs, for the journal.
@@ -44,6 +44,7 @@ struct Found {
     doubled: Vec<Value>,
     changed: Vec<Value>,
     repaired: u64,
+    kept: u64,
 }
 
 /// Does it.
@@ -68,14 +69,14 @@ fn reconcile(args: &Args) -> Result<u8, String> {
     for name in names {
         of_target(&gateway, name, args, &mut found)?;
     }
-    let Found { written, pending, rejected, missing, doubled, changed, repaired } = &found;
+    let Found { written, pending, rejected, missing, doubled, changed, repaired, kept } = &found;
     let bad = !missing.is_empty() || !doubled.is_empty();
     if args.json {
         let (missing_calls, doubled_calls) = (missing, doubled);
         println!(
             "{:#}",
             json!({"written": written, "pending": pending, "rejected": rejected, "missing": missing.len(), "doubled": doubled.len(),
-                "missing_calls": missing_calls, "doubled_calls": doubled_calls, "changed": changed, "repaired": repaired})
+                "missing_calls": missing_calls, "doubled_calls": doubled_calls, "changed": changed, "repaired": repaired, "kept": kept})
         );
     } else {
         println!("{written} written, {pending} pending, {rejected} rejected, {} missing, {} doubled", missing.len(), doubled.len());
@@ -83,7 +84,7 @@ fn reconcile(args: &Args) -> Result<u8, String> {
         doubled.iter().for_each(|call| println!("doubled  {call}"));
         changed.iter().for_each(|one| println!("changed by somebody else, left alone: {one}"));
         if args.repair {
-            println!("{repaired} told again");
+            println!("{repaired} told again, {kept} with changes kept");
         }
     }
     Ok(if bad { FAILED } else { OK })
@@ -99,21 +100,34 @@ fn of_target(gateway: &Gateway, name: &str, args: &Args, found: &mut Found) -> R
         found.pending += number("pending");
         found.rejected += number("rejected");
         let missing = list("missing");
-        for call in missing.iter().filter(|_| args.repair) {
-            let body = json!({"target": name, "call_id": call, "action": "resend", "by": args.by});
-            match gateway.ask("POST", "/v1/queue", &body)? {
-                (200, _) => found.repaired += 1,
-                (status, problem) => eprintln!("{call}: {status} {}", detail(&problem)),
+        let changed = list("changed");
+        if args.repair {
+            for call in &missing {
+                found.repaired += decide(gateway, &json!({"target": name, "call_id": call, "action": "resend", "by": args.by}))?;
+            }
+            for one in &changed {
+                let (call, fields) = (one.get("call_id"), one.get("fields"));
+                found.kept +=
+                    decide(gateway, &json!({"target": name, "call_id": call, "action": "keep", "fields": fields, "by": args.by}))?;
             }
         }
         found.missing.extend(missing);
         found.doubled.extend(list("doubled"));
-        found.changed.extend(list("changed"));
+        found.changed.extend(changed);
         match page.get("next").and_then(Value::as_str) {
             Some(next) => after = format!("?after={next}"),
             None => return Ok(()),
         }
     }
+}
+
+/// How many decisions were taken: one, or none where the gateway refuses it.
+fn decide(gateway: &Gateway, what: &Value) -> Result<u64, String> {
+    let (status, problem) = gateway.ask("POST", "/v1/queue", what)?;
+    if status != 200 {
+        eprintln!("{}: {status} {}", what.get("call_id").and_then(Value::as_str).unwrap_or_default(), detail(&problem));
+    }
+    Ok(u64::from(status == 200))
 }
 
 /// One page; asked for again while the gateway gets a token or the CRM is over quota.

@@ -32,6 +32,11 @@ pub enum Decision {
     },
     /// Whatever the CRM has been told is told again: the record has gone there, or is in doubt.
     Resend,
+    /// Somebody has changed fields in the CRM: they count as edits.
+    Keep {
+        /// What the CRM holds, in place of what it was told; null where it holds nothing.
+        fields: Edits,
+    },
 }
 
 /// A value that a person has put in the place of the mapping's.
@@ -75,6 +80,8 @@ impl Decision {
         match self {
             Self::Resend if matches!(state, State::Done | State::Review | State::Dead) => Ok(()),
             Self::Resend => Err("only what is done, in review or dead can be told again"),
+            Self::Keep { .. } if state == State::Done => Ok(()),
+            Self::Keep { .. } => Err("only what is done can be compared with what the CRM holds"),
             _ if state.waits_for_a_person() => Ok(()),
             _ => Err("only what is in review, dead or dropped can be decided on"),
         }
@@ -156,6 +163,7 @@ impl Pipeline {
                 }
             }
             Decision::Resend => write.tell_again(entry.time),
+            Decision::Keep { fields } => write.keep(fields),
         }
         overlay.changes.writes.insert((name, call_id), write);
         Ok(())
@@ -197,6 +205,20 @@ impl Write {
         (self.attempts, self.due, self.since) = (0, at, at);
     }
 
+    /// What somebody has put in the place of what was written counts as written, unless something else was written meanwhile.
+    fn keep(&mut self, fields: Edits) {
+        for (field, Edit { instead_of, value }) in fields {
+            if instead_of.is_none() || self.written.get(&field) != instead_of.as_ref() {
+                continue;
+            }
+            let before = self.edits.get(&field).map_or_else(|| self.wanted.get(&field).cloned(), |edit| edit.instead_of.clone());
+            for fields in [&mut self.wanted, &mut self.written] {
+                put(fields, &field, &value);
+            }
+            self.edits.insert(field, Edit { instead_of: before, value });
+        }
+    }
+
     /// Nothing of what the CRM acknowledged counts any more, nor what it is to acknowledge.
     fn forget(&mut self) {
         (self.written, self.sent) = (Fields::new(), Fields::new());
@@ -215,8 +237,16 @@ impl Write {
 pub(super) fn edited(wanted: &mut Fields, edits: &mut Edits) {
     edits.retain(|field, edit| wanted.get(field) == edit.instead_of.as_ref());
     for (field, edit) in edits.iter() {
-        wanted.insert(field.clone(), edit.value.clone());
+        put(wanted, field, &edit.value);
     }
+}
+
+/// What holds nothing is not written.
+fn put(fields: &mut Fields, field: &str, value: &Value) {
+    match value {
+        Value::Null => fields.remove(field),
+        value => fields.insert(field.to_owned(), value.clone()),
+    };
 }
 
 /// Calls whose writes are planned again in one transaction.

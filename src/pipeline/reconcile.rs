@@ -2,7 +2,7 @@
 //!
 //! Nothing is journaled and nothing changes: whoever asked decides what is told again.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Asked, NoAnswer, Output, Pipeline,
@@ -29,7 +29,7 @@ pub(super) struct Page {
 
 impl Pipeline {
     /// Compares the next calls behind `after` with what `crm` holds. The answer is [`Output::Tell`] with `reply`: how many are `written`, which are `missing`,
-    /// `doubled` or `changed` by somebody else, and the call to go on behind.
+    /// `doubled` or `changed` by somebody else (each field with what it was told), and the call to go on behind.
     pub fn reconcile(&mut self, now: Now, store: &impl Store, reply: u64, crm: &str, after: Option<CallId>) -> Result<(), StoreError> {
         let Some(known) = self.config.crms.iter().find(|c| c.name == crm) else {
             let what = format!("no [[crm]] has the name \"{crm}\"");
@@ -134,8 +134,10 @@ fn compare(told: &[Write], held: &[Standing], document: &mut Value) {
                 if !rest.is_empty() {
                     doubled.push(json!(write.call_id));
                 }
-                let differs = |(name, value): &(&String, &Value)| !same(value, one.fields.get(*name).unwrap_or(&Value::Null));
-                let fields: Vec<_> = write.written.iter().filter(differs).map(|(name, _)| name.clone()).collect();
+                let held = |name: &String| one.fields.get(name).cloned().unwrap_or_default();
+                let differs = |(name, value): &(&String, &Value)| !same(value, &held(name));
+                let both = |(name, value): (&String, &Value)| (name.clone(), json!({"instead_of": value, "value": held(name)}));
+                let fields: Map<_, _> = write.written.iter().filter(differs).map(both).collect();
                 if !fields.is_empty() {
                     changed.push(json!({"call_id": write.call_id, "id": one.id, "fields": fields}));
                 }

@@ -22,7 +22,7 @@ use offhook::{
     driver::demo::{hubspot::HubSpot, web::Web},
     shell::{clock::Clock, sandbox},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long anything is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(40);
@@ -205,9 +205,13 @@ impl Bench {
     pub fn records(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let mut records = BTreeMap::new();
         for line in self.ledger().into_iter().filter(|l| l["kind"] == "mutation" && l["object"] == "calls") {
-            let fields =
-                line["after"].as_object().expect("fields").iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()));
-            records.insert(line["id"].as_str().expect("an id").to_owned(), fields.collect());
+            let id = line["id"].as_str().expect("an id").to_owned();
+            let Some(after) = line["after"].as_object() else {
+                records.remove(&id);
+                continue;
+            };
+            let fields = after.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()));
+            records.insert(id, fields.collect());
         }
         records
     }
@@ -217,6 +221,23 @@ impl Bench {
         self.runtime.block_on(async {
             let account = HubSpot::sign_in(Web::new().expect("a client"), &self.sandbox.url()).await.expect("signs in");
             account.delete(id).await.expect("deleted");
+        });
+    }
+
+    /// Somebody changes a field of the record with that key in the CRM.
+    pub fn change_record(&self, key: &str, field: &str, value: &str) {
+        self.runtime.block_on(async {
+            let (web, url) = (Web::new().expect("a client"), self.sandbox.url());
+            let form = [
+                ("grant_type", "refresh_token"),
+                ("client_id", CLIENT_ID),
+                ("client_secret", CLIENT_SECRET),
+                ("refresh_token", REFRESH_TOKEN),
+            ];
+            let token = web.form(&format!("{url}/oauth/v1/token"), &form).await.expect("a token");
+            let input = json!({"idProperty": "offhook_key", "id": key, "properties": {field: value}});
+            let address = format!("{url}/crm/v3/objects/calls/batch/upsert");
+            web.post(&address, token["access_token"].as_str(), &json!({"inputs": [input]})).await.expect("changed");
         });
     }
 

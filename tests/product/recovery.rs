@@ -48,13 +48,24 @@ fn a_record_that_was_deleted_is_missed_and_made_again_on_demand() {
         "{whole:#}"
     );
     let (id, record) = bench.records().into_iter().next().expect("a record");
+    let changed = bench.records().into_values().nth(1).expect("another record");
+    bench.change_record(&changed["offhook_key"], "hs_call_title", "rang about the bill");
     bench.delete_record(&id);
     let found = offhook(&bench, &["reconcile", "--json"]);
     assert_eq!((&found["written"], &found["missing"]), (&json!(4), &json!(1)));
     assert_eq!(found["missing_calls"][0], record["offhook_call_id"].as_str());
     let repaired = offhook(&bench, &["reconcile", "--repair", "--json", "--by", "anna"]);
-    assert_eq!(repaired["repaired"], 1);
+    assert_eq!((&repaired["repaired"], &repaired["kept"]), (&json!(1), &json!(1)), "{repaired:#}");
     bench.wait("the record is there again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
+    // What somebody has changed outlives a recovery.
+    offhook(&bench, &["recover", "--since", "2020-01-01", "--json"]);
+    let whole = bench.wait("all are told again", || {
+        let found = offhook(&bench, &["reconcile", "--json"]);
+        (found["written"] == 5).then_some(found)
+    });
+    assert_eq!(whole["changed"], json!([]), "{whole:#}");
+    let standing = bench.records().into_values().find(|r| r.get("offhook_key") == changed.get("offhook_key")).expect("the record");
+    assert_eq!(standing["hs_call_title"], "rang about the bill");
 }
 
 #[test]

@@ -162,6 +162,39 @@ fn a_record_that_was_deleted_and_cannot_be_made_of_a_change_is_missing_and_told_
 }
 
 #[test]
+fn what_somebody_has_changed_in_the_crm_outlives_a_recovery() {
+    let mut world = world(&rule());
+    person(&mut world, CALLER);
+    world.call();
+    world.until(100 * SECOND);
+    let id = world.write().id.expect("an id");
+    let from = |world: &mut World| {
+        let asked = json!({"idProperty": "offhook_key", "inputs": [{"id": record_key(call())}], "properties": ["from"]});
+        post(world, "/crm/v3/objects/calls/batch/read", &asked)["results"][0]["properties"]["from"].clone()
+    };
+    let input = json!({"idProperty": "offhook_key", "id": record_key(call()), "properties": {"from": "the desk"}});
+    post(&mut world, "/crm/v3/objects/calls/batch/upsert", &json!({"inputs": [input]}));
+    assert_eq!(from(&mut world), "the desk");
+    let found = reconciled(&mut world);
+    let fields = &found["changed"][0]["fields"];
+    assert_eq!(*fields, json!({"from": {"instead_of": CALLER, "value": "the desk"}}));
+    let keep = |world: &mut World, fields: &Value| {
+        let now = world.now();
+        let fields = serde_json::from_value(fields.clone()).expect("fields");
+        world.pipeline.decide(now, &world.store, 7, "crm", call(), Decision::Keep { fields }, "ann").expect("stored");
+        world.settle();
+    };
+    keep(&mut world, &json!({"from": {"instead_of": "what was written long ago", "value": "a stale look"}}));
+    keep(&mut world, fields);
+    assert_eq!(reconciled(&mut world)["changed"], json!([]));
+    let now = world.now();
+    world.pipeline.recover(now, 5, Wall::parse("2020-01-01T00:00:00Z").expect("a time"), None, "ann");
+    world.until(200 * SECOND);
+    let write = world.write();
+    assert_eq!((write.state, write.id, from(&mut world)), (State::Done, Some(id), json!("the desk")));
+}
+
+#[test]
 fn a_token_that_a_read_was_refused_with_is_replaced() {
     let mut world = world(&rule());
     person(&mut world, CALLER);

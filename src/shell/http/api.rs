@@ -219,7 +219,7 @@ struct Decided {
     target: String,
     call_id: CallId,
     action: Action,
-    /// Of an edit: the CRM's fields.
+    /// Of an edit: the CRM's fields. Of what is kept: each with what it was told.
     #[serde(default)]
     fields: Fields,
     #[serde(default)]
@@ -233,25 +233,28 @@ enum Action {
     Drop,
     Edit,
     Resend,
+    Keep,
 }
 
 async fn decide(State(api): Api, content: Body) -> Response {
-    let content = match body(content, SECURE_BYTES_MAX).await {
+    let content = match body(content, DECISION_BYTES_MAX).await {
         Ok(content) => content,
         Err(problem) => return problem.into_response(),
     };
-    match serde_json::from_slice(&content) {
-        Ok(Decided { target, call_id, action, fields, by }) => {
-            let decision = match action {
-                Action::Retry => Decision::Retry,
-                Action::Drop => Decision::Drop,
-                Action::Edit => Decision::Edit { fields },
-                Action::Resend => Decision::Resend,
-            };
-            answer(&api, |reply| Ask::Decide { target, call: call_id, decision, by, reply }).await
-        }
+    let decided = serde_json::from_slice(&content).and_then(|Decided { target, call_id, action, fields, by }| {
+        let decision = match action {
+            Action::Retry => Decision::Retry,
+            Action::Drop => Decision::Drop,
+            Action::Edit => Decision::Edit { fields },
+            Action::Resend => Decision::Resend,
+            Action::Keep => Decision::Keep { fields: serde_json::from_value(Value::Object(fields.into_iter().collect()))? },
+        };
+        Ok((target, call_id, decision, by))
+    });
+    match decided {
+        Ok((target, call, decision, by)) => answer(&api, |reply| Ask::Decide { target, call, decision, by, reply }).await,
         Err(error) => {
-            let hint = r#"send {"target": "hubspot", "call_id": "…", "action": "retry", "drop", "resend" or "edit", "fields": {"…": "…"}, "by": "your name"}"#;
+            let hint = r#"send {"target": "hubspot", "call_id": "…", "action": "retry", "drop", "resend", "keep" or "edit", "fields": {"…": "…"}, "by": "your name"}"#;
             Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response()
         }
     }
@@ -345,6 +348,8 @@ const READ: Duration = Duration::from_secs(10);
 pub(super) const WEBHOOK_BYTES_MAX: usize = 1 << 20;
 /// A switch of the secure phase is a short sentence.
 const SECURE_BYTES_MAX: usize = 4096;
+/// A decision may hold texts of the CRM, each of 65,536 characters at most, as it was and as it is.
+const DECISION_BYTES_MAX: usize = 1 << 19;
 /// Calls listed where nobody says how many.
 const CALLS_DEFAULT: usize = 100;
 /// Calls listed at most.
