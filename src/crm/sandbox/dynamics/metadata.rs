@@ -42,7 +42,12 @@ impl Dynamics {
                         let found = shown.into_iter().find(|shown| shown.get("LogicalName") == wanted);
                         found.map(|found| Answer::new(200, found)).ok_or_else(|| unknown(path))
                     }
-                    // A cast, such as to PicklistAttributeMetadata: its options are asked for one column at a time.
+                    // A cast, such as to PicklistAttributeMetadata: columns of that type.
+                    Some((cast, None)) => {
+                        let kind = cast.trim_start_matches("Microsoft.Dynamics.CRM.").trim_end_matches("AttributeMetadata");
+                        let of_kind = |shown: &Value| shown.get("AttributeType").and_then(Value::as_str) == Some(kind);
+                        Ok(Answer::new(200, json!({"value": shown.into_iter().filter(of_kind).collect::<Vec<_>>()})))
+                    }
                     Some(_) => Err(unknown(path)),
                 }
             }
