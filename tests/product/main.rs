@@ -17,4 +17,3 @@ mod ordinary_phone;
 mod recovery;
 mod the_demo_agrees_with_tshark;
 mod the_secure_phase_needs_every_sink;
-mod the_six_failures;
