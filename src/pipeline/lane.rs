@@ -173,35 +173,36 @@ impl Pipeline {
             lane.paused = None;
         }
         let concurrency = if lane.is_broken() { 1 } else { pace.concurrency };
-        let free = concurrency.saturating_sub(lane.requests);
+        let mut free = concurrency.saturating_sub(lane.requests);
         if free == 0 {
             // The next answer wakes.
             return Ok(());
         }
-        let batches = self.batches(now, store, crm, free)?;
-        if batches.is_empty() {
-            let next = store.next_due(crm)?.filter(|at| *at > now.wall);
+        if pace.per_second.is_some() {
+            if now.mono < lane.next_start {
+                let wait = lane.next_start.since(now.mono);
+                self.wake_in(now, wait);
+                return Ok(());
+            }
+            free = 1;
+        }
+        let next = store.next_due(crm)?;
+        if lane.halves.is_empty() && next.is_none_or(|at| at > now.wall) {
             self.wake_at(now, next);
             return Ok(());
         }
-        let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
         if lane.token.is_none() || now.mono >= lane.until {
             self.refresh(now, crm);
             if self.lanes.get(crm).is_none_or(|lane| lane.token.is_none()) {
                 return Ok(());
             }
         }
+        // From here on whatever is taken out of the lane is sent.
+        let batches = self.batches(now, store, crm, free)?;
+        if let (Some(per_second), Some(lane), false) = (pace.per_second, self.lanes.get_mut(crm), batches.is_empty()) {
+            lane.next_start = now.mono + Duration::from_secs(1) / per_second.max(1);
+        }
         for (step, batch) in batches {
-            if let Some(lane) = self.lanes.get_mut(crm)
-                && let Some(per_second) = pace.per_second
-            {
-                if now.mono < lane.next_start {
-                    let wait = lane.next_start.since(now.mono);
-                    self.wake_in(now, wait);
-                    return Ok(());
-                }
-                lane.next_start = now.mono + Duration::from_secs(1) / per_second.max(1);
-            }
             self.attempt(now, crm, step, batch);
         }
         Ok(())
@@ -236,12 +237,16 @@ impl Pipeline {
             let due = due.into_iter().filter(|w| !lane.busy.contains(&w.call_id) && !apart.contains(&w.call_id)).collect();
             batches.extend(step::batches(crm, due));
         }
-        let mut wake = None;
+        let (mut wake, mut later) = (None, Vec::new());
         if let Some(per_second) = crm.connector.people().and_then(|people| people.finds_per_second()) {
-            batches.retain(|(step, _)| *step != Step::Find || lane.may_find(now.mono, per_second));
+            let (may, wait): (Vec<_>, Vec<_>) =
+                batches.into_iter().partition(|(step, _)| *step != Step::Find || lane.may_find(now.mono, per_second));
+            (batches, later) = (may, wait);
             wake = Some(lane.next_find).filter(|at| now.mono < *at);
         }
-        batches.truncate(free);
+        later.extend(batches.drain(free.min(batches.len())..));
+        // A half that does not go now stays apart: with the others it would be refused again.
+        lane.halves.extend(later.into_iter().map(|(_, batch)| batch.into_iter().map(|w| w.call_id).collect()));
         if let Some(at) = wake {
             self.wake_in(now, at.since(now.mono));
         }

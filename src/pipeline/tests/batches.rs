@@ -89,6 +89,19 @@ fn a_batch_refused_for_one_record_is_halved_until_that_one_stands_alone() {
 }
 
 #[test]
+fn halves_stay_apart_where_so_many_requests_a_second_may_leave() {
+    let mut world = batching(4);
+    world.pipeline.config.crms[0].pace.per_second = Some(1);
+    let ids = rush(&mut world, 3);
+    world.bad = Some(ids[1].to_string());
+    world.settle();
+    world.until(60 * SECOND);
+    let states = ids.iter().map(|id| world.store.write("crm", *id).expect("read").expect("a write").state).collect::<Vec<_>>();
+    assert_eq!(states, [State::Done, State::Review, State::Done]);
+    assert!(world.batches.len() <= 6, "{:?}", world.batches);
+}
+
+#[test]
 fn a_crm_that_is_down_is_asked_by_one_request_at_a_time_and_costs_the_others_no_attempt() {
     let mut world = batching(4);
     world.status = Some(503);
