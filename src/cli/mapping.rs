@@ -139,7 +139,10 @@ fn differences(old: &Path, new: &Path, as_json: bool) -> Result<u8, String> {
     let found = diff(&before, &after);
     let same_version = !found.is_empty() && before.version >= after.version;
     if as_json {
-        println!("{:#}", json!({"from": before.version, "to": after.version, "version_raised": !same_version, "fields": found}));
+        println!(
+            "{:#}",
+            json!({"from": before.version, "to": after.version, "version_raised": after.version > before.version, "fields": found})
+        );
     } else {
         for one in &found {
             println!("{:<8} {}: {}", one.what, one.field, one.detail);

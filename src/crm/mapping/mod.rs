@@ -117,7 +117,7 @@ pub struct Read {
 }
 
 /// What a record may offer, by the names that `from` takes.
-pub const RECORD_FIELDS: [&str; 32] = [
+pub const RECORD_FIELDS: [&str; 33] = [
     "answered_at",
     "call_id",
     "call_key",
@@ -150,6 +150,7 @@ pub const RECORD_FIELDS: [&str; 32] = [
     "transcript",
     "transfer_context",
     "transferred_to",
+    "trunk",
 ];
 
 impl Mapping {
@@ -167,6 +168,9 @@ impl Mapping {
                     faults.push(format!("field `{to}`: needs `from` or `default`, or nothing is ever written"))
                 }
                 _ => {}
+            }
+            for value in rule.default.iter().chain(rule.values.values()).filter(|value| rule.form.write(value).is_none()) {
+                faults.push(format!("field `{to}`: \"{value}\" cannot be written in the form that `as` names, and would be left out"));
             }
             if rule.max_chars == Some(0) {
                 faults.push(format!("field `{to}`: max_chars = 0 leaves nothing of it"));
@@ -285,6 +289,17 @@ mod tests {
             ("seconds", json!(61)),
         ];
         assert_eq!(fields, wanted.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+
+    #[test]
+    fn what_a_rule_can_never_write_is_a_fault() {
+        let mapping = mapping(json!([
+            {"to": "a", "from": "talk_ms", "as": "number", "default": "abc"},
+            {"to": "b", "from": "outcome", "as": "boolean", "values": {"answered": "yes"}},
+            {"to": "c", "from": "trunk"}
+        ]));
+        let faults = mapping.faults().join("\n");
+        assert!(faults.contains("`a`: \"abc\"") && faults.contains("`b`: \"yes\"") && !faults.contains("`c`"), "{faults}");
     }
 
     #[test]
