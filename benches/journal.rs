@@ -10,7 +10,7 @@ use offhook::{
     crm::{hubspot::HubSpot, mapping::Mapping},
     event::{CallId, EndedAs, EndedBy, Event, Kind, Outcome, SipCallIds, Terminal},
     journal::{Entry, EntryKind, Position},
-    pipeline::{Config, Crm, Memory, Pipeline, webhook::Marks},
+    pipeline::{Config, Crm, Expect, Memory, Pipeline, webhook::Marks},
     shell::disk::{Journal, Options},
     time::Wall,
 };
@@ -96,7 +96,7 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
         crms: vec![crm],
         sources: BTreeMap::new(),
         marks: Marks::new(Vec::new()),
-        outcome_wait: Duration::from_secs(60),
+        expects: vec![Expect::disposition(Duration::from_secs(60))],
         attempts_max: 50,
     };
     let mut pipeline = Pipeline::new(config, Chance::from_seed(1));

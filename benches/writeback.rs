@@ -16,7 +16,7 @@ use offhook::{
     crm::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, mapping::Mapping},
     event::{CallId, DtmfMethod, EndedAs, EndedBy, Event, Kind, Leg, Outcome, PerSide, SipCallIds, Terminal},
     journal::{Entry, EntryKind, Position},
-    pipeline::{Config, Crm, Key, NoAnswer, Output, Pace, Pipeline, Source, Store, webhook::Marks},
+    pipeline::{Config, Crm, Expect, Key, NoAnswer, Output, Pace, Pipeline, Source, Store, webhook::Marks},
     shell::store::Sqlite,
     time::{Instant, Now, Wall},
 };
@@ -130,7 +130,7 @@ fn pipeline() -> Pipeline {
     };
     let sources = BTreeMap::from([("platform".to_owned(), Source::standard(Key::parse("raw:bench").expect("a key")))]);
     let marks = Marks::new(vec![b"marks".to_vec().into()]);
-    let config = Config { crms: vec![crm], sources, marks, outcome_wait: Duration::from_secs(60), attempts_max: 50 };
+    let config = Config { crms: vec![crm], sources, marks, expects: vec![Expect::disposition(Duration::from_secs(60))], attempts_max: 50 };
     Pipeline::new(config, Chance::from_seed(1))
 }
 

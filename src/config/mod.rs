@@ -2,6 +2,7 @@
 //!
 //! What is here says what a file may hold; [`crate::driver::live`] turns it into the rooms' own configurations.
 
+mod expect;
 mod fault;
 mod peers;
 mod server;
@@ -23,6 +24,7 @@ pub use peers::{Codec, Dtmf, Peer, Route, Secure, Silence, Target, Trunk};
 pub use server::{Data, Http, Log, Media, OnJournalFailure, Overload, Sip, Tls};
 pub use writeback::{Api, Crm, Quarantine, Webhook, WriteBack};
 
+use crate::pipeline::Expect;
 use table::{File, Table};
 
 /// A configuration without a fault.
@@ -48,6 +50,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[writeback]`
     pub writeback: WriteBack,
+    /// `[[expect]]`
+    pub expects: Vec<Expect>,
     /// `[[crm]]`
     pub crms: Vec<Crm>,
     /// `[quarantine]`
@@ -116,10 +120,11 @@ impl Config {
         let targets = peers::targets(&mut root, &sip);
         let routes = peers::routes(&mut root, &trunks, &targets);
         let writeback = WriteBack::read(root.table("writeback"));
+        let expects = expect::read(&mut root, writeback.outcome_wait);
         let crms = writeback::crms(&mut root, directory);
         let quarantine = Quarantine::read(root.table("quarantine"), directory, &data.directory);
         let webhooks = writeback::webhooks(&mut root, directory);
         root.finish();
-        Self { path: path.to_owned(), sip, media, http, data, log, trunks, targets, routes, writeback, crms, quarantine, webhooks }
+        Self { path: path.to_owned(), sip, media, http, data, log, trunks, targets, routes, writeback, expects, crms, quarantine, webhooks }
     }
 }

@@ -279,3 +279,23 @@ fn salesforce_signs_with_a_key_or_says_what_the_key_lacks() {
         assert!(faults.contains(said), "{keys}: {faults}");
     }
 }
+
+#[test]
+fn what_platforms_are_to_send_is_read_and_the_disposition_is_always_among_it() {
+    let parse = |text: &str| Config::parse(std::path::Path::new("offhook.toml"), &format!("{LEAST}\n{text}"));
+    let expects = |text: &str| {
+        let config = parse(text).expect("no fault");
+        config.expects.iter().map(|e| (e.what.clone(), e.outcomes.len(), e.within.as_secs())).collect::<Vec<_>>()
+    };
+    let disposition = |seconds| ("disposition_code".to_owned(), 0, seconds);
+    assert_eq!(expects(""), [disposition(60)]);
+    assert_eq!(expects("[writeback]\noutcome_wait_ms = 5000"), [disposition(5)]);
+    let transcript = "[[expect]]\nwhat = \"transcription.complete\"\noutcomes = [\"answered\", \"machine\"]\nwithin_ms = 600000";
+    assert_eq!(expects(transcript), [("transcription.complete".to_owned(), 2, 600), disposition(60)]);
+    assert_eq!(expects("[[expect]]\nwhat = \"disposition_code\"\nwithin_ms = 1000"), [disposition(1)]);
+    let faults = faults(&format!("{LEAST}\n[[expect]]\nwhat = \"transcript.done\"\noutcomes = [\"taken\"]\n{transcript}\n{transcript}"));
+    let faults = faults.join("\n");
+    for part in ["\"transcript.done\", which no webhook brings", "`outcomes` holds \"taken\"", "is expected twice"] {
+        assert!(faults.contains(part), "{part}: {faults}");
+    }
+}

@@ -188,7 +188,7 @@ impl Pipeline {
     /// Settles what each CRM should have of a record, and how long it waits for its outcome.
     pub(super) fn plan<S: Store>(&self, overlay: &mut Overlay<'_, S>, call: CallId, at: Wall) -> Result<(), StoreError> {
         let Some((record, wait)) = overlay.changes.records.get_mut(&call) else { return Ok(()) };
-        *wait = self.waits(record);
+        *wait = record.expect(&self.config.expects);
         if !record.is_over() {
             return Ok(());
         }
@@ -217,26 +217,19 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Until when a record waits to be told its outcome: only a call that somebody took has one.
-    fn waits(&self, record: &Record) -> Option<Wall> {
-        let ended = record.ended_at.filter(|_| !record.is_complete())?;
-        Some(if self.config.sources.is_empty() { ended } else { ended + self.config.outcome_wait })
-    }
-
-    /// Ends waits for an outcome that are over, which no entry tells; true where there may be more.
+    /// Ends waits that are over, which no entry tells; true where there may be more. What that changes bears the time at which each was over, whenever this is
+    /// asked.
     pub fn end_waits(&mut self, now: crate::time::Now, store: &mut impl Store) -> Result<bool, StoreError> {
         let over = store.waited(now.wall, WAITS_A_TURN)?;
         if over.is_empty() {
             return Ok(false);
         }
         let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: Vec::new() };
-        let calls = over.iter().map(|r| r.call_id).collect::<Vec<_>>();
         for mut record in over {
-            record.outcome_missing = true;
-            overlay.touch(record, now.wall);
-        }
-        for call in calls {
-            self.plan(&mut overlay, call, now.wall)?;
+            let (call, at) = (record.call_id, record.expect(&self.config.expects).unwrap_or(now.wall));
+            record.give_up(&self.config.expects, at);
+            overlay.touch(record, at);
+            self.plan(&mut overlay, call, at)?;
         }
         let changes = overlay.changes;
         store.commit(changes)?;

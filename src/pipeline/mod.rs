@@ -14,6 +14,7 @@ pub mod store;
 pub mod webhook;
 
 pub mod decision;
+pub mod expect;
 mod fold;
 mod inbound;
 mod lane;
@@ -40,6 +41,7 @@ use crate::{
 };
 
 pub use decision::Decision;
+pub use expect::Expect;
 pub use record::Record;
 pub use store::{Counts, Memory, Store, StoreError};
 pub use webhook::{Key, Source};
@@ -95,8 +97,8 @@ pub struct Config {
     pub sources: BTreeMap<String, Source>,
     /// What marks of their bodies are made with.
     pub marks: webhook::Marks,
-    /// How long after its end a call's outcome may still come by webhook.
-    pub outcome_wait: Duration,
+    /// What webhooks are to bring of a call; without sources nobody waits for it.
+    pub expects: Vec<Expect>,
     /// Attempts before a write is given up.
     pub attempts_max: u32,
 }
@@ -296,7 +298,10 @@ impl std::fmt::Debug for Pipeline {
 
 impl Pipeline {
     /// Before the first batch.
-    pub fn new(config: Config, chance: Chance) -> Self {
+    pub fn new(mut config: Config, chance: Chance) -> Self {
+        if config.sources.is_empty() {
+            config.expects.iter_mut().for_each(|expect| expect.within = Duration::ZERO);
+        }
         let lanes = config.crms.iter().map(|crm| (crm.name.clone(), Lane::new(crm.refresh_token.clone()))).collect();
         Self {
             config,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::webhook::Payload;
+use super::{expect::DISPOSITION, webhook::Payload};
 use crate::{
     crm::record_key,
     event::{CallId, EndedAs, Event, Kind, Leg, PerSide, Terminal},
@@ -37,8 +37,12 @@ pub struct Record {
     terminal: Option<Terminal>,
     /// What webhooks told, the latest stamp of each field.
     told: Vec<(String, Wall, Value)>,
-    /// The wait for its outcome is over and none came.
-    pub outcome_missing: bool,
+    /// The types of what webhooks told.
+    told_of: BTreeSet<String>,
+    /// What is expected and has not come yet ([`super::expect`]).
+    pub(super) awaited: BTreeSet<String>,
+    /// What had not come when its time was over.
+    pub(super) missing: BTreeSet<String>,
     /// Sequence numbers seen: an event counts once.
     seen: BTreeSet<u32>,
     /// All events, as CloudEvents, in the order of their sequence.
@@ -65,7 +69,9 @@ impl Record {
             ended_at: None,
             terminal: None,
             told: Vec::new(),
-            outcome_missing: false,
+            told_of: BTreeSet::new(),
+            awaited: BTreeSet::new(),
+            missing: BTreeSet::new(),
             seen: BTreeSet::new(),
             events: Vec::new(),
         }
@@ -83,9 +89,8 @@ impl Record {
             self.follow(event);
         } else {
             // It came late: what is derived is derived anew, as if all had come in their order.
-            let told = std::mem::take(&mut self.told);
-            let (seen, events) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.events));
-            *self = Self { told, outcome_missing: self.outcome_missing, seen, ..Self::new(self.call_id) };
+            let Self { told, told_of, awaited, missing, seen, events, .. } = std::mem::replace(self, Self::new(self.call_id));
+            *self = Self { told, told_of, awaited, missing, seen, ..Self::new(self.call_id) };
             for event in events.iter().filter_map(|e| Event::from_value(e.clone()).ok()) {
                 self.follow(&event);
             }
@@ -131,6 +136,7 @@ impl Record {
     /// Folds a webhook in: of each field, what was stamped last counts, and of two with one stamp the greater as text, so that their order
     /// does not matter.
     pub fn tell(&mut self, payload: &Payload) {
+        self.told_of.insert(payload.kind.clone());
         for (name, value) in &payload.data {
             let told = self.told.iter_mut().find(|(n, ..)| n == name);
             match told {
@@ -162,9 +168,9 @@ impl Record {
         self.answered_at
     }
 
-    /// Whether somebody should tell how it went: a call that was taken, or that a fault ended.
-    pub fn expects_outcome(&self) -> bool {
-        self.answered_at.is_some() || self.terminal.as_ref().is_some_and(|t| t.ended_as == EndedAs::Failed)
+    /// When it ended and how, once it has.
+    pub(super) fn end(&self) -> Option<(Wall, &Terminal)> {
+        self.ended_at.zip(self.terminal.as_ref())
     }
 
     /// The stamp of its last event.
@@ -172,14 +178,43 @@ impl Record {
         self.events.last().and_then(|e| e.get("time")).and_then(Value::as_str).and_then(Wall::parse)
     }
 
-    /// Whether nothing more is waited for: it is over, and its outcome came, is given up, or was never due.
+    /// Whether nothing more is waited for: it is over, and whatever was expected of it came or is given up.
     pub fn is_complete(&self) -> bool {
-        self.is_over() && (self.has_outcome() || self.outcome_missing || !self.expects_outcome())
+        self.is_over() && self.awaited.is_empty()
     }
 
-    /// Whether somebody told how it went.
-    pub fn has_outcome(&self) -> bool {
-        self.told.iter().any(|(name, ..)| name == "disposition_code")
+    /// Whether it is there: a type that a webhook told, or a field. That a call was handed over is an outcome which nobody has to tell.
+    pub(super) fn has_come(&self, what: &str) -> bool {
+        let told = self.told_of.contains(what) || self.told.iter().any(|(name, ..)| name == what);
+        told || (what == DISPOSITION && self.is_transferred())
+    }
+
+    /// Whether it was handed over and no fault came behind that.
+    fn is_transferred(&self) -> bool {
+        self.transferred_to.is_some() && self.ended_as() != Some(EndedAs::Failed)
+    }
+
+    fn ended_as(&self) -> Option<EndedAs> {
+        self.terminal.as_ref().map(|terminal| terminal.ended_as)
+    }
+
+    /// What was expected and never came.
+    fn lacks(&self) -> Vec<&str> {
+        self.missing.iter().map(String::as_str).filter(|what| !self.has_come(what)).collect()
+    }
+
+    /// What was said and handed over, each part once: to whom with which words, the summary, the transcript. The same parts make the same note, however often
+    /// and in whatever order they came.
+    fn note(&self) -> Option<String> {
+        let told =
+            |field: &str| self.told.iter().find(|(name, ..)| name == field).and_then(|(.., value)| value.as_str()).map(str::to_owned);
+        let handed = self.transferred_to.as_ref().map(|to| match &self.transfer_context {
+            Some(context) => format!("{TRANSFERRED} to {to}: {context}"),
+            None => format!("{TRANSFERRED} to {to}"),
+        });
+        let parts: Vec<_> =
+            [told("call_summary"), handed, told("transcript")].into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        (!parts.is_empty()).then(|| parts.join("\n\n"))
     }
 
     /// The highest sequence number seen.
@@ -230,14 +265,25 @@ impl Record {
         for (name, _, value) in &self.told {
             put(name, Some(value.clone()));
         }
-        let missing = self.outcome_missing && !self.has_outcome();
-        if missing {
-            let failed = self.terminal.as_ref().is_some_and(|t| t.ended_as == EndedAs::Failed);
-            fields.insert("disposition_code".into(), json!(if failed { FAILED_NO_DISPOSITION } else { NO_DISPOSITION }));
+        put("note", self.note().map(Value::String));
+        let lacks = self.lacks();
+        if !fields.contains_key(DISPOSITION) {
+            let word = if self.is_transferred() {
+                Some(TRANSFERRED)
+            } else if lacks.contains(&DISPOSITION) {
+                Some(if self.ended_as() == Some(EndedAs::Failed) { FAILED_NO_DISPOSITION } else { NO_DISPOSITION })
+            } else {
+                None
+            };
+            fields.extend(word.map(|word| (DISPOSITION.to_owned(), json!(word))));
         }
+        fields.insert("status".into(), self.ended_as().map_or_else(|| json!(IN_PROGRESS), |ended_as| json!(ended_as)));
         if self.is_over() {
-            fields.insert("needs_review".into(), json!(missing));
+            fields.insert("needs_review".into(), json!(!lacks.is_empty()));
             fields.insert("complete".into(), json!(self.is_complete()));
+        }
+        if !lacks.is_empty() {
+            fields.insert("missing".into(), json!(lacks.join(", ")));
         }
         fields
     }
@@ -247,6 +293,10 @@ fn sequence(event: &Value) -> u64 {
     event.get("sequence").and_then(Value::as_u64).unwrap_or(0)
 }
 
+/// What a call is until it is over, in place of how it ended.
+const IN_PROGRESS: &str = "in_progress";
+/// Stands where a call was handed over and nobody told more.
+pub const TRANSFERRED: &str = "TRANSFERRED";
 /// Stands where a call ended and nobody told how it went.
 pub const NO_DISPOSITION: &str = "NO_DISPOSITION";
 /// The same where a fault ended the call.

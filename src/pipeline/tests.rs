@@ -3,6 +3,7 @@
 mod any_order;
 mod batches;
 mod decisions;
+mod expected;
 mod people;
 mod webhooks;
 
@@ -117,7 +118,8 @@ fn pipeline() -> Pipeline {
         pace: Pace::default(),
     };
     let sources = [("platform".to_owned(), Source::standard(Key::parse(KEY).expect("a key")))].into();
-    let config = Config { crms: vec![crm], sources, marks: marks(), outcome_wait: Duration::from_secs(60), attempts_max: 3 };
+    let config =
+        Config { crms: vec![crm], sources, marks: marks(), expects: vec![Expect::disposition(Duration::from_secs(60))], attempts_max: 3 };
     Pipeline::new(config, Chance::from_seed(1))
 }
 
@@ -248,7 +250,11 @@ impl World {
     }
 
     fn call(&mut self) {
-        for (sequence, kind) in (1..).zip(life()) {
+        self.events(life());
+    }
+
+    fn events(&mut self, kinds: Vec<Kind>) {
+        for (sequence, kind) in (1..).zip(kinds) {
             self.event(sequence, kind);
         }
     }

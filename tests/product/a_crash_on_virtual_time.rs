@@ -131,7 +131,7 @@ fn pipeline() -> Pipeline {
         crms: vec![crm],
         sources: [].into(),
         marks: pipeline::webhook::Marks::new(Vec::new()),
-        outcome_wait: Duration::from_secs(60),
+        expects: vec![pipeline::Expect::disposition(Duration::from_secs(60))],
         attempts_max: 3,
     };
     Pipeline::new(config, Chance::from_seed(2))

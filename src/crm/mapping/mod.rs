@@ -117,7 +117,7 @@ pub struct Read {
 }
 
 /// What a record may offer, by the names that `from` takes.
-pub const RECORD_FIELDS: [&str; 33] = [
+pub const RECORD_FIELDS: [&str; 36] = [
     "answered_at",
     "call_id",
     "call_key",
@@ -134,8 +134,10 @@ pub const RECORD_FIELDS: [&str; 33] = [
     "entities",
     "from",
     "intent",
+    "missing",
     "needs_review",
     "next_action_date",
+    "note",
     "outcome",
     "reason",
     "ring_ms",
@@ -144,6 +146,7 @@ pub const RECORD_FIELDS: [&str; 33] = [
     "sentiment_score",
     "sip_status",
     "started_at",
+    "status",
     "talk_ms",
     "target",
     "to",

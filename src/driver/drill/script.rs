@@ -169,7 +169,10 @@ pub(super) fn expected(story: &Story, call_id: &str, cut: Option<&Cut>) -> BTree
         }
     }
     let answered = cut.map_or(outcome == "answered", |cut| cut.answered);
-    if !fields.contains_key("disposition") && (answered || ended_as == "failed") {
+    let handed = cut.map_or(matches!(story.manner, Manner::Transferred { .. }), |cut| cut.transferred) && ended_as != "failed";
+    if !fields.contains_key("disposition") && handed {
+        fields.insert("disposition", "TRANSFERRED".to_owned());
+    } else if !fields.contains_key("disposition") && (answered || ended_as == "failed") {
         let word = if ended_as == "failed" { "FAILED — NO DISPOSITION" } else { "NO_DISPOSITION" };
         fields.insert("disposition", word.to_owned());
         fields.insert("needs_review", "true".to_owned());

@@ -65,7 +65,7 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
         crms,
         sources: config.webhooks.iter().map(source).collect(),
         marks: Marks::new(kept.marks()?),
-        outcome_wait: config.writeback.outcome_wait,
+        expects: config.expects.clone(),
         attempts_max: config.writeback.attempts_max,
     })
 }

@@ -135,7 +135,7 @@ pub(super) fn pipeline_config() -> pipeline::Config {
         crms: vec![crm],
         sources,
         marks: webhook::Marks::new(vec![Zeroizing::new(b"marks".to_vec())]),
-        outcome_wait: Duration::from_secs(20),
+        expects: vec![pipeline::Expect::disposition(Duration::from_secs(20))],
         attempts_max: 1000,
     }
 }

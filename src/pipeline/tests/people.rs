@@ -306,7 +306,7 @@ fn a_store_made_anew_knows_the_same_people_without_asking() {
             crms: std::mem::take(&mut world.pipeline.config.crms),
             sources: BTreeMap::new(),
             marks: marks(),
-            outcome_wait: Duration::from_secs(60),
+            expects: vec![Expect::disposition(Duration::from_secs(60))],
             attempts_max: 3,
         },
         Chance::from_seed(2),

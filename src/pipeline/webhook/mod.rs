@@ -96,5 +96,5 @@ pub struct Payload {
 }
 
 /// What a record takes from a webhook.
-const FIELDS: [&str; 8] =
+pub(super) const FIELDS: [&str; 8] =
     ["disposition_code", "call_summary", "call_outcome", "intent", "sentiment_score", "next_action_date", "transcript", "entities"];

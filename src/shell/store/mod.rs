@@ -283,7 +283,7 @@ impl Store for Sqlite {
 }
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;
