@@ -91,6 +91,7 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
         refresh_token: String::new().into(),
         reads: Default::default(),
         pace: offhook::pipeline::Pace::default(),
+        schedule: Default::default(),
     };
     let config = Config {
         crms: vec![crm],

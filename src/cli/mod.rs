@@ -3,6 +3,7 @@
 //! Standard output carries what was asked for, standard error progress and logs. Exit status: 0 all well, 1 a check failed,
 //! 2 wrong use or unreadable input.
 
+pub mod batch;
 pub mod check;
 pub mod crm;
 pub mod demo;
@@ -60,6 +61,8 @@ enum Command {
     Recover(recover::Args),
     /// Compare what the CRMs hold with what they were told.
     Reconcile(reconcile::Args),
+    /// Tell what became of each batch, or run one now.
+    Batch(batch::Args),
     /// Show the webhooks that were taken and are in no record.
     Webhooks(webhooks::Args),
     /// Make the store anew out of the journal; sends nothing.
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Review(args) => review::run(args),
         Command::Recover(args) => recover::run(args),
         Command::Reconcile(args) => reconcile::run(args),
+        Command::Batch(args) => batch::run(args),
         Command::Webhooks(args) => webhooks::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::Replay(args) => replay::run(args),

@@ -5,6 +5,7 @@
 mod expect;
 mod fault;
 mod peers;
+mod schedule;
 mod server;
 mod table;
 mod writeback;

@@ -299,3 +299,38 @@ fn what_platforms_are_to_send_is_read_and_the_disposition_is_always_among_it() {
         assert!(faults.contains(part), "{part}: {faults}");
     }
 }
+
+#[test]
+fn when_a_crm_is_written_is_read_and_a_rule_that_nothing_goes_by_is_a_fault() {
+    use crate::{
+        pipeline::schedule::{Model, Runs, Urgent},
+        shell::files::tests::Scratch,
+    };
+    use std::time::Duration;
+    let scratch = Scratch::new("schedule");
+    std::fs::write(scratch.0.join("mapping.toml"), include_str!("../../examples/mapping.toml")).expect("written");
+    let crm = "[[crm]]\nname = \"c\"\nkind = \"http\"\nurl = \"https://x.example.com/{key}\"\nmapping = \"mapping.toml\"\n";
+    let parse = |keys: &str| match Config::parse(&scratch.0.join("offhook.toml"), &format!("{LEAST}\n{crm}{keys}\n")) {
+        Ok(config) => Ok(config.crms[0].schedule.model.clone()),
+        Err(Error::Faults(faults)) => Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        Err(other) => panic!("{other}"),
+    };
+    let hour = Duration::from_secs(3600);
+    let rule = "[[crm.real_time]]\nfield = \"talk_ms\"\nat_least = 60000";
+    assert_eq!(parse(""), Ok(Model::RealTime));
+    assert_eq!(parse("model = \"batch\"\nbatch_at = \"02:30\""), Ok(Model::Batch(Runs { every: hour, at: hour * 5 / 2 })));
+    let urgent = Urgent { field: "talk_ms".into(), is: Vec::new(), at_least: Some(60_000.0) };
+    let hybrid = Model::Hybrid(Runs { every: Duration::from_secs(60), at: Duration::ZERO }, vec![urgent]);
+    assert_eq!(parse(&format!("model = \"hybrid\"\nbatch_every_ms = 60000\n{rule}")), Ok(hybrid));
+    for (keys, said) in [
+        ("batch_at = \"02:00\"", "`model` is \"real_time\""),
+        (rule, "`model` is \"real_time\""),
+        ("model = \"hybrid\"", "no rule says which calls"),
+        (&format!("model = \"batch\"\n{rule}"), "write model = \"hybrid\""),
+        ("model = \"batch\"\nbatch_at = \"25:00\"", "`batch_at` is \"25:00\""),
+        ("model = \"hybrid\"\n[[crm.real_time]]\nfield = \"talk\"", "which a call record has not"),
+    ] {
+        let faults = parse(keys).expect_err("a fault");
+        assert!(faults.contains(said), "{keys}: {faults}");
+    }
+}

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     peers::{NETS, Names, millis, nets},
+    schedule,
     server::secret,
     table::{Span, Table},
 };
@@ -26,7 +27,7 @@ use crate::{
         },
     },
     pipeline::{
-        Key, Pace,
+        Key, Pace, Schedule,
         webhook::{
             Schema,
             schema::SHIPPED,
@@ -149,6 +150,8 @@ pub struct Crm {
     pub refresh_token: Secret,
     /// How hard it may be worked.
     pub pace: Pace,
+    /// When calls are written.
+    pub schedule: Schedule,
     /// The mapping.
     pub mapping: Mapping,
 }
@@ -224,6 +227,7 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             batch: count(&mut t, "batch", 1000, if matches!(api, Api::Dynamics { .. }) { dynamics::BATCH } else { usual.batch }),
             per_second: t.integer("per_second", 1..=10_000).and_then(|n| u32::try_from(n).ok()),
         };
+        let schedule = schedule::read(&mut t, mapping.as_ref().map(|m| m.on).unwrap_or_default());
         if t.flag("require_signed", false)
             && let Some((file, span)) = &file
             && let Err(what) = signed(file)
@@ -233,7 +237,7 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
         t.finish();
         // Without one there was a fault, and nobody sees this configuration.
         let Some(mapping) = mapping else { continue };
-        crms.push(Crm { name, api, refresh_token, pace, mapping });
+        crms.push(Crm { name, api, refresh_token, pace, schedule, mapping });
     }
     crms
 }

@@ -54,12 +54,14 @@ pub enum EntryKind {
     Alarm,
     /// Somebody asks that calls be told again to their CRMs.
     Recovery,
+    /// Somebody asks for a batch now.
+    Run,
     /// Of a later version: kept, not understood.
     Other(u8),
 }
 
 impl EntryKind {
-    const NAMED: [(Self, u8, &'static str); 7] = [
+    const NAMED: [(Self, u8, &'static str); 8] = [
         (Self::Event, 1, "event"),
         (Self::Webhook, 2, "webhook"),
         (Self::Attempt, 3, "attempt"),
@@ -67,6 +69,7 @@ impl EntryKind {
         (Self::Review, 5, "review"),
         (Self::Alarm, 6, "alarm"),
         (Self::Recovery, 7, "recovery"),
+        (Self::Run, 8, "run"),
     ];
 
     /// Its octet in a frame.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use serde_json::{Map, Value};
+
 use super::{
     Answered, Attempt, Attempted, Count, Crm, Pipeline, Settled, Step,
     record::Record,
@@ -81,15 +83,19 @@ impl<S: Store> Overlay<'_, S> {
 }
 
 impl Pipeline {
-    /// Folds a batch into the store; `next` is committed with it. Behind a recovery its part goes on as a batch of its own: were the process to die
+    /// Folds a batch into the store; `next` is committed with it. Behind a recovery, or a batch that somebody asked for, its part goes on as a batch of its own: were the process to die
     /// within it, the whole of it would come again.
     pub fn fold(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
         let mut rest = entries;
-        while let Some(place) = rest.iter().position(|(_, e)| e.kind == EntryKind::Recovery) {
+        while let Some(place) = rest.iter().position(|(_, e)| matches!(e.kind, EntryKind::Recovery | EntryKind::Run)) {
             let (before, from) = rest.split_at(place);
-            let Some(((at, recovery), after)) = from.split_first() else { break };
+            let Some(((at, asked), after)) = from.split_first() else { break };
             self.fold_part(store, before, *at)?;
-            self.fold_recovery(store, recovery)?;
+            if asked.kind == EntryKind::Run {
+                self.fold_run(store, asked)?
+            } else {
+                self.fold_recovery(store, asked)?
+            }
             rest = after;
         }
         self.fold_part(store, rest, next)
@@ -112,7 +118,7 @@ impl Pipeline {
                     self.plan_touched(&mut overlay)?;
                     self.fold_decision(&mut overlay, entry)?;
                 }
-                EntryKind::Alarm | EntryKind::Recovery | EntryKind::Other(_) => {}
+                EntryKind::Alarm | EntryKind::Recovery | EntryKind::Run | EntryKind::Other(_) => {}
             }
         }
         self.plan_touched(&mut overlay)?;
@@ -149,7 +155,7 @@ impl Pipeline {
             overlay.adopt(&mut record, &name)?;
         }
         overlay.touch(record, entry.time);
-        Ok(())
+        self.plan_under_way(overlay, &event, entry.time)
     }
 
     fn fold_answer<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<Vec<(String, CallId)>, StoreError> {
@@ -194,25 +200,21 @@ impl Pipeline {
         }
         let fields = record.fields();
         for crm in &self.config.crms {
-            let known = overlay.write(&crm.name, call)?;
-            let mut write = known.unwrap_or_else(|| Write::new(&crm.name, call, at));
-            if !crm.want(&mut write, &fields) {
-                continue;
-            }
-            write.revision = write.revision.saturating_add(1);
-            match (write.state, crm.next_step(&write).is_some()) {
-                // Its answer looks again; what a person has dropped stays so.
-                (State::InFlight | State::Dropped, _) | (State::Retrying | State::Queued, true) => {}
-                (State::Done | State::Review | State::Dead, true) => {
-                    write.state = State::Queued;
-                    write.due = at;
-                    write.since = at;
-                    write.attempts = 0;
-                }
-                (State::Queued | State::Retrying, false) => (write.state, write.why) = crm.rest(&write),
-                (State::Done | State::Review | State::Dead, false) => {}
-            }
-            overlay.changes.writes.insert((crm.name.clone(), call), write);
+            want(overlay, crm, call, &fields, at, crm.schedule.due(&fields, at))?;
+        }
+        Ok(())
+    }
+
+    /// Settles what each CRM should have of a call that is not over, where `event` is one that is written then: at once, so that it does not matter where
+    /// batches of the journal begin.
+    fn plan_under_way<S: Store>(&self, overlay: &mut Overlay<'_, S>, event: &Event, at: Wall) -> Result<(), StoreError> {
+        let dues: Vec<_> = self.config.crms.iter().filter_map(|crm| Some((crm, crm.schedule.under_way(&event.kind, at)?))).collect();
+        let Some((record, _)) = overlay.changes.records.get(&event.call_id).filter(|(r, _)| !dues.is_empty() && !r.is_over()) else {
+            return Ok(());
+        };
+        let fields = record.fields();
+        for (crm, due) in dues {
+            want(overlay, crm, event.call_id, &fields, at, due)?;
         }
         Ok(())
     }
@@ -235,6 +237,42 @@ impl Pipeline {
         store.commit(changes)?;
         Ok(true)
     }
+}
+
+/// Settles what `crm` should have of a call, of which something became known at `at` and is `due` then.
+fn want<S: Store>(
+    overlay: &mut Overlay<'_, S>,
+    crm: &Crm,
+    call: CallId,
+    fields: &Map<String, Value>,
+    at: Wall,
+    due: Wall,
+) -> Result<(), StoreError> {
+    let known = overlay.write(&crm.name, call)?;
+    let mut write = known.unwrap_or_else(|| Write::new(&crm.name, call, at));
+    let changed = crm.want(&mut write, fields);
+    // A rule may have become true that does not wait, or the call is over.
+    let sooner = write.state == State::Queued && due < write.due;
+    if !changed && !sooner {
+        return Ok(());
+    }
+    write.revision = write.revision.saturating_add(u32::from(changed));
+    match (write.state, crm.next_step(&write).is_some()) {
+        // Its answer looks again; what a person has dropped stays so.
+        (State::InFlight | State::Dropped, _) | (State::Retrying, true) => {}
+        (State::Queued, true) if sooner => (write.due, write.since) = (due, due),
+        (State::Queued, true) => {}
+        (State::Done | State::Review | State::Dead, true) => {
+            write.state = State::Queued;
+            write.due = due;
+            write.since = due;
+            write.attempts = 0;
+        }
+        (State::Queued | State::Retrying, false) => (write.state, write.why) = crm.rest(&write),
+        (State::Done | State::Review | State::Dead, false) => {}
+    }
+    overlay.changes.writes.insert((crm.name.clone(), call), write);
+    Ok(())
 }
 
 fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {

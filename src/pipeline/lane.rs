@@ -9,7 +9,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    Answered, Asked, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Waiting,
+    Answered, Asked, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Waiting, batch,
     step::{self, Parts, Request},
     store::{State, Write},
 };
@@ -43,6 +43,8 @@ pub(super) struct Lane {
     next_start: Instant,
     /// When the next search for people may leave.
     next_find: Instant,
+    /// The last batch of a CRM that is written in batches.
+    pub(super) run: Option<batch::Watched>,
 }
 
 /// What an answer says of one call: what it means, and whom a search has found.
@@ -64,6 +66,7 @@ impl Lane {
             failures: 0,
             next_start: Instant::ORIGIN,
             next_find: Instant::ORIGIN,
+            run: None,
         }
     }
 
@@ -132,18 +135,19 @@ impl Pipeline {
         let names = self.lanes.keys().cloned().collect::<Vec<_>>();
         for crm in names {
             self.drive(now, store, &crm)?;
+            self.watch_run(now, store, &crm)?;
         }
         Ok(())
     }
 
-    fn wake_at(&mut self, now: Now, at: Option<Wall>) {
+    pub(super) fn wake_at(&mut self, now: Now, at: Option<Wall>) {
         if let Some(at) = at {
             let ms = at.as_millis().saturating_sub(now.wall.as_millis());
             self.wake_in(now, Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
         }
     }
 
-    fn wake_in(&mut self, now: Now, by: Duration) {
+    pub(super) fn wake_in(&mut self, now: Now, by: Duration) {
         // A millisecond more, since wall times are cut to milliseconds.
         let at = now.mono + by + Duration::from_millis(1);
         self.wake = Some(self.wake.map_or(at, |w| w.min(at)));

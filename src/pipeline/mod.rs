@@ -10,9 +10,11 @@
 
 pub mod record;
 pub mod restart;
+pub mod schedule;
 pub mod store;
 pub mod webhook;
 
+pub mod batch;
 pub mod decision;
 pub mod expect;
 mod fold;
@@ -43,6 +45,7 @@ use crate::{
 pub use decision::Decision;
 pub use expect::Expect;
 pub use record::Record;
+pub use schedule::Schedule;
 pub use store::{Counts, Memory, Store, StoreError};
 pub use webhook::{Key, Source};
 
@@ -70,6 +73,8 @@ pub struct Crm {
     pub refresh_token: Zeroizing<String>,
     /// How hard it may be worked.
     pub pace: Pace,
+    /// When calls are written.
+    pub schedule: Schedule,
 }
 
 /// How hard a CRM may be worked, beside what its answers tell.
@@ -181,6 +186,8 @@ pub enum Count {
         /// What it said.
         outcome: String,
     },
+    /// A batch has come to its end, or is behind: something of it still waits.
+    Batch(batch::Report),
     /// A record was acknowledged so long after its call's end, for the first time.
     Delivered(Duration),
 }

@@ -5,6 +5,7 @@ mod batches;
 mod decisions;
 mod expected;
 mod people;
+mod schedules;
 mod webhooks;
 
 use serde_json::json;
@@ -116,6 +117,7 @@ fn pipeline() -> Pipeline {
         contacts: None,
         reads: Default::default(),
         pace: Pace::default(),
+        schedule: Default::default(),
     };
     let sources = [("platform".to_owned(), Source::standard(Key::parse(KEY).expect("a key")))].into();
     let config =
@@ -286,7 +288,7 @@ impl World {
 }
 
 fn call() -> CallId {
-    "01960000-0000-7000-8000-000000000001".parse().expect("a call id")
+    "019b8d99-6ce8-7000-8000-000000000001".parse().expect("a call id")
 }
 
 fn entry(event: &Event) -> Entry {

@@ -126,6 +126,7 @@ fn pipeline() -> Pipeline {
         refresh_token: String::from("r").into(),
         reads: Default::default(),
         pace: pipeline::Pace::default(),
+        schedule: Default::default(),
     };
     let config = pipeline::Config {
         crms: vec![crm],

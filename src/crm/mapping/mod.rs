@@ -36,9 +36,50 @@ pub struct Mapping {
     /// Its rules.
     #[serde(rename = "field")]
     pub rules: Vec<Rule>,
+    /// Which events are written while a call is under way.
+    #[serde(default)]
+    pub on: On,
     /// How the person behind a call is found and linked; without it records name nobody.
     #[serde(default)]
     pub contact: Option<contact::Rule>,
+}
+
+/// What an event of a call under way does. What comes when the call is over, or later, is always written: the record would be wrong without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct On {
+    /// The call began: its record is made, with the status `in_progress`.
+    #[serde(rename = "call.started")]
+    pub started: Action,
+    /// Somebody or something took it.
+    #[serde(rename = "call.answered")]
+    pub answered: Action,
+    /// It was handed over: the disposition is `TRANSFERRED`, with the context in the note.
+    #[serde(rename = "call.transferred")]
+    pub transferred: Action,
+}
+
+impl Default for On {
+    fn default() -> Self {
+        Self { started: Action::Write, answered: Action::Wait, transferred: Action::Write }
+    }
+}
+
+/// What an event does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// The record is written as it is then.
+    Write,
+    /// It is written with the next event that is.
+    Wait,
+}
+
+impl Action {
+    /// Whether something is written.
+    pub fn writes(self) -> bool {
+        self == Self::Write
+    }
 }
 
 /// One field of the CRM.

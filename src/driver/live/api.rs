@@ -63,6 +63,9 @@ pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, metrics: Arc<Me
             Ask::Recover { since, target, by, reply } => {
                 let _ = pipeline.send(Told::Recover { since, target, by, reply });
             }
+            Ask::Batch { target, by, reply } => {
+                let _ = pipeline.send(Told::Batch { target, by, reply });
+            }
             Ask::Reconcile { target, after, reply } => {
                 let _ = pipeline.send(Told::Reconcile { target, after, reply });
             }

@@ -48,6 +48,7 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
             refresh_token: secret(&refresh_token),
             reads: crm.mapping.reads(),
             pace: crm.pace,
+            schedule: crm.schedule.clone(),
         });
     }
     let source = |w: &crate::config::Webhook| {

@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     crm::{HttpAnswer, HttpRequest},
     event::CallId,
-    pipeline::{Count, Decision, NoAnswer, Output, Pipeline, Store, StoreError, webhook},
+    pipeline::{Count, Decision, NoAnswer, Output, Pipeline, Store, StoreError, batch, webhook},
     shell::{
         clock::Clock,
         disk::{Lane, Tail},
@@ -44,6 +44,8 @@ pub(super) enum Told {
     Decide { target: String, call: CallId, decision: Decision, by: String, reply: oneshot::Sender<http::Answer> },
     /// Calls are to be told again.
     Recover { since: Wall, target: Option<String>, by: String, reply: oneshot::Sender<http::Answer> },
+    /// What waits for a batch is to be written now.
+    Batch { target: String, by: String, reply: oneshot::Sender<http::Answer> },
     /// What a CRM holds is to be compared.
     Reconcile { target: String, after: Option<CallId>, reply: oneshot::Sender<http::Answer> },
     /// An entry is on disk, or not.
@@ -167,6 +169,10 @@ impl Loop {
             Told::Recover { since, target, by, reply } => {
                 let reply = self.wait(Waiting { reply, _place: None });
                 self.parts.pipeline.recover(now, reply, since, target, &by);
+            }
+            Told::Batch { target, by, reply } => {
+                let reply = self.wait(Waiting { reply, _place: None });
+                self.parts.pipeline.run_batch(now, reply, &target, &by);
             }
             Told::Reconcile { target, after, reply } => {
                 let reply = self.wait(Waiting { reply, _place: None });
@@ -296,6 +302,16 @@ impl Loop {
             }
             Count::Expected => metrics.webhooks_expected.add(1),
             Count::Write { crm, outcome } => metrics.crm_write(&crm, outcome),
+            Count::Batch(report) => {
+                metrics.batch(&report);
+                let batch::Report { target, from, run, written, pending, rejected, missing } = report;
+                let (from, run) = (from.map(|at| at.to_string()), run.map(|at| at.to_string()));
+                if pending.saturating_add(rejected).saturating_add(missing) == 0 {
+                    tracing::info!(%target, ?from, ?run, written, "a batch is written");
+                } else {
+                    tracing::error!(%target, ?from, ?run, written, pending, rejected, missing, "a batch is not whole; see `offhook batch status`");
+                }
+            }
             Count::Delivered(lag) => metrics.delivered(lag),
         }
     }

@@ -129,6 +129,7 @@ pub(super) fn pipeline_config() -> pipeline::Config {
         refresh_token: String::from(sandbox::REFRESH_TOKEN).into(),
         reads: Default::default(),
         pace: pipeline::Pace::default(),
+        schedule: Default::default(),
     };
     let sources = Key::parse(WEBHOOK_KEY).map(|key| ("platform".to_owned(), Source::standard(key))).into_iter().collect();
     pipeline::Config {

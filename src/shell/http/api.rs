@@ -54,6 +54,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/calls/{call_id}/secure", post(secure))
         .route("/v1/queue", get(queue).post(decide))
         .route("/v1/recover", post(recover))
+        .route("/v1/batch", post(batch))
         .route("/v1/reconcile/{target}", get(reconcile))
         .route("/v1/contacts/{number}/attempts", get(attempts))
         .route("/v1/quarantine", post(release))
@@ -277,6 +278,27 @@ async fn recover(State(api): Api, content: Body) -> Response {
         Ok(Recover { since, target, by }) => answer(&api, |reply| Ask::Recover { since, target, by, reply }).await,
         Err(error) => {
             let hint = r#"send {"since": "2026-01-05T10:00:00Z", "target": "hubspot", "by": "your name"}; without target, all"#;
+            Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response()
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Batch {
+    target: String,
+    #[serde(default)]
+    by: String,
+}
+
+async fn batch(State(api): Api, content: Body) -> Response {
+    let content = match body(content, SECURE_BYTES_MAX).await {
+        Ok(content) => content,
+        Err(problem) => return problem.into_response(),
+    };
+    match serde_json::from_slice(&content) {
+        Ok(Batch { target, by }) => answer(&api, |reply| Ask::Batch { target, by, reply }).await,
+        Err(error) => {
+            let hint = r#"send {"target": "hubspot", "by": "your name"}"#;
             Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response()
         }
     }

@@ -74,6 +74,15 @@ pub enum Ask {
         /// Status.
         reply: oneshot::Sender<Answer>,
     },
+    /// `POST /v1/batch`: what waits for the next batch of a CRM is written now.
+    Batch {
+        /// Which CRM.
+        target: String,
+        /// Who asks.
+        by: String,
+        /// Status.
+        reply: oneshot::Sender<Answer>,
+    },
     /// `GET /v1/reconcile/{target}`: what the CRM holds beside what it was told, of the next calls.
     Reconcile {
         /// Which CRM.

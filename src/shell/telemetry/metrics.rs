@@ -11,6 +11,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::pipeline::batch::Report;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
@@ -25,6 +27,12 @@ struct WebhookResult {
 struct Write {
     target: String,
     outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BatchCalls {
+    target: String,
+    state: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +83,7 @@ pub struct Metrics {
     calls: Family<Outcome, Counter>,
     webhooks_received: Family<WebhookResult, Counter>,
     crm_writes: Family<Write, Counter>,
+    batch_calls: Family<BatchCalls, Gauge<i64, AtomicI64>>,
     refused: Family<Cause, Counter>,
     malformed: Family<Cause, Counter>,
     lost: Family<Cause, Counter>,
@@ -155,6 +164,8 @@ impl Metrics {
         registry.register("webhooks_received", "Webhooks received, by result", webhooks_received.clone());
         let crm_writes = Family::default();
         registry.register("crm_writes", "CRM writes answered, by target and outcome", crm_writes.clone());
+        let batch_calls = Family::default();
+        registry.register("batch_calls", "Calls of each CRM's last batch that was looked at, by what became of them", batch_calls.clone());
         let refused = Family::default();
         registry.register("calls_refused", "Calls refused before admission, by cause", refused.clone());
         let malformed = Family::default();
@@ -188,6 +199,7 @@ impl Metrics {
             calls,
             webhooks_received,
             crm_writes,
+            batch_calls,
             refused,
             malformed,
             lost,
@@ -217,6 +229,15 @@ impl Metrics {
     /// One webhook more.
     pub fn webhook(&self, result: &'static str) {
         self.webhooks_received.get_or_create(&WebhookResult { result }).inc();
+    }
+
+    /// What became of a CRM's last batch.
+    pub fn batch(&self, report: &Report) {
+        let Report { target, written, pending, rejected, missing, .. } = report;
+        for (state, count) in [("written", written), ("pending", pending), ("rejected", rejected), ("missing", missing)] {
+            let labels = BatchCalls { target: target.clone(), state: state.to_owned() };
+            self.batch_calls.get_or_create(&labels).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
     }
 
     /// One answer of a CRM more.

@@ -1,0 +1,151 @@
+//! When what is known of a call is written to a CRM: as it happens, in batches, or by rule some of it at once and the rest in batches.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::{crm::mapping::On, event::Kind, time::Wall};
+
+/// When calls are written to one CRM.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Schedule {
+    /// Which calls wait for a batch.
+    pub model: Model,
+    /// Which events are written while a call is under way.
+    pub on: On,
+}
+
+/// Which calls wait for a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Model {
+    /// None.
+    #[default]
+    RealTime,
+    /// All.
+    Batch(Runs),
+    /// All but those that one of the rules takes out.
+    Hybrid(Runs, Vec<Urgent>),
+}
+
+/// When batches run: every so often, counted from a time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runs {
+    /// From one to the next.
+    pub every: Duration,
+    /// After midnight, UTC.
+    pub at: Duration,
+}
+
+/// Calls that wait for no batch: what a field of their record holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Urgent {
+    /// The record's field.
+    pub field: String,
+    /// One of these; empty: anything.
+    pub is: Vec<String>,
+    /// A number that is not below this.
+    pub at_least: Option<f64>,
+}
+
+impl Runs {
+    /// The last run at or before `at`.
+    pub fn until(&self, at: Wall) -> Wall {
+        let every = i64::try_from(self.every.as_micros()).unwrap_or(i64::MAX).max(1);
+        let offset = i64::try_from(self.at.as_micros()).unwrap_or(0);
+        let since = at.as_micros().saturating_sub(offset);
+        Wall::from_micros(since.div_euclid(every).saturating_mul(every).saturating_add(offset))
+    }
+
+    /// The first run behind `at`.
+    pub fn after(&self, at: Wall) -> Wall {
+        self.until(at) + self.every
+    }
+
+    /// The run before one.
+    pub fn before(&self, run: Wall) -> Wall {
+        run - self.every
+    }
+}
+
+impl Urgent {
+    fn takes(&self, record: &Map<String, Value>) -> bool {
+        let Some(value) = record.get(&self.field).filter(|v| !v.is_null()) else { return false };
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let listed = self.is.is_empty() || self.is.contains(&text);
+        let number = || value.as_f64().or_else(|| text.parse().ok());
+        listed && self.at_least.is_none_or(|least| number().is_some_and(|n| n >= least))
+    }
+}
+
+impl Schedule {
+    /// When its batches run; none where there are none.
+    pub fn runs(&self) -> Option<&Runs> {
+        match &self.model {
+            Model::RealTime => None,
+            Model::Batch(runs) | Model::Hybrid(runs, _) => Some(runs),
+        }
+    }
+
+    /// When the record of a call that is over is due, of which something became known at `at`.
+    pub(super) fn due(&self, record: &Map<String, Value>, at: Wall) -> Wall {
+        match &self.model {
+            Model::RealTime => at,
+            Model::Hybrid(_, urgent) if urgent.iter().any(|rule| rule.takes(record)) => at,
+            Model::Batch(runs) | Model::Hybrid(runs, _) => runs.after(at),
+        }
+    }
+
+    /// When the record of a call under way is due, of which `event` became known at `at`; none where that is not written before the call's end.
+    pub(super) fn under_way(&self, event: &Kind, at: Wall) -> Option<Wall> {
+        let writes = match event {
+            Kind::Started { .. } => self.on.started.writes(),
+            Kind::Answered { .. } => self.on.answered.writes(),
+            Kind::Transferred { .. } => self.on.transferred.writes(),
+            _ => false,
+        };
+        (writes && self.model == Model::RealTime).then(|| at + SETTLING)
+    }
+}
+
+/// A call that is over within this time is written once, not twice: most that nobody takes are.
+const SETTLING: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn hours(h: u64) -> Duration {
+        Duration::from_secs(h * 3600)
+    }
+
+    #[test]
+    fn runs_are_counted_from_a_time_of_day() {
+        let at = |text: &str| Wall::parse(text).expect("a time");
+        let daily = Runs { every: hours(24), at: hours(2) };
+        assert_eq!(daily.after(at("2026-01-05T01:59:59Z")), at("2026-01-05T02:00:00Z"));
+        assert_eq!(daily.after(at("2026-01-05T02:00:00Z")), at("2026-01-06T02:00:00Z"));
+        assert_eq!(daily.until(at("2026-01-05T02:00:00Z")), at("2026-01-05T02:00:00Z"));
+        let quarterly = Runs { every: hours(6), at: hours(2) };
+        assert_eq!(quarterly.after(at("2026-01-05T15:00:00Z")), at("2026-01-05T20:00:00Z"));
+    }
+
+    #[test]
+    fn rules_take_out_what_is_long_what_is_listed_and_what_is_there_at_all() {
+        let rule =
+            |field: &str, is: &[&str], at_least| Urgent { field: field.into(), is: is.iter().map(|s| (*s).to_owned()).collect(), at_least };
+        let record = json!({"talk_ms": 60_000, "disposition_code": "PAID", "call_outcome": "12.5"});
+        let record = record.as_object().expect("a record");
+        for (urgent, taken) in [
+            (rule("talk_ms", &[], Some(60_000.0)), true),
+            (rule("talk_ms", &[], Some(60_001.0)), false),
+            (rule("disposition_code", &["PAID", "PROMISED"], None), true),
+            (rule("disposition_code", &["REFUSED"], None), false),
+            (rule("call_outcome", &[], Some(12.0)), true),
+            (rule("intent", &[], None), false),
+        ] {
+            assert_eq!(urgent.takes(record), taken, "{urgent:?}");
+        }
+    }
+}
