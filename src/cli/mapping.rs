@@ -173,11 +173,11 @@ fn preview(path: &Path, call: Option<CallId>, config: &Path, as_json: bool) -> R
     };
     let record = record.map_err(|e| e.to_string())?.ok_or("no such call; GET /v1/calls lists those known")?;
     let facts = record.fields();
-    let fields = mapping.apply(&facts);
+    let formed = mapping.apply(&facts);
     let rows: Vec<_> = mapping.rules.iter().map(|rule| {
         let from = rule.from.as_deref();
         let fact = from.and_then(|from| facts.get(from));
-        json!({"field": rule.to, "value": fields.get(&rule.to), "from": from, "fact": fact, "workflow": rule.workflow, "owner": rule.owner})
+        json!({"field": rule.to, "value": formed.fields.get(&rule.to), "fault": formed.faults.get(&rule.to), "from": from, "fact": fact, "workflow": rule.workflow, "owner": rule.owner})
     }).collect();
     let person = mapping.contact.as_ref().and_then(|rule| rule.sought(&facts));
     if as_json {
@@ -205,6 +205,9 @@ fn preview(path: &Path, call: Option<CallId>, config: &Path, as_json: bool) -> R
         table.add_row([text("field"), text("value"), text("from"), text("fact")]);
     }
     println!("{table}");
+    for (field, why) in &formed.faults {
+        println!("not written, for review: {field}: {why}");
+    }
     if let Some(person) = person {
         println!("looked for: {person}");
     }

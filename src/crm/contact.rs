@@ -239,7 +239,7 @@ impl Rule {
 
     /// What a new person is given.
     pub fn fields_of(&self, record: &Map<String, Value>) -> Fields {
-        mapping::apply(&self.rules, record)
+        mapping::apply(&self.rules, record).0.fields
     }
 }
 

@@ -149,9 +149,12 @@ impl Pipeline {
                 write.begin_anew(entry.time);
                 (write.state, write.why) = crm.map_or((State::Queued, None), |crm| crm.rest(&write));
             }
-            // Only whose call it was is open: the record stands, and stays without a person.
+            // Only whose call it was is open, or what could not be written: the record stands, and stays without that.
             Decision::Drop if write.state == State::Review && write.id.is_some() && write.difference().is_empty() => {
-                write.contact.standing = Standing::Left;
+                if write.contact.person().is_none() {
+                    write.contact.standing = Standing::Left;
+                }
+                write.condoned = write.unformed.clone();
                 (write.state, write.why) = crm.map_or((State::Done, None), |crm| crm.rest(&write));
             }
             Decision::Drop => write.state = State::Dropped,

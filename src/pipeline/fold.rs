@@ -268,8 +268,9 @@ fn want<S: Store>(
             write.since = due;
             write.attempts = 0;
         }
-        (State::Queued | State::Retrying, false) => (write.state, write.why) = crm.rest(&write),
-        (State::Done | State::Review | State::Dead, false) => {}
+        // Everything is written: what is left is whether somebody has to look.
+        (State::Queued | State::Retrying | State::Done | State::Review, false) => (write.state, write.why) = crm.rest(&write),
+        (State::Dead, false) => {}
     }
     overlay.changes.writes.insert((crm.name.clone(), call), write);
     Ok(())

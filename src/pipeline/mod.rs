@@ -36,7 +36,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     chance::Chance,
-    crm::{Connector, Fields, HttpAnswer, HttpRequest, Verdict, mapping::Reads},
+    crm::{
+        Connector, Fields, HttpAnswer, HttpRequest, Verdict,
+        mapping::{Formed, Reads},
+    },
     event::CallId,
     journal::{Entry, EntryKind},
     time::{Instant, Now, Wall},
@@ -55,7 +58,7 @@ use lane::Lane;
 use step::Request;
 
 /// How a record becomes fields.
-pub type Mapping = Box<dyn Fn(&Map<String, Value>) -> Fields + Send>;
+pub type Mapping = Box<dyn Fn(&Map<String, Value>) -> Formed + Send>;
 
 /// One CRM.
 pub struct Crm {

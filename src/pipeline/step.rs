@@ -14,7 +14,9 @@ use crate::{
     crm::{
         Change, Connector, Fields, HttpAnswer, HttpRequest, Token, Verdict,
         contact::{Contact, Nobody, Rule, Search, Standing},
-        key_of, record_key,
+        key_of,
+        mapping::Formed,
+        record_key,
     },
     event::CallId,
 };
@@ -183,9 +185,9 @@ impl Crm {
         if self.next_step(write).is_some() {
             return (State::Queued, None);
         }
-        match self.doubt(&write.contact) {
-            Some(why) => (State::Review, Some(why)),
-            None => (State::Done, None),
+        match self.doubt(&write.contact).into_iter().chain(write.lacks()).collect::<Vec<_>>() {
+            none if none.is_empty() => (State::Done, None),
+            doubts => (State::Review, Some(doubts.join("; "))),
         }
     }
 
@@ -214,7 +216,11 @@ impl Crm {
                 write.contact.fields = rule.fields_of(record);
             }
         }
-        let mut wanted = (self.mapping)(record);
+        let Formed { fields: mut wanted, faults } = (self.mapping)(record);
+        if faults != write.unformed {
+            write.unformed = faults;
+            changed = true;
+        }
         wanted.extend(self.link_of(&write.contact));
         edited(&mut wanted, &mut write.edits);
         if wanted != write.wanted {
@@ -252,6 +258,15 @@ impl Crm {
             }
         };
         write.wanted.extend(self.link_of(&write.contact));
+    }
+}
+
+impl Write {
+    /// What could not be written and nobody has mended or let pass.
+    fn lacks(&self) -> Option<String> {
+        let open = |(field, why): &(&String, &String)| !self.edits.contains_key(*field) && self.condoned.get(*field) != Some(*why);
+        let open: Vec<_> = self.unformed.iter().filter(open).map(|(field, why)| format!("{field}: {why}")).collect();
+        (!open.is_empty()).then(|| open.join("; "))
     }
 }
 

@@ -91,6 +91,12 @@ pub struct Write {
     /// Values that people have put in the place of the mapping's.
     #[serde(default, skip_serializing_if = "Edits::is_empty")]
     pub edits: Edits,
+    /// Fields that the mapping could not write, each with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unformed: BTreeMap<String, String>,
+    /// Those of them that a person has let pass.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub condoned: BTreeMap<String, String>,
     /// What went wrong last.
     pub why: Option<String>,
     /// When the last answer was given.
@@ -116,6 +122,8 @@ impl Write {
             id: None,
             contact: Contact::default(),
             edits: Edits::default(),
+            unformed: BTreeMap::new(),
+            condoned: BTreeMap::new(),
             why: None,
             answered_at: None,
         }

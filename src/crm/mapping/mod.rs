@@ -13,15 +13,18 @@
 //! ```
 
 pub mod diff;
+mod form;
 pub mod signature;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::tz::TimeZone;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{Fields, contact};
-use crate::time::Wall;
+
+pub use form::Form;
 
 /// A mapping as its file has it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -100,6 +103,15 @@ pub struct Rule {
     /// Written where the record has no value, or none of `values`.
     #[serde(default)]
     pub default: Option<String>,
+    /// `default` in place of a value is for somebody to look at: `needs_review` is true then.
+    #[serde(default)]
+    pub review: bool,
+    /// The IANA time zone of dates, and of times that name none; without one UTC.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// The currency of an amount (ISO 4217): one in another is not written.
+    #[serde(default)]
+    pub currency: Option<String>,
     /// Longest text that the field takes, in characters; a longer one is cut, with an ellipsis at its end.
     #[serde(default)]
     pub max_chars: Option<usize>,
@@ -112,29 +124,6 @@ pub struct Rule {
     /// A field that the CRM does not have from the start: its type there. For people and tools that set an account up.
     #[serde(default)]
     pub custom: Option<String>,
-}
-
-/// In which form a value is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Form {
-    /// As it is.
-    #[default]
-    Text,
-    /// A time, as a number of milliseconds since 1970.
-    EpochMs,
-    /// Keys: the terminator of each run left out.
-    Digits,
-    /// A number.
-    Number,
-    /// Whole seconds of a value in milliseconds.
-    Seconds,
-    /// Minutes of a value in milliseconds, a started one counted.
-    Minutes,
-    /// True or false.
-    Boolean,
-    /// The date of a time, in UTC.
-    Date,
 }
 
 /// What a mapping reads of a record.
@@ -205,16 +194,26 @@ impl Mapping {
         for rule in &self.rules {
             let to = &rule.to;
             match &rule.from {
-                Some(from) if !RECORD_FIELDS.contains(&from.as_str()) => {
-                    faults.push(format!("field `{to}`: a call record has no `{from}`; it has {}", RECORD_FIELDS.join(", ")));
+                Some(from) if !is_of_a_record(from) => {
+                    let known = RECORD_FIELDS.join(", ");
+                    faults.push(format!("field `{to}`: a call record has no `{from}`; it has {known}, and entities.KIND"));
                 }
                 None if rule.default.is_none() => {
                     faults.push(format!("field `{to}`: needs `from` or `default`, or nothing is ever written"))
                 }
                 _ => {}
             }
-            for value in rule.default.iter().chain(rule.values.values()).filter(|value| rule.form.write(value).is_none()) {
+            for value in rule.default.iter().chain(rule.values.values()).filter(|value| rule.form.write(value, &TimeZone::UTC).is_none()) {
                 faults.push(format!("field `{to}`: \"{value}\" cannot be written in the form that `as` names, and would be left out"));
+            }
+            if let Some(name) = rule.zone.as_ref().filter(|name| form::zone(name).is_none()) {
+                faults.push(format!("field `{to}`: zone = \"{name}\" is no time zone; write one such as \"Europe/Berlin\""));
+            }
+            if rule.review && rule.default.is_none() {
+                faults.push(format!("field `{to}`: review = true needs `default`, the code that stands for a value that is missing"));
+            }
+            if rule.currency.is_some() && !rule.from.as_ref().is_some_and(|from| from.starts_with(ENTITIES)) {
+                faults.push(format!("field `{to}`: currency is that of an amount, from = \"entities.amount\""));
             }
             if rule.max_chars == Some(0) {
                 faults.push(format!("field `{to}`: max_chars = 0 leaves nothing of it"));
@@ -231,9 +230,16 @@ impl Mapping {
         faults
     }
 
-    /// The fields of a record, by the CRM's names.
-    pub fn apply(&self, record: &Map<String, Value>) -> Fields {
-        apply(&self.rules, record)
+    /// The fields of a record, by the CRM's names, and what could not be written. Where there is something of that, or a code stands for a value that somebody
+    /// should have told, `needs_review` is true, whatever the record says.
+    pub fn apply(&self, record: &Map<String, Value>) -> Formed {
+        let (formed, review) = apply(&self.rules, record);
+        if !review || record.get(NEEDS_REVIEW) == Some(&Value::Bool(true)) {
+            return formed;
+        }
+        let mut flagged = record.clone();
+        flagged.insert(NEEDS_REVIEW.to_owned(), Value::Bool(true));
+        apply(&self.rules, &flagged).0
     }
 
     /// What it reads.
@@ -252,46 +258,107 @@ impl Mapping {
     }
 }
 
-/// What rules make of a record.
-pub(super) fn apply(rules: &[Rule], record: &Map<String, Value>) -> Fields {
-    rules.iter().filter_map(|rule| Some((rule.to.clone(), rule.value(record)?))).collect()
+/// What a mapping makes of a record.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Formed {
+    /// What is written.
+    pub fields: Fields,
+    /// Fields whose value could not be, each with the reason. The value itself is not told: it may be anything that somebody said.
+    pub faults: BTreeMap<String, String>,
+}
+
+impl From<Fields> for Formed {
+    fn from(fields: Fields) -> Self {
+        Self { fields, faults: BTreeMap::new() }
+    }
+}
+
+impl FromIterator<(String, Value)> for Formed {
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(fields: I) -> Self {
+        Fields::from_iter(fields).into()
+    }
+}
+
+/// What rules make of a record, and whether somebody has to look at it.
+pub(super) fn apply(rules: &[Rule], record: &Map<String, Value>) -> (Formed, bool) {
+    let (mut formed, mut review) = (Formed::default(), false);
+    for rule in rules {
+        match rule.value(record) {
+            Ok(Some((value, told))) => {
+                formed.fields.insert(rule.to.clone(), value);
+                // Before a call is over its values may still come.
+                review |= rule.review && !told && record.contains_key(NEEDS_REVIEW);
+            }
+            Ok(None) => {}
+            Err(why) => {
+                formed.faults.insert(rule.to.clone(), why);
+            }
+        }
+    }
+    review |= !formed.faults.is_empty();
+    (formed, review)
+}
+
+/// Whether a record may have such a field.
+fn is_of_a_record(from: &str) -> bool {
+    let kind = from.strip_prefix(ENTITIES).map(|rest| rest.strip_suffix(CURRENCY).unwrap_or(rest));
+    kind.map_or_else(|| RECORD_FIELDS.contains(&from), |kind| !kind.is_empty() && !kind.contains('.'))
+}
+
+/// `entities.KIND`: the value of the first entity of that kind which the platform took out of the call; `entities.KIND.currency`: its currency.
+const ENTITIES: &str = "entities.";
+const CURRENCY: &str = ".currency";
+/// The record's field by which somebody is asked to look.
+const NEEDS_REVIEW: &str = "needs_review";
+
+/// The record's field of that name.
+fn field<'r>(record: &'r Map<String, Value>, from: &str) -> Option<&'r Value> {
+    let Some(kind) = from.strip_prefix(ENTITIES) else { return record.get(from) };
+    let (kind, part) = kind.strip_suffix(CURRENCY).map_or((kind, "value"), |kind| (kind, "currency"));
+    entity(record, kind)?.get(part)
+}
+
+fn entity<'r>(record: &'r Map<String, Value>, kind: &str) -> Option<&'r Value> {
+    record.get("entities")?.as_array()?.iter().find(|e| e.get("kind").and_then(Value::as_str) == Some(kind))
 }
 
 impl Rule {
-    fn value(&self, record: &Map<String, Value>) -> Option<Value> {
-        let value = self.from.as_ref().and_then(|from| record.get(from)).filter(|v| !v.is_null()).map(text);
-        let value = match value {
-            Some(value) if self.values.is_empty() => Some(value),
-            Some(value) => self.values.get(&value).cloned(),
-            None => None,
+    /// What is written, and whether somebody told it; nothing where there is nothing to write; why it cannot be where there is.
+    fn value(&self, record: &Map<String, Value>) -> Result<Option<(Value, bool)>, String> {
+        let from = self.from.as_deref();
+        let told = from.and_then(|from| field(record, from)).filter(|v| !v.is_null()).map(text);
+        if let (Some(_), Some(wanted)) = (&told, &self.currency) {
+            self.same_currency(record, wanted)?;
+        }
+        let told = told.and_then(|told| if self.values.is_empty() { Some(told) } else { self.values.get(&told).cloned() });
+        let (value, is_told) = match (told, &self.default) {
+            (Some(told), _) => (told, true),
+            (None, Some(default)) => (default.clone(), false),
+            (None, None) => return Ok(None),
         };
-        let value = value.or_else(|| self.default.clone()).and_then(|value| self.form.write(&value))?;
-        Some(match (self.max_chars, value) {
+        let zone = self.zone.as_deref().and_then(form::zone).unwrap_or(TimeZone::UTC);
+        let value =
+            self.form.write(&value, &zone).ok_or_else(|| format!("`{}` is not {}", from.unwrap_or("default"), self.form.wants()))?;
+        let value = match (self.max_chars, value) {
             (Some(most), Value::String(text)) if text.chars().count() > most => Value::String(cut(&text, most)),
             (_, value) => value,
-        })
+        };
+        Ok(Some((value, is_told)))
+    }
+
+    /// An amount without a currency is in that of the field.
+    fn same_currency(&self, record: &Map<String, Value>, wanted: &str) -> Result<(), String> {
+        let kind = self.from.as_deref().and_then(|from| from.strip_prefix(ENTITIES)).unwrap_or_default();
+        match entity(record, kind).and_then(|e| e.get("currency")).and_then(Value::as_str) {
+            Some(found) if !found.eq_ignore_ascii_case(wanted) => Err(format!("the {kind} is in another currency than {wanted}")),
+            _ => Ok(()),
+        }
     }
 }
 
 /// A text of `most` characters at most, the last of them an ellipsis where it is cut.
 fn cut(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).take(most).collect()
-}
-
-impl Form {
-    fn write(self, text: &str) -> Option<Value> {
-        match self {
-            Self::Text => Some(json!(text)),
-            Self::EpochMs => Wall::parse(text).map(|at| json!(at.as_millis())),
-            Self::Digits => Some(json!(text.split(' ').map(|run| run.trim_end_matches('#')).collect::<Vec<_>>().join(" "))),
-            Self::Number => text.parse::<serde_json::Number>().ok().map(Value::Number),
-            Self::Seconds => text.parse::<i64>().ok().map(|ms| json!(ms.div_euclid(1000))),
-            // A started minute counts, as on a bill.
-            Self::Minutes => text.parse::<i64>().ok().map(|ms| json!(ms.saturating_add(59_999).div_euclid(60_000))),
-            Self::Boolean => text.parse::<bool>().ok().map(Value::Bool),
-            Self::Date => text.get(..10).map(|date| json!(date)),
-        }
-    }
 }
 
 /// A value of a record as text.
@@ -304,6 +371,8 @@ fn text(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn mapping(rules: Value) -> Mapping {
@@ -323,7 +392,7 @@ mod tests {
         ]));
         assert_eq!(mapping.faults(), Vec::<String>::new());
         let record = json!({"outcome": "busy", "started_at": "2026-01-05T10:00:00.123Z", "digits": "2047815# 1", "needs_review": true, "talk_ms": 61999});
-        let fields = mapping.apply(record.as_object().expect("a record"));
+        let fields = mapping.apply(record.as_object().expect("a record")).fields;
         let wanted = [
             ("digits", json!("2047815 1")),
             ("hs_call_direction", json!("INBOUND")),
@@ -349,17 +418,80 @@ mod tests {
     #[test]
     fn a_text_that_the_field_does_not_take_is_cut_at_a_character() {
         let mapping = mapping(json!([{"to": "body", "from": "call_summary", "max_chars": 5}]));
-        let cut = |text: &str| mapping.apply(json!({"call_summary": text}).as_object().expect("a record"))["body"].clone();
+        let cut = |text: &str| mapping.apply(json!({"call_summary": text}).as_object().expect("a record")).fields["body"].clone();
         assert_eq!((cut("äöüßé"), cut("äöüßéx")), (json!("äöüßé"), json!("äöüß…")));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named_and_flagged_and_the_rest_is_written() {
+        let mapping = mapping(json!([
+            {"to": "day", "from": "next_action_date", "as": "date"},
+            {"to": "title", "from": "intent"},
+            {"to": "review", "from": "needs_review", "as": "boolean"}
+        ]));
+        assert_eq!(mapping.faults(), Vec::<String>::new());
+        let record = json!({"next_action_date": "the day after tomorrow, 4111", "intent": "pay", "needs_review": false});
+        let formed = mapping.apply(record.as_object().expect("a record"));
+        assert_eq!(formed.fields, [("review", json!(true)), ("title", json!("pay"))].map(|(n, v)| (n.to_owned(), v)).into());
+        let fault = &formed.faults["day"];
+        assert!(fault.contains("`next_action_date` is not a date") && !fault.contains("4111"), "{fault}");
+    }
+
+    #[test]
+    fn a_code_stands_for_what_nobody_told_and_somebody_looks() {
+        let rules = json!([
+            {"to": "code", "from": "disposition_code", "values": {"PAID": "Paid"}, "default": "NO_DISPOSITION", "review": true},
+            {"to": "review", "from": "needs_review", "as": "boolean"}
+        ]);
+        let mapping = mapping(rules);
+        let made = |record: Value| mapping.apply(record.as_object().expect("a record")).fields;
+        let fields = |code: &str, review: bool| Fields::from([("code".to_owned(), json!(code)), ("review".to_owned(), json!(review))]);
+        assert_eq!(made(json!({"disposition_code": "PAID", "needs_review": false})), fields("Paid", false));
+        assert_eq!(made(json!({"disposition_code": "NO SUCH WORD", "needs_review": false})), fields("NO_DISPOSITION", true));
+        assert_eq!(made(json!({"needs_review": false})), fields("NO_DISPOSITION", true));
+        assert_eq!(made(json!({})), [("code".to_owned(), json!("NO_DISPOSITION"))].into(), "a call under way has not been looked for");
+    }
+
+    #[test]
+    fn an_amount_is_that_of_the_first_entity_in_the_fields_own_currency() {
+        let rules = json!([
+            {"to": "amount", "from": "entities.amount", "as": "number", "currency": "EUR"},
+            {"to": "unit", "from": "entities.amount.currency"},
+            {"to": "account", "from": "entities.account"}
+        ]);
+        let mapping = mapping(rules);
+        assert_eq!(mapping.faults(), Vec::<String>::new());
+        let made = |entities: Value| mapping.apply(json!({"entities": entities}).as_object().expect("a record"));
+        let euros = made(
+            json!([{"kind": "account", "value": "A-7"}, {"kind": "amount", "value": 12.5, "currency": "EUR"}, {"kind": "amount", "value": 9}]),
+        );
+        let wanted = [("account", json!("A-7")), ("amount", json!(12.5)), ("unit", json!("EUR"))];
+        assert_eq!((euros.fields, euros.faults.len()), (wanted.map(|(n, v)| (n.to_owned(), v)).into(), 0));
+        let dollars = made(json!([{"kind": "amount", "value": 12.5, "currency": "USD"}]));
+        assert_eq!(
+            (dollars.fields.contains_key("amount"), dollars.faults["amount"].as_str()),
+            (false, "the amount is in another currency than EUR")
+        );
+        assert_eq!(made(json!([])), Formed::default());
     }
 
     #[test]
     fn faults_say_what_to_write_instead() {
         let mapping = mapping(
-            json!([{"to": "a", "from": "outcom"}, {"to": "a", "from": "outcome"}, {"to": "b"}, {"to": "offhook_key", "from": "call_key"}]),
+            json!([{"to": "a", "from": "outcom"}, {"to": "a", "from": "outcome"}, {"to": "b"}, {"to": "offhook_key", "from": "call_key"},
+                {"to": "c", "from": "entities.", "zone": "Berlin"}, {"to": "d", "from": "intent", "review": true, "currency": "EUR"}]),
         );
         let faults = mapping.faults().join("\n");
-        for part in ["no `outcom`", "`a` is there twice", "`b`: needs", "is the key"] {
+        for part in [
+            "no `outcom`",
+            "`a` is there twice",
+            "`b`: needs",
+            "is the key",
+            "no `entities.`",
+            "no time zone",
+            "review = true needs",
+            "currency is that of",
+        ] {
             assert!(faults.contains(part), "{part}: {faults}");
         }
     }

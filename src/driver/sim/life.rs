@@ -125,7 +125,7 @@ pub(super) fn pipeline_config() -> pipeline::Config {
         name: "crm".into(),
         contacts: None,
         connector: Box::new(connector),
-        mapping: Box::new(crm::mapping),
+        mapping: Box::new(|record| crm::mapping(record).into()),
         refresh_token: String::from(sandbox::REFRESH_TOKEN).into(),
         reads: Default::default(),
         pace: pipeline::Pace::default(),

@@ -127,3 +127,58 @@ fn a_recovery_tells_what_waits_or_is_on_its_way_whole_too() {
         assert_eq!(told["from"], CALLER);
     }
 }
+
+/// A mapping that writes `day` where the platform told a date, and says so where it told something else.
+fn dated() -> World {
+    let mut world = World::new();
+    let rules = json!({"version": 1, "object": "calls", "key": "key", "field": [
+        {"to": "day", "from": "next_action_date", "as": "date"},
+        {"to": "intent", "from": "intent"},
+        {"to": "needs_review", "from": "needs_review", "as": "boolean"}
+    ]});
+    let mapping: crate::crm::mapping::Mapping = serde_json::from_value(rules).expect("a mapping");
+    world.pipeline.config.crms[0].mapping = Box::new(move |record| mapping.apply(record));
+    world.pipeline.config.expects.clear();
+    world
+}
+
+#[test]
+fn a_value_without_its_form_is_left_out_named_and_for_a_person_who_mends_it_or_lets_it_pass() {
+    let told = |world: &mut World, reply: u64, day: &str| {
+        let time = world.now().wall;
+        let id = format!("d{reply}");
+        let data = json!({"next_action_date": day, "intent": "pay"});
+        world.post(reply, &json!({"id": id, "type": "call.ended", "call_id": call(), "time": time, "data": data}).to_string());
+        world.settle();
+    };
+    let decide = |world: &mut World, reply: u64, decision| {
+        let now = world.now();
+        world.pipeline.decide(now, &world.store, reply, "crm", call(), decision, "anna").expect("stored");
+        world.settle();
+    };
+    let begin = || {
+        let mut world = dated();
+        world.call();
+        told(&mut world, 1, "the day after tomorrow");
+        let write = world.write();
+        assert_eq!((write.state, write.why.as_deref()), (State::Review, Some("day: `next_action_date` is not a date, such as 2026-01-05")));
+        assert_eq!((&write.written["intent"], &write.written["needs_review"]), (&json!("pay"), &json!(true)), "all else is written");
+        world
+    };
+    let mut world = begin();
+    decide(&mut world, 2, Decision::Edit { fields: [("day".to_owned(), json!("2026-01-07"))].into() });
+    decide(&mut world, 3, Decision::Retry);
+    assert_eq!((world.write().state, &world.write().written["day"]), (State::Done, &json!("2026-01-07")));
+
+    let mut world = begin();
+    decide(&mut world, 2, Decision::Drop);
+    assert_eq!(world.write().state, State::Done);
+    told(&mut world, 3, "some day");
+    assert_eq!(world.write().state, State::Done, "the same fault is let pass again");
+
+    let mut world = begin();
+    world.ms += 1000;
+    told(&mut world, 2, "2026-01-08");
+    let write = world.write();
+    assert_eq!((write.state, &write.written["day"], &write.written["needs_review"]), (State::Done, &json!("2026-01-08"), &json!(false)));
+}

@@ -100,14 +100,14 @@ fn deleted(whole: bool) -> (World, String, String) {
     let mut world = world(&rule());
     post(&mut world, "/crm/v3/properties/calls", &json!({"name": "disposition", "type": "string", "fieldType": "text"}));
     let crm = world.pipeline.config.crms.get_mut(0).expect("a CRM");
-    let mapping = std::mem::replace(&mut crm.mapping, Box::new(|_| Fields::new()));
+    let mapping = std::mem::replace(&mut crm.mapping, Box::new(|_| Fields::new().into()));
     crm.mapping = Box::new(move |record| {
         let mut fields = mapping(record);
         let told = record.get("disposition_code").cloned();
         if whole && told == Some(json!("PROMISED")) {
-            fields.insert("hs_timestamp".to_owned(), json!(1_767_607_200_001_i64));
+            fields.fields.insert("hs_timestamp".to_owned(), json!(1_767_607_200_001_i64));
         }
-        fields.extend(told.map(|told| ("disposition".to_owned(), told)));
+        fields.fields.extend(told.map(|told| ("disposition".to_owned(), told)));
         fields
     });
     let caller = person(&mut world, CALLER);

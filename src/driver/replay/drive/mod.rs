@@ -195,7 +195,10 @@ fn writes(played: &Played, setup: &Setup) -> Vec<Write> {
     // A capture holds no webhook.
     record.expect(&[pipeline::Expect::disposition(std::time::Duration::ZERO)]);
     let fields: Map<String, Value> = record.fields();
-    let write =
-        |(crm, mapping): &(String, pipeline::Mapping)| Write { crm: crm.clone(), key: record_key(first.call_id), fields: mapping(&fields) };
+    let write = |(crm, mapping): &(String, pipeline::Mapping)| Write {
+        crm: crm.clone(),
+        key: record_key(first.call_id),
+        fields: mapping(&fields).fields,
+    };
     setup.crms.iter().map(write).collect()
 }
