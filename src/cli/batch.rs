@@ -86,7 +86,7 @@ fn status(place: &Place, target: Option<&str>) -> Result<u8, String> {
     let (mut documents, mut whole) = (Vec::new(), true);
     for (crm, runs) in batched {
         let last = runs.until(at);
-        let report = |from, run| Report::of(&store, &crm.name, from, run).map_err(|e| e.to_string());
+        let report = |from, run| Report::of(&store, &crm.name, &crm.schedule, from, run).map_err(|e| e.to_string());
         let (ran, waiting) = (report(runs.before(last), last)?, report(last, runs.after(at))?);
         whole &= ran.pending == 0 && ran.rejected == 0 && ran.missing == 0;
         if !place.json {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{peers::millis, table::Table};
 use crate::{
-    crm::mapping::{On, RECORD_FIELDS},
-    pipeline::schedule::{Model, Runs, Schedule, Urgent},
+    crm::mapping::{Condition, Mapping},
+    pipeline::schedule::{Model, Runs, Schedule},
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,8 +15,8 @@ enum Word {
     Hybrid,
 }
 
-/// `on`: what the mapping says of calls under way.
-pub(super) fn read(t: &mut Table<'_>, on: On) -> Schedule {
+/// `mapping`: says which calls there are for it, and what of them is written while they are under way.
+pub(super) fn read(t: &mut Table<'_>, mapping: Option<&Mapping>) -> Schedule {
     let words = [("real_time", Word::RealTime), ("batch", Word::Batch), ("hybrid", Word::Hybrid)];
     let word = t.choice("model", &words).unwrap_or(Word::RealTime);
     if word == Word::RealTime {
@@ -61,24 +61,22 @@ pub(super) fn read(t: &mut Table<'_>, on: On) -> Schedule {
             }
         }
     }
-    Schedule { model, on }
+    let (on, only) = mapping.map(|m| (m.on, m.only.clone())).unwrap_or_default();
+    Schedule { only, model, on }
 }
 
-fn urgent(t: &mut Table<'_>) -> Vec<Urgent> {
+fn urgent(t: &mut Table<'_>) -> Vec<Condition> {
     let mut rules = Vec::new();
     for mut rule in t.tables("real_time") {
         let (field, span) = rule.required("field", "\"disposition_code\"").unwrap_or_else(|| (String::new(), rule.span.clone()));
-        if !field.is_empty() && !RECORD_FIELDS.contains(&field.as_str()) {
-            rule.fault(
-                &span,
-                format!("`field` is \"{field}\", which a call record has not"),
-                format!("write one of {}", RECORD_FIELDS.join(", ")),
-            );
-        }
         let is = rule.texts("is", "[\"PAID\"]").unwrap_or_default().into_iter().map(|(text, _)| text).collect();
         let at_least = rule.integer("at_least", 0..=u64::from(u32::MAX)).and_then(|n| u32::try_from(n).ok()).map(f64::from);
+        let condition = Condition { field, is, at_least };
+        if let (false, Some(what)) = (condition.field.is_empty(), condition.fault()) {
+            rule.fault(&span, format!("`field` is \"{}\"", condition.field), what);
+        }
         rule.finish();
-        rules.push(Urgent { field, is, at_least });
+        rules.push(condition);
     }
     rules
 }

@@ -303,7 +303,8 @@ fn what_platforms_are_to_send_is_read_and_the_disposition_is_always_among_it() {
 #[test]
 fn when_a_crm_is_written_is_read_and_a_rule_that_nothing_goes_by_is_a_fault() {
     use crate::{
-        pipeline::schedule::{Model, Runs, Urgent},
+        crm::mapping::Condition,
+        pipeline::schedule::{Model, Runs},
         shell::files::tests::Scratch,
     };
     use std::time::Duration;
@@ -319,7 +320,7 @@ fn when_a_crm_is_written_is_read_and_a_rule_that_nothing_goes_by_is_a_fault() {
     let rule = "[[crm.real_time]]\nfield = \"talk_ms\"\nat_least = 60000";
     assert_eq!(parse(""), Ok(Model::RealTime));
     assert_eq!(parse("model = \"batch\"\nbatch_at = \"02:30\""), Ok(Model::Batch(Runs { every: hour, at: hour * 5 / 2 })));
-    let urgent = Urgent { field: "talk_ms".into(), is: Vec::new(), at_least: Some(60_000.0) };
+    let urgent = Condition { field: "talk_ms".into(), is: Vec::new(), at_least: Some(60_000.0) };
     let hybrid = Model::Hybrid(Runs { every: Duration::from_secs(60), at: Duration::ZERO }, vec![urgent]);
     assert_eq!(parse(&format!("model = \"hybrid\"\nbatch_every_ms = 60000\n{rule}")), Ok(hybrid));
     for (keys, said) in [
@@ -328,9 +329,32 @@ fn when_a_crm_is_written_is_read_and_a_rule_that_nothing_goes_by_is_a_fault() {
         ("model = \"hybrid\"", "no rule says which calls"),
         (&format!("model = \"batch\"\n{rule}"), "write model = \"hybrid\""),
         ("model = \"batch\"\nbatch_at = \"25:00\"", "`batch_at` is \"25:00\""),
-        ("model = \"hybrid\"\n[[crm.real_time]]\nfield = \"talk\"", "which a call record has not"),
+        ("model = \"hybrid\"\n[[crm.real_time]]\nfield = \"talk\"", "a call record has no `talk`"),
     ] {
         let faults = parse(keys).expect_err("a fault");
         assert!(faults.contains(said), "{keys}: {faults}");
     }
+}
+
+/// Each starting point is read, has no fault, tells who reads what, and names fields that its CRM can be given.
+#[test]
+fn the_starting_points_are_good_mappings() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mappings");
+    let mut found = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(&folder).expect("examples/mappings") {
+        let path = file.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).expect("a mapping");
+        let mapping: crate::crm::mapping::Mapping = toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(mapping.faults(), [""; 0], "{name}");
+        assert!(!mapping.only.is_empty() && mapping.contact.is_some(), "{name}");
+        assert!(mapping.rules.iter().any(|r| r.workflow.is_some() && r.owner.is_some()), "{name}");
+        crate::crm::setup::needs(&mapping).unwrap_or_else(|why| panic!("{name}: {why}"));
+        found.insert(name);
+    }
+    let every = ["collections", "appointment", "support", "qualification", "callback"]
+        .iter()
+        .flat_map(|what| ["salesforce", "hubspot", "dynamics"].map(|crm| format!("{what}-{crm}")))
+        .collect();
+    assert_eq!(found, every);
 }

@@ -227,7 +227,7 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             batch: count(&mut t, "batch", 1000, if matches!(api, Api::Dynamics { .. }) { dynamics::BATCH } else { usual.batch }),
             per_second: t.integer("per_second", 1..=10_000).and_then(|n| u32::try_from(n).ok()),
         };
-        let schedule = schedule::read(&mut t, mapping.as_ref().map(|m| m.on).unwrap_or_default());
+        let schedule = schedule::read(&mut t, mapping.as_ref());
         if t.flag("require_signed", false)
             && let Some((file, span)) = &file
             && let Err(what) = signed(file)

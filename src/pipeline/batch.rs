@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Count, Pipeline, Waiting,
+    Count, Pipeline, Schedule, Waiting,
     fold::Overlay,
     store::{Changes, State, Store, StoreError},
 };
@@ -53,8 +53,8 @@ struct Run {
 }
 
 impl Report {
-    /// Of the calls that ended between `from` and `run`. Each call counts once: a CRM has one write of it.
-    pub fn of(store: &impl Store, target: &str, from: Wall, run: Wall) -> Result<Self, StoreError> {
+    /// Of the calls that ended between `from` and `run`, as far as `schedule` takes them. Each call counts once: a CRM has one write of it.
+    pub fn of(store: &impl Store, target: &str, schedule: &Schedule, from: Wall, run: Wall) -> Result<Self, StoreError> {
         let mut report = Self { target: target.to_owned(), from: Some(from), run: Some(run), ..Self::default() };
         let mut after = None;
         loop {
@@ -64,6 +64,7 @@ impl Report {
             after = Some(last.call_id);
             for record in page.iter().filter(|r| r.ended_at.is_some_and(|at| from <= at && at < run)) {
                 let count = match store.write(target, record.call_id)?.map(|w| w.state) {
+                    None if !schedule.takes(&record.fields()) => continue,
                     Some(State::Done) => &mut report.written,
                     Some(State::Queued | State::Retrying | State::InFlight) => &mut report.pending,
                     Some(State::Review | State::Dead | State::Dropped) => &mut report.rejected,
@@ -116,7 +117,8 @@ impl Pipeline {
     /// Looks after the last run of a CRM that is written in batches: says what became of it once nothing of it waits, and that it is behind where something
     /// waits for too long.
     pub(super) fn watch_run(&mut self, now: Now, store: &impl Store, crm: &str) -> Result<(), StoreError> {
-        let Some(runs) = self.config.crms.iter().find(|c| c.name == crm).and_then(|c| c.schedule.runs()).copied() else { return Ok(()) };
+        let Some(schedule) = self.config.crms.iter().find(|c| c.name == crm).map(|c| &c.schedule) else { return Ok(()) };
+        let Some(runs) = schedule.runs().copied() else { return Ok(()) };
         let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
         let run = runs.until(now.wall);
         let watched = lane.run.get_or_insert(Watched { run, next: now.mono, over: false, behind: false });
@@ -128,7 +130,7 @@ impl Pipeline {
             let late = now.wall >= run + LATE && !watched.behind;
             let waits = !lane.busy.is_empty() || store.next_due(crm)?.is_some_and(|due| due <= now.wall);
             if late || !waits {
-                let report = Report::of(store, crm, runs.before(run), run)?;
+                let report = Report::of(store, crm, schedule, runs.before(run), run)?;
                 watched.over = report.pending == 0;
                 watched.behind |= late && !watched.over;
                 if watched.over || late {

@@ -248,8 +248,11 @@ fn want<S: Store>(
     at: Wall,
     due: Wall,
 ) -> Result<(), StoreError> {
-    let known = overlay.write(&crm.name, call)?;
-    let mut write = known.unwrap_or_else(|| Write::new(&crm.name, call, at));
+    let mut write = match overlay.write(&crm.name, call)? {
+        Some(known) => known,
+        None if crm.schedule.takes(fields) => Write::new(&crm.name, call, at),
+        None => return Ok(()),
+    };
     let changed = crm.want(&mut write, fields);
     // A rule may have become true that does not wait, or the call is over.
     let sooner = write.state == State::Queued && due < write.due;

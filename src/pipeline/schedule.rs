@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::{crm::mapping::On, event::Kind, time::Wall};
+use crate::{
+    crm::mapping::{Condition, On},
+    event::Kind,
+    time::Wall,
+};
 
 /// When calls are written to one CRM.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Schedule {
+    /// Which calls are written at all: those of which one of these is true; all where there is none.
+    pub only: Vec<Condition>,
     /// Which calls wait for a batch.
     pub model: Model,
     /// Which events are written while a call is under way.
@@ -24,7 +30,7 @@ pub enum Model {
     /// All.
     Batch(Runs),
     /// All but those that one of the rules takes out.
-    Hybrid(Runs, Vec<Urgent>),
+    Hybrid(Runs, Vec<Condition>),
 }
 
 /// When batches run: every so often, counted from a time of day.
@@ -34,17 +40,6 @@ pub struct Runs {
     pub every: Duration,
     /// After midnight, UTC.
     pub at: Duration,
-}
-
-/// Calls that wait for no batch: what a field of their record holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Urgent {
-    /// The record's field.
-    pub field: String,
-    /// One of these; empty: anything.
-    pub is: Vec<String>,
-    /// A number that is not below this.
-    pub at_least: Option<f64>,
 }
 
 impl Runs {
@@ -67,16 +62,6 @@ impl Runs {
     }
 }
 
-impl Urgent {
-    fn takes(&self, record: &Map<String, Value>) -> bool {
-        let Some(value) = record.get(&self.field).filter(|v| !v.is_null()) else { return false };
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let listed = self.is.is_empty() || self.is.contains(&text);
-        let number = || value.as_f64().or_else(|| text.parse().ok());
-        listed && self.at_least.is_none_or(|least| number().is_some_and(|n| n >= least))
-    }
-}
-
 impl Schedule {
     /// When its batches run; none where there are none.
     pub fn runs(&self) -> Option<&Runs> {
@@ -86,11 +71,16 @@ impl Schedule {
         }
     }
 
+    /// Whether this call is written at all.
+    pub fn takes(&self, record: &Map<String, Value>) -> bool {
+        self.only.is_empty() || self.only.iter().any(|condition| condition.holds(record))
+    }
+
     /// When the record of a call that is over is due, of which something became known at `at`.
     pub(super) fn due(&self, record: &Map<String, Value>, at: Wall) -> Wall {
         match &self.model {
             Model::RealTime => at,
-            Model::Hybrid(_, urgent) if urgent.iter().any(|rule| rule.takes(record)) => at,
+            Model::Hybrid(_, urgent) if urgent.iter().any(|rule| rule.holds(record)) => at,
             Model::Batch(runs) | Model::Hybrid(runs, _) => runs.after(at),
         }
     }
@@ -112,8 +102,6 @@ const SETTLING: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn hours(h: u64) -> Duration {
@@ -129,23 +117,5 @@ mod tests {
         assert_eq!(daily.until(at("2026-01-05T02:00:00Z")), at("2026-01-05T02:00:00Z"));
         let quarterly = Runs { every: hours(6), at: hours(2) };
         assert_eq!(quarterly.after(at("2026-01-05T15:00:00Z")), at("2026-01-05T20:00:00Z"));
-    }
-
-    #[test]
-    fn rules_take_out_what_is_long_what_is_listed_and_what_is_there_at_all() {
-        let rule =
-            |field: &str, is: &[&str], at_least| Urgent { field: field.into(), is: is.iter().map(|s| (*s).to_owned()).collect(), at_least };
-        let record = json!({"talk_ms": 60_000, "disposition_code": "PAID", "call_outcome": "12.5"});
-        let record = record.as_object().expect("a record");
-        for (urgent, taken) in [
-            (rule("talk_ms", &[], Some(60_000.0)), true),
-            (rule("talk_ms", &[], Some(60_001.0)), false),
-            (rule("disposition_code", &["PAID", "PROMISED"], None), true),
-            (rule("disposition_code", &["REFUSED"], None), false),
-            (rule("call_outcome", &[], Some(12.0)), true),
-            (rule("intent", &[], None), false),
-        ] {
-            assert_eq!(urgent.takes(record), taken, "{urgent:?}");
-        }
     }
 }

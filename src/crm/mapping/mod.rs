@@ -12,6 +12,7 @@
 //! default = "FAILED"              # for a value that is not in the list
 //! ```
 
+mod condition;
 pub mod diff;
 mod form;
 pub mod signature;
@@ -24,10 +25,11 @@ use serde_json::{Map, Value};
 
 use super::{Fields, contact};
 
+pub use condition::Condition;
 pub use form::Form;
 
 /// A mapping as its file has it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mapping {
     /// Raised by whoever changes it.
@@ -39,6 +41,9 @@ pub struct Mapping {
     /// Its rules.
     #[serde(rename = "field")]
     pub rules: Vec<Rule>,
+    /// Which calls are written: those of which one of these is true; all where there is none.
+    #[serde(default)]
+    pub only: Vec<Condition>,
     /// Which events are written while a call is under way.
     #[serde(default)]
     pub on: On,
@@ -226,6 +231,7 @@ impl Mapping {
             }
             seen.push(to);
         }
+        faults.extend(self.only.iter().filter_map(Condition::fault).map(|why| format!("[[only]]: {why}")));
         faults.extend(self.contact.iter().flat_map(contact::Rule::faults));
         faults
     }

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    crm::mapping::{Action, On},
+    crm::mapping::{Action, Condition, On},
     pipeline::{
         batch::Report,
-        schedule::{Model, Runs, Urgent},
+        schedule::{Model, Runs},
     },
 };
 
@@ -148,7 +148,7 @@ fn a_campaign_ends_and_its_batch_is_written_before_its_time() {
 
 #[test]
 fn a_rule_takes_a_call_out_of_its_batch_as_soon_as_it_is_true() {
-    let paid = Urgent { field: "disposition_code".into(), is: vec!["PAID".into()], at_least: None };
+    let paid = Condition { field: "disposition_code".into(), is: vec!["PAID".into()], at_least: None };
     let mut world = world(Model::Hybrid(runs(), vec![paid]));
     world.until(MINUTE);
     world.call();
@@ -157,4 +157,16 @@ fn a_rule_takes_a_call_out_of_its_batch_as_soon_as_it_is_true() {
     world.webhook(1, "w1", "PAID");
     world.until(2 * MINUTE);
     assert_eq!((world.requests.len(), &world.requests[0].1["disposition_code"]), (1, &json!("PAID")));
+}
+
+#[test]
+fn a_call_that_no_condition_takes_is_not_written_until_one_does() {
+    let mut world = World::new();
+    world.pipeline.config.crms[0].schedule.only =
+        vec![Condition { field: "disposition_code".into(), is: vec!["CALL_BACK".into()], at_least: None }];
+    world.call();
+    world.until(10 * SECOND);
+    assert!(world.store.write("crm", call()).expect("stored").is_none());
+    world.webhook(1, "w1", "CALL_BACK");
+    assert_eq!((world.requests.len(), world.write().state), (1, State::Done));
 }
