@@ -91,11 +91,23 @@ impl Wall {
         self.0.div_euclid(1000)
     }
 
+    /// The day it is in, counted from 1970-01-01, UTC.
+    pub const fn day(self) -> i64 {
+        self.0.div_euclid(DAY_MICROS)
+    }
+
+    /// How long it is until the next midnight, UTC.
+    pub const fn next_midnight(self) -> Duration {
+        Duration::from_micros(DAY_MICROS.saturating_sub(self.0.rem_euclid(DAY_MICROS)).unsigned_abs())
+    }
+
     /// Reads an RFC 3339 time, whatever its offset; `None` where it is not one.
     pub fn parse(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_microsecond()))
     }
 }
+
+const DAY_MICROS: i64 = 86_400_000_000;
 
 impl Add<Duration> for Wall {
     type Output = Self;

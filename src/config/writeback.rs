@@ -226,6 +226,9 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             concurrency: count(&mut t, "concurrency", 64, usual.concurrency),
             batch: count(&mut t, "batch", 1000, if matches!(api, Api::Dynamics { .. }) { dynamics::BATCH } else { usual.batch }),
             per_second: t.integer("per_second", 1..=10_000).and_then(|n| u32::try_from(n).ok()),
+            per_day: t.integer("per_day", 1..=1_000_000_000),
+            day_share: percent(&mut t, "day_share", usual.day_share),
+            backlog_share: percent(&mut t, "backlog_share", usual.backlog_share),
         };
         let schedule = schedule::read(&mut t, mapping.as_ref());
         if t.flag("require_signed", false)
@@ -424,6 +427,10 @@ fn mapping(t: &Table<'_>, path: &Path, span: &Span) -> Option<Mapping> {
             None
         }
     }
+}
+
+fn percent(t: &mut Table<'_>, key: &'static str, default: u8) -> u8 {
+    u8::try_from(t.integer_or(key, 1..=100, u64::from(default))).unwrap_or(default)
 }
 
 fn required_secret(t: &mut Table<'_>, key: &'static str, directory: &Path) -> Secret {

@@ -192,6 +192,27 @@ impl fmt::Debug for Token {
     }
 }
 
+/// What an answer tells of how much more may be asked, by everybody who shares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// Requests of a window that turns over soon.
+    Window {
+        /// Left in it.
+        left: u64,
+        /// Of so many.
+        most: u64,
+        /// How long it lasts.
+        length: Duration,
+    },
+    /// Of a day.
+    Day {
+        /// Used so far.
+        used: u64,
+        /// Of so many.
+        most: u64,
+    },
+}
+
 /// A CRM's contract: how changes are asked for, and what an answer means.
 pub trait Connector: Send {
     /// Most changes that one request may carry.
@@ -200,6 +221,14 @@ pub trait Connector: Send {
     fn upsert(&self, changes: &[Change], token: &Token) -> HttpRequest;
     /// What the answer to an upsert of `changes` means for each of them, in their order.
     fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict>;
+    /// What the answer to any request tells of the CRM's budgets.
+    fn budgets(&self, _answer: &HttpAnswer) -> Vec<Budget> {
+        Vec::new()
+    }
+    /// What a request with so many records costs of a day's budget.
+    fn cost(&self, _records: usize) -> u64 {
+        1
+    }
     /// How access tokens are got; none where the CRM takes a standing secret.
     fn oauth(&self) -> Option<&dyn OAuth>;
     /// Who reads its records back; none where it has no way to.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Count, Pipeline, Schedule, Waiting,
+    Count, Pipeline, Schedule, Traffic, Waiting,
     fold::Overlay,
     store::{Changes, State, Store, StoreError},
 };
@@ -128,7 +128,7 @@ impl Pipeline {
         if !watched.over && now.mono >= watched.next {
             watched.next = now.mono + LOOKED_AT;
             let late = now.wall >= run + LATE && !watched.behind;
-            let waits = !lane.busy.is_empty() || store.next_due(crm)?.is_some_and(|due| due <= now.wall);
+            let waits = !lane.busy.is_empty() || store.next_due(crm, Traffic::All)?.is_some_and(|due| due <= now.wall);
             if late || !waits {
                 let report = Report::of(store, crm, schedule, runs.before(run), run)?;
                 watched.over = report.pending == 0;

@@ -191,6 +191,7 @@ impl Pipeline {
                         State::InFlight => write.forget(),
                         _ => write.tell_again(entry.time),
                     }
+                    write.backlog = true;
                     overlay.changes.writes.insert((crm.name.clone(), call), write);
                 }
                 overlay.touch(record, entry.time);

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     Answered, Attempt, Attempted, Count, Crm, Pipeline, Settled, Step,
     record::Record,
+    schedule::Due,
     store::{Changes, State, Store, StoreError, Write},
 };
 use crate::{
@@ -72,6 +73,16 @@ impl<S: Store> Overlay<'_, S> {
         Ok(())
     }
 
+    /// Counts what an attempt costs of a CRM's day.
+    fn spend(&mut self, crm: &str, day: i64, cost: u64) -> Result<(), StoreError> {
+        let spent = match self.changes.spent.get(&(crm.to_owned(), day)) {
+            Some(spent) => *spent,
+            None => self.store.spent(crm, day)?,
+        };
+        self.changes.spent.insert((crm.to_owned(), day), spent.saturating_add(cost));
+        Ok(())
+    }
+
     pub(super) fn touch(&mut self, record: Record, at: Wall) {
         let call = record.call_id;
         self.changes.records.insert(call, (record, None));
@@ -111,7 +122,7 @@ impl Pipeline {
                 EntryKind::Attempt => {
                     // What was attempted, or decided on, is what was planned then, wherever batches begin.
                     self.plan_touched(&mut overlay)?;
-                    fold_attempt(&mut overlay, entry)?;
+                    self.fold_attempt(&mut overlay, entry)?;
                 }
                 EntryKind::Answer => finished.extend(self.fold_answer(&mut overlay, entry)?),
                 EntryKind::Review => {
@@ -156,6 +167,28 @@ impl Pipeline {
         }
         overlay.touch(record, entry.time);
         self.plan_under_way(overlay, &event, entry.time)
+    }
+
+    fn fold_attempt<S: Store>(&self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
+        let Ok(attempt) = serde_json::from_slice::<Attempt>(&entry.body) else { return Ok(()) };
+        if let Some(crm) = self.config.crms.iter().find(|c| c.name == attempt.crm) {
+            overlay.spend(&attempt.crm, entry.time.day(), crm.connector.cost(attempt.writes.len()))?;
+        }
+        for Attempted { call_id, fields, .. } in attempt.writes {
+            let known = overlay.write(&attempt.crm, call_id)?;
+            let mut write = known.unwrap_or_else(|| Write::new(&attempt.crm, call_id, entry.time));
+            if write.is_behind(entry.time) {
+                continue;
+            }
+            // What an attempt carried whose answer never came, since the process died, may have been taken.
+            write.doubt_sent();
+            write.state = State::InFlight;
+            if attempt.step.is_write() {
+                write.sent = fields;
+            }
+            overlay.changes.writes.insert((attempt.crm.clone(), call_id), write);
+        }
+        Ok(())
     }
 
     fn fold_answer<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<Vec<(String, CallId)>, StoreError> {
@@ -246,7 +279,7 @@ fn want<S: Store>(
     call: CallId,
     fields: &Map<String, Value>,
     at: Wall,
-    due: Wall,
+    due: Due,
 ) -> Result<(), StoreError> {
     let mut write = match overlay.write(&crm.name, call)? {
         Some(known) => known,
@@ -255,7 +288,7 @@ fn want<S: Store>(
     };
     let changed = crm.want(&mut write, fields);
     // A rule may have become true that does not wait, or the call is over.
-    let sooner = write.state == State::Queued && due < write.due;
+    let sooner = write.state == State::Queued && due.at < write.due;
     if !changed && !sooner {
         return Ok(());
     }
@@ -263,12 +296,11 @@ fn want<S: Store>(
     match (write.state, crm.next_step(&write).is_some()) {
         // Its answer looks again; what a person has dropped stays so.
         (State::InFlight | State::Dropped, _) | (State::Retrying, true) => {}
-        (State::Queued, true) if sooner => (write.due, write.since) = (due, due),
+        (State::Queued, true) if sooner => write.wait(due),
         (State::Queued, true) => {}
         (State::Done | State::Review | State::Dead, true) => {
             write.state = State::Queued;
-            write.due = due;
-            write.since = due;
+            write.wait(due);
             write.attempts = 0;
         }
         // Everything is written: what is left is whether somebody has to look.
@@ -276,25 +308,6 @@ fn want<S: Store>(
         (State::Dead, false) => {}
     }
     overlay.changes.writes.insert((crm.name.clone(), call), write);
-    Ok(())
-}
-
-fn fold_attempt<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
-    let Ok(attempt) = serde_json::from_slice::<Attempt>(&entry.body) else { return Ok(()) };
-    for Attempted { call_id, fields, .. } in attempt.writes {
-        let known = overlay.write(&attempt.crm, call_id)?;
-        let mut write = known.unwrap_or_else(|| Write::new(&attempt.crm, call_id, entry.time));
-        if write.is_behind(entry.time) {
-            continue;
-        }
-        // What an attempt carried whose answer never came, since the process died, may have been taken.
-        write.doubt_sent();
-        write.state = State::InFlight;
-        if attempt.step.is_write() {
-            write.sent = fields;
-        }
-        overlay.changes.writes.insert((attempt.crm.clone(), call_id), write);
-    }
     Ok(())
 }
 
@@ -306,6 +319,10 @@ impl State {
 }
 
 impl Write {
+    fn wait(&mut self, due: Due) {
+        (self.due, self.since, self.backlog) = (due.at, due.at, due.backlog);
+    }
+
     /// What an answer makes of it.
     fn settle(&mut self, crm: Option<&Crm>, step: Step, settled: Settled, at: Wall, attempts_max: u32) {
         self.answered_at = Some(at);
@@ -334,6 +351,7 @@ impl Write {
                 self.due = at;
                 self.since = at;
                 (self.state, self.why) = crm.map_or((State::Done, None), |crm| crm.rest(self));
+                self.backlog &= self.state == State::Queued;
             }
             "gone" if settled.person_gone && self.contact.person().is_some() => {
                 if let Some(crm) = crm {

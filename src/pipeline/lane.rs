@@ -9,12 +9,13 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    Answered, Asked, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Waiting, batch,
+    Answered, Asked, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting, batch,
+    pace::{self, Leave},
     step::{self, Parts, Request},
     store::{State, Write},
 };
 use crate::{
-    crm::{Fields, HttpAnswer, Token, Verdict},
+    crm::{Budget, Fields, HttpAnswer, Token, Verdict},
     event::CallId,
     journal::{Entry, EntryKind},
     time::{Instant, Now, Wall},
@@ -41,6 +42,10 @@ pub(super) struct Lane {
     failures: u32,
     /// When the next request may leave under [`super::Pace::per_second`].
     next_start: Instant,
+    /// What its answers told of its day.
+    day: Option<pace::Day>,
+    /// What might go when that was last said.
+    said: Option<Traffic>,
     /// When the next search for people may leave.
     next_find: Instant,
     /// The last batch of a CRM that is written in batches.
@@ -65,6 +70,8 @@ impl Lane {
             halves: VecDeque::new(),
             failures: 0,
             next_start: Instant::ORIGIN,
+            day: None,
+            said: Some(Traffic::All),
             next_find: Instant::ORIGIN,
             run: None,
         }
@@ -190,7 +197,24 @@ impl Pipeline {
             }
             free = 1;
         }
-        let next = store.next_due(crm)?;
+        let spent = if pace.per_day.is_some() { store.spent(crm, now.wall.day())? } else { 0 };
+        // What was sent and is not folded yet will cost something too.
+        let spent = spent.saturating_add(u64::try_from(lane.requests).unwrap_or(u64::MAX));
+        let Leave { traffic, again } = pace.leave(now.mono, now.wall, spent, lane.day);
+        if traffic != lane.said {
+            lane.said = traffic;
+            match traffic {
+                None => tracing::error!(crm, "the CRM's budget of the day is used up; its writes wait"),
+                Some(Traffic::Live) => tracing::warn!(crm, "the CRM's budget of the day runs low; batches and recoveries wait"),
+                Some(Traffic::All) => tracing::info!(crm, "the CRM's budget of the day suffices again"),
+            }
+        }
+        if let Some(again) = again {
+            self.wake_in(now, again);
+        }
+        let Some(traffic) = traffic else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
+        let next = store.next_due(crm, traffic)?;
         if lane.halves.is_empty() && next.is_none_or(|at| at > now.wall) {
             self.wake_at(now, next);
             return Ok(());
@@ -202,7 +226,7 @@ impl Pipeline {
             }
         }
         // From here on whatever is taken out of the lane is sent.
-        let batches = self.batches(now, store, crm, free)?;
+        let batches = self.batches(now, store, crm, traffic, free)?;
         if let (Some(per_second), Some(lane), false) = (pace.per_second, self.lanes.get_mut(crm), batches.is_empty()) {
             lane.next_start = now.mono + Duration::from_secs(1) / per_second.max(1);
         }
@@ -212,8 +236,16 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What `free` requests may carry now: halves of refused batches by themselves, and of all else what is due, the earliest first.
-    fn batches(&mut self, now: Now, store: &impl Store, crm: &str, free: usize) -> Result<Vec<(Step, Vec<Write>)>, StoreError> {
+    /// What `free` requests may carry now: halves of refused batches by themselves, and of all else what is due and may go: calls as they happen
+    /// first, then the backlog, the earliest of each first.
+    fn batches(
+        &mut self,
+        now: Now,
+        store: &impl Store,
+        crm: &str,
+        traffic: Traffic,
+        free: usize,
+    ) -> Result<Vec<(Step, Vec<Write>)>, StoreError> {
         let Some(crm) = self.config.crms.iter().find(|c| c.name == crm) else { return Ok(Vec::new()) };
         let Some(lane) = self.lanes.get_mut(&crm.name) else { return Ok(Vec::new()) };
         let ready = |write: &Write| matches!(write.state, State::Queued | State::Retrying) && write.due <= now.wall;
@@ -237,7 +269,7 @@ impl Pipeline {
             let apart = lane.halves.iter().flatten().copied().chain(begun).collect::<BTreeSet<_>>();
             let taken = lane.busy.len().saturating_add(apart.len());
             let most = crm.batch_max(Step::Write);
-            let due = store.due(&crm.name, now.wall, taken.saturating_add(left.saturating_mul(most)))?;
+            let due = store.due(&crm.name, now.wall, traffic, taken.saturating_add(left.saturating_mul(most)))?;
             let due = due.into_iter().filter(|w| !lane.busy.contains(&w.call_id) && !apart.contains(&w.call_id)).collect();
             batches.extend(step::batches(crm, due));
         }
@@ -337,6 +369,10 @@ impl Pipeline {
         let Some(crm) = self.config.crms.iter().find(|c| c.name == request.crm) else { return };
         let count = request.calls.len();
         let status = answer.as_ref().ok().map(|a| a.status);
+        let budgets = answer.as_ref().map(|answer| crm.connector.budgets(answer)).unwrap_or_default();
+        if let Some(lane) = self.lanes.get_mut(&request.crm) {
+            lane.learn_budgets(now.mono, &budgets);
+        }
         let verdicts = match answer {
             Ok(answer) => request.parts.verdicts(crm, &answer),
             Err(NoAnswer { maybe_sent: true, why }) => vec![(Verdict::Ambiguous { why }, None); count],
@@ -386,6 +422,15 @@ impl Lane {
             Verdict::Throttled { after, .. } => self.pause(now, after.unwrap_or(THROTTLE_PAUSE)),
             Verdict::Auth { .. } => self.token = None,
             _ => {}
+        }
+    }
+
+    /// What an answer tells of the CRM's budgets.
+    pub(super) fn learn_budgets(&mut self, now: Instant, budgets: &[Budget]) {
+        let (day, pause) = pace::learn(now, budgets);
+        self.day = day.or(self.day);
+        if let Some(pause) = pause {
+            self.pause(now, pause);
         }
     }
 

@@ -8,6 +8,7 @@
 //! What is in the store came from the journal, and nothing else decides what is sent: delete the store, and the same entries make it anew
 //! without a request. It knows no socket and no SQL; the driver hands it a [`Store`].
 
+mod pace;
 pub mod record;
 pub mod restart;
 pub mod schedule;
@@ -47,6 +48,7 @@ use crate::{
 
 pub use decision::Decision;
 pub use expect::Expect;
+pub use pace::{Pace, Traffic};
 pub use record::Record;
 pub use schedule::Schedule;
 pub use store::{Counts, Memory, Store, StoreError};
@@ -78,23 +80,6 @@ pub struct Crm {
     pub pace: Pace,
     /// When calls are written.
     pub schedule: Schedule,
-}
-
-/// How hard a CRM may be worked, beside what its answers tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// Requests under way at a time.
-    pub concurrency: usize,
-    /// Records a request carries at most; the connector's own limit stands beside it.
-    pub batch: usize,
-    /// Requests a second on the average; none: as fast as they are answered.
-    pub per_second: Option<u32>,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { concurrency: 4, batch: 100, per_second: None }
-    }
 }
 
 /// What the pipeline goes by.

@@ -83,8 +83,11 @@ impl Pipeline {
 
     pub(super) fn read_answered(&mut self, now: Now, page: Page, answer: Result<HttpAnswer, NoAnswer>) {
         let Page { reply, crm, told, mut document } = page;
-        let reader = self.config.crms.iter().find(|c| c.name == crm).and_then(|c| c.connector.reader());
-        let read = match (answer, reader) {
+        let connector = self.config.crms.iter().find(|c| c.name == crm).map(|c| &c.connector);
+        if let (Some(connector), Ok(answer), Some(lane)) = (connector, &answer, self.lanes.get_mut(&crm)) {
+            lane.learn_budgets(now.mono, &connector.budgets(answer));
+        }
+        let read = match (answer, connector.and_then(|c| c.reader())) {
             (Ok(answer), Some(reader)) => reader.read_back(&answer).map_err(|verdict| {
                 // A refused token is not used again, and a quota holds for writes too.
                 if let Some(lane) = self.lanes.get_mut(&crm) {

@@ -42,6 +42,14 @@ pub struct Runs {
     pub at: Duration,
 }
 
+/// When a write is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) at: Wall,
+    /// Behind those of calls as they happen.
+    pub(super) backlog: bool,
+}
+
 impl Runs {
     /// The last run at or before `at`.
     pub fn until(&self, at: Wall) -> Wall {
@@ -77,23 +85,23 @@ impl Schedule {
     }
 
     /// When the record of a call that is over is due, of which something became known at `at`.
-    pub(super) fn due(&self, record: &Map<String, Value>, at: Wall) -> Wall {
+    pub(super) fn due(&self, record: &Map<String, Value>, at: Wall) -> Due {
         match &self.model {
-            Model::RealTime => at,
-            Model::Hybrid(_, urgent) if urgent.iter().any(|rule| rule.holds(record)) => at,
-            Model::Batch(runs) | Model::Hybrid(runs, _) => runs.after(at),
+            Model::RealTime => Due { at, backlog: false },
+            Model::Hybrid(_, urgent) if urgent.iter().any(|rule| rule.holds(record)) => Due { at, backlog: false },
+            Model::Batch(runs) | Model::Hybrid(runs, _) => Due { at: runs.after(at), backlog: true },
         }
     }
 
     /// When the record of a call under way is due, of which `event` became known at `at`; none where that is not written before the call's end.
-    pub(super) fn under_way(&self, event: &Kind, at: Wall) -> Option<Wall> {
+    pub(super) fn under_way(&self, event: &Kind, at: Wall) -> Option<Due> {
         let writes = match event {
             Kind::Started { .. } => self.on.started.writes(),
             Kind::Answered { .. } => self.on.answered.writes(),
             Kind::Transferred { .. } => self.on.transferred.writes(),
             _ => false,
         };
-        (writes && self.model == Model::RealTime).then(|| at + SETTLING)
+        (writes && self.model == Model::RealTime).then(|| Due { at: at + SETTLING, backlog: false })
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
+    Traffic,
     decision::Edits,
     record::Record,
     webhook::{Drift, Payload},
@@ -73,6 +74,9 @@ pub struct Write {
     pub due: Wall,
     /// Since when something waits.
     pub since: Wall,
+    /// It waits behind those of calls as they happen: a batch or a recovery brings it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backlog: bool,
     /// Rises with each change of what should be there.
     pub revision: u32,
     /// Attempts since something was last written.
@@ -114,6 +118,7 @@ impl Write {
             state: State::Done,
             due: at,
             since: at,
+            backlog: false,
             revision: 0,
             attempts: 0,
             wanted,
@@ -240,6 +245,8 @@ pub struct Changes {
     pub asides: Vec<Aside>,
     /// What has drifted, by its key, as it is now.
     pub drifts: BTreeMap<String, Drift>,
+    /// What was spent on each CRM on a day, as it is now.
+    pub spent: BTreeMap<(String, i64), u64>,
 }
 
 /// Why the store failed; the pipeline stops until it works again.
@@ -271,10 +278,12 @@ pub trait Store {
     fn drifts(&self) -> Result<Vec<Drift>, StoreError>;
     /// Webhooks under a name that no call had.
     fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError>;
-    /// Writes of `crm` due at `at`, the earliest first.
-    fn due(&self, crm: &str, at: Wall, most: usize) -> Result<Vec<Write>, StoreError>;
-    /// When the next queued or retrying write of `crm` is due.
-    fn next_due(&self, crm: &str) -> Result<Option<Wall>, StoreError>;
+    /// Writes of `crm` due at `at`: those of calls as they happen first, then the backlog if it may go, of each the earliest first.
+    fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError>;
+    /// When the next queued or retrying write of `crm` that may go is due.
+    fn next_due(&self, crm: &str, traffic: Traffic) -> Result<Option<Wall>, StoreError>;
+    /// What was spent on `crm` on that day ([`Wall::day`]), as its attempts tell.
+    fn spent(&self, crm: &str, day: i64) -> Result<u64, StoreError>;
     /// Writes that stand so, those that wait longest first.
     fn writes_in(&self, state: State, most: usize) -> Result<Vec<Write>, StoreError>;
     /// Records whose wait for an outcome ends at or before `at`.
@@ -306,6 +315,7 @@ pub struct Memory {
     orphans: Vec<Payload>,
     asides: BTreeMap<Position, Aside>,
     drifts: BTreeMap<String, Drift>,
+    spent: BTreeMap<(String, i64), u64>,
 }
 
 impl Store for Memory {
@@ -323,6 +333,7 @@ impl Store for Memory {
         self.orphans.extend(changes.orphans);
         self.asides.extend(changes.asides.into_iter().map(|aside| (aside.position, aside)));
         self.drifts.extend(changes.drifts);
+        self.spent.extend(changes.spent);
         Ok(())
     }
 
@@ -362,15 +373,19 @@ impl Store for Memory {
         Ok(self.orphans.iter().filter(|o| o.call_id == name).cloned().collect())
     }
 
-    fn due(&self, crm: &str, at: Wall, most: usize) -> Result<Vec<Write>, StoreError> {
-        let mut due = self.waiting(crm).filter(|w| w.due <= at).cloned().collect::<Vec<_>>();
-        due.sort_by_key(|w| (w.due, w.call_id));
+    fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError> {
+        let mut due = self.waiting(crm, traffic).filter(|w| w.due <= at).cloned().collect::<Vec<_>>();
+        due.sort_by_key(|w| (w.backlog, w.due, w.call_id));
         due.truncate(most);
         Ok(due)
     }
 
-    fn next_due(&self, crm: &str) -> Result<Option<Wall>, StoreError> {
-        Ok(self.waiting(crm).map(|w| w.due).min())
+    fn next_due(&self, crm: &str, traffic: Traffic) -> Result<Option<Wall>, StoreError> {
+        Ok(self.waiting(crm, traffic).map(|w| w.due).min())
+    }
+
+    fn spent(&self, crm: &str, day: i64) -> Result<u64, StoreError> {
+        Ok(self.spent.get(&(crm.to_owned(), day)).copied().unwrap_or(0))
     }
 
     fn writes_in(&self, state: State, most: usize) -> Result<Vec<Write>, StoreError> {
@@ -438,7 +453,8 @@ impl Memory {
         self.seen.clear();
     }
 
-    fn waiting(&self, crm: &str) -> impl Iterator<Item = &Write> {
-        self.writes.values().filter(move |w| w.crm == crm && matches!(w.state, State::Queued | State::Retrying))
+    fn waiting(&self, crm: &str, traffic: Traffic) -> impl Iterator<Item = &Write> {
+        let may = move |w: &&Write| traffic == Traffic::All || !w.backlog;
+        self.writes.values().filter(move |w| w.crm == crm && matches!(w.state, State::Queued | State::Retrying)).filter(may)
     }
 }

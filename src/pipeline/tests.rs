@@ -2,6 +2,7 @@
 
 mod any_order;
 mod batches;
+mod budgets;
 mod decisions;
 mod expected;
 mod people;
@@ -208,7 +209,8 @@ impl World {
                 self.pipeline.answer(now, request, answer.ok_or_else(lost));
             }
             Output::Send { request, http, .. } => {
-                assert_eq!(http.url, record_key(call()));
+                let known = |(_, entry): &(Position, Entry)| entry.key.parse().is_ok_and(|call| http.url == record_key(call));
+                assert!(self.journal.iter().any(known), "{} is the key of no call", http.url);
                 self.requests.push((self.ms, serde_json::from_slice(&http.body).expect("fields")));
                 if let Some(status) = self.status {
                     self.pipeline.answer(now, request, Ok(HttpAnswer { status, headers: Vec::new(), body: Vec::new() }));
@@ -229,7 +231,10 @@ impl World {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let asked = sandbox::Request { method: method.into(), path: path.into(), query: query.into(), headers, body };
         match self.account.as_mut().expect("a double").handle(now, &asked) {
-            Came::Answer(answer, _) => Ok(HttpAnswer { status: answer.status, headers: Vec::new(), body: answer.body.octets() }),
+            Came::Answer(answer, _) => {
+                let headers = answer.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+                Ok(HttpAnswer { status: answer.status, headers, body: answer.body.octets() })
+            }
             Came::Drop(_) => Err(NoAnswer { maybe_sent: true, why: "dropped".into() }),
         }
     }

@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, contact, form, reader::Reader, setup::Setup};
+use super::{Budget, Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, contact, form, reader::Reader, setup::Setup};
 use crate::time::Wall;
 
 /// How an account is reached.
@@ -78,6 +78,19 @@ impl Connector for HubSpot {
                 vec![verdict; changes.len()]
             }
         }
+    }
+
+    fn budgets(&self, answer: &HttpAnswer) -> Vec<Budget> {
+        let number = |name: &str| answer.header(&format!("x-hubspot-ratelimit-{name}")).and_then(|text| text.parse::<u64>().ok());
+        let window = || {
+            let length = Duration::from_millis(number("interval-milliseconds")?);
+            Some(Budget::Window { left: number("remaining")?, most: number("max")?, length })
+        };
+        let day = || {
+            let most = number("daily")?;
+            Some(Budget::Day { used: most.saturating_sub(number("daily-remaining")?), most })
+        };
+        window().into_iter().chain(day()).collect()
     }
 
     fn oauth(&self) -> Option<&dyn OAuth> {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict,
+    Budget, Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict,
     contact::{People, Person, Search},
     form, query,
     reader::Reader,
@@ -111,6 +111,14 @@ impl Connector for Salesforce {
             }
             _ => vec![self.refused(answer, results.first().unwrap_or(&Value::Null)); changes.len()],
         }
+    }
+
+    fn budgets(&self, answer: &HttpAnswer) -> Vec<Budget> {
+        // `api-usage=10018/100000`, among others: the whole org's, over 24 hours.
+        let usage = |part: &str| part.trim().strip_prefix("api-usage=")?.split_once('/').map(|(used, most)| (used.parse(), most.parse()));
+        let told = answer.header("sforce-limit-info").unwrap_or_default().split(';').find_map(usage);
+        let Some((Ok(used), Ok(most))) = told else { return Vec::new() };
+        vec![Budget::Day { used, most }]
     }
 
     fn oauth(&self) -> Option<&dyn OAuth> {

@@ -225,3 +225,17 @@ fn the_doubles_refusals_of_single_records_are_read_one_by_one() {
     let raced = asked(json!([{"match": {"path": "composite"}, "action": {"status": 200, "body": body}}]));
     assert!(matches!(raced.as_slice(), [Verdict::Retry { after: Some(Duration::ZERO), .. }, Verdict::Rejected { .. }]), "{raced:?}");
 }
+
+#[test]
+fn the_orgs_day_is_read_from_the_header_and_anything_else_tells_nothing() {
+    let told = |header: &str| {
+        let headers = vec![("sforce-limit-info".to_owned(), header.to_owned())];
+        connector().budgets(&HttpAnswer { status: 200, headers, body: Vec::new() })
+    };
+    let day = vec![crate::crm::Budget::Day { used: 10_018, most: 100_000 }];
+    assert_eq!(told("api-usage=10018/100000"), day);
+    assert_eq!(told("api-bursts=1/750; api-usage=10018/100000; per-app-api-usage=17/250(appName=x)"), day);
+    for none in ["", "api-usage=", "api-usage=a/b", "per-app-api-usage=17/250(appName=x)", "api-usage=99999999999999999999/1"] {
+        assert_eq!(told(none), [], "{none}");
+    }
+}

@@ -16,15 +16,12 @@ fn connector(object: &str, key: &str) -> Box<hubspot::HubSpot> {
 }
 
 /// A world whose CRM looks for people by this rule.
-fn world(rule: &Value) -> World {
+pub(super) fn world(rule: &Value) -> World {
     let mut world = World::new();
     let mut account = Double::hubspot(sandbox::Options::default(), Chance::from_seed(1));
     account.take_ledger();
     world.account = Some(account);
-    for (object, name, unique) in [("calls", "offhook_key", true), ("calls", "from", false), ("contacts", "offhook_number_key", true)] {
-        let property = json!({"name": name, "type": "string", "fieldType": "text", "hasUniqueValue": unique});
-        assert_eq!(post(&mut world, &format!("/crm/v3/properties/{object}"), &property)["name"], json!(name));
-    }
+    fields(&mut world);
     world.pipeline.lanes.insert("crm".into(), Lane::new(Zeroizing::new(sandbox::REFRESH_TOKEN.into())));
     let crm = world.pipeline.config.crms.get_mut(0).expect("a CRM");
     let rule: Rule = serde_json::from_value(rule.clone()).expect("a rule");
@@ -36,6 +33,14 @@ fn world(rule: &Value) -> World {
         [("hs_timestamp", started), ("from", from)].into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     });
     world
+}
+
+/// The account's fields that are not there from the start.
+pub(super) fn fields(world: &mut World) {
+    for (object, name, unique) in [("calls", "offhook_key", true), ("calls", "from", false), ("contacts", "offhook_number_key", true)] {
+        let property = json!({"name": name, "type": "string", "fieldType": "text", "hasUniqueValue": unique});
+        assert_eq!(post(world, &format!("/crm/v3/properties/{object}"), &property)["name"], json!(name));
+    }
 }
 
 fn post(world: &mut World, path: &str, body: &Value) -> Value {

@@ -12,7 +12,7 @@ use crate::{
     event::CallId,
     journal::Position,
     pipeline::{
-        Counts, Record, Store, StoreError,
+        Counts, Record, Store, StoreError, Traffic,
         store::{Aside, Changes, State, Write},
         webhook::{Drift, Payload},
     },
@@ -120,8 +120,8 @@ fn put(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreErro
     }
     for ((crm, call), write) in &changes.writes {
         run(
-            "INSERT OR REPLACE INTO writes (crm, call_id, state, due, since, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![crm, call.to_string(), write.state.name(), write.due.as_micros(), write.since.as_micros(), json(write)?],
+            "INSERT OR REPLACE INTO writes (crm, call_id, state, backlog, due, since, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![crm, call.to_string(), write.state.name(), write.backlog, write.due.as_micros(), write.since.as_micros(), json(write)?],
         )?;
     }
     for (name, call) in &changes.names {
@@ -145,6 +145,9 @@ fn put(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreErro
     }
     for (key, drift) in &changes.drifts {
         run("INSERT OR REPLACE INTO drifts (key, document) VALUES (?1, ?2)", params![key, json(drift)?])?;
+    }
+    for ((crm, day), spent) in &changes.spent {
+        run("INSERT OR REPLACE INTO spent (crm, day, spent) VALUES (?1, ?2, ?3)", params![crm, day, number(*spent)])?;
     }
     if let Some(Position { segment, offset }) = changes.position {
         run("INSERT OR REPLACE INTO position (one, segment, offset) VALUES (1, ?1, ?2)", params![number(segment), number(offset)])?;
@@ -203,18 +206,31 @@ impl Store for Sqlite {
         self.documents("SELECT document FROM orphans WHERE name = ?1 ORDER BY rowid", [name])
     }
 
-    fn due(&self, crm: &str, at: Wall, most: usize) -> Result<Vec<Write>, StoreError> {
-        let sql =
-            "SELECT document FROM writes WHERE crm = ?1 AND state IN ('queued', 'retrying') AND due <= ?2 ORDER BY due, call_id LIMIT ?3";
-        self.documents(sql, params![crm, at.as_micros(), number(most)])
+    fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError> {
+        let mut due = Vec::new();
+        for backlog in [false, true].into_iter().filter(|backlog| !backlog || traffic == Traffic::All) {
+            let left = most.saturating_sub(due.len());
+            due.extend(self.documents::<Write>(DUE, params![crm, backlog, at.as_micros(), number(left)])?);
+        }
+        Ok(due)
     }
 
-    fn next_due(&self, crm: &str) -> Result<Option<Wall>, StoreError> {
-        self.wall("SELECT MIN(due) FROM writes WHERE crm = ?1 AND state IN ('queued', 'retrying')", [crm])
+    fn next_due(&self, crm: &str, traffic: Traffic) -> Result<Option<Wall>, StoreError> {
+        let next = |backlog: bool| self.wall(NEXT_DUE, params![crm, backlog]);
+        let backlog = if traffic == Traffic::All { next(true)? } else { None };
+        Ok(next(false)?.into_iter().chain(backlog).min())
+    }
+
+    fn spent(&self, crm: &str, day: i64) -> Result<u64, StoreError> {
+        let found = self.one("SELECT spent FROM spent WHERE crm = ?1 AND day = ?2", params![crm, day], |row| row.get::<_, i64>(0))?;
+        Ok(found.and_then(|spent| u64::try_from(spent).ok()).unwrap_or(0))
     }
 
     fn writes_in(&self, state: State, most: usize) -> Result<Vec<Write>, StoreError> {
-        self.documents("SELECT document FROM writes WHERE state = ?1 ORDER BY since, call_id LIMIT ?2", params![state.name(), number(most)])
+        if state == State::Done {
+            return self.documents("SELECT document FROM writes WHERE state = 'done' ORDER BY since, call_id LIMIT ?1", [number(most)]);
+        }
+        self.documents(STANDING, params![state.name(), number(most)])
     }
 
     fn waited(&self, at: Wall, most: usize) -> Result<Vec<Record>, StoreError> {
@@ -254,7 +270,7 @@ impl Store for Sqlite {
     }
 
     fn counts(&self) -> Result<Counts, StoreError> {
-        let sql = "SELECT state, COUNT(*), MIN(since) FROM writes WHERE state NOT IN ('done', 'dropped') GROUP BY state";
+        let sql = "SELECT state, COUNT(*), MIN(since) FROM writes WHERE state <> 'done' AND state <> 'dropped' GROUP BY state";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
         let mut counts = Counts::default();
@@ -282,8 +298,13 @@ impl Store for Sqlite {
     }
 }
 
+// Asked again and again, with a million rows that wait: each by an index, in its order (`the_queue_is_read_in_the_order_of_an_index`).
+const DUE: &str = "SELECT document FROM writes WHERE crm = ?1 AND backlog = ?2 AND state IN ('queued', 'retrying') AND due <= ?3 ORDER BY due, call_id LIMIT ?4";
+const NEXT_DUE: &str = "SELECT MIN(due) FROM writes WHERE crm = ?1 AND backlog = ?2 AND state IN ('queued', 'retrying')";
+const STANDING: &str = "SELECT document FROM writes WHERE state <> 'done' AND state = ?1 ORDER BY since, call_id LIMIT ?2";
+
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;
@@ -294,9 +315,11 @@ CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, segment INTEGER NO
 CREATE TABLE IF NOT EXISTS records (call_id TEXT PRIMARY KEY, over INTEGER NOT NULL, wait INTEGER, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS records_wait ON records (wait) WHERE wait IS NOT NULL;
 CREATE INDEX IF NOT EXISTS records_open ON records (call_id) WHERE over = 0;
-CREATE TABLE IF NOT EXISTS writes (crm TEXT NOT NULL, call_id TEXT NOT NULL, state TEXT NOT NULL, due INTEGER NOT NULL, since INTEGER NOT NULL,
-    document TEXT NOT NULL, PRIMARY KEY (crm, call_id)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS writes_due ON writes (crm, state, due) WHERE state <> 'done';
+CREATE TABLE IF NOT EXISTS writes (crm TEXT NOT NULL, call_id TEXT NOT NULL, state TEXT NOT NULL, backlog INTEGER NOT NULL, due INTEGER NOT NULL,
+    since INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (crm, call_id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS writes_waiting ON writes (crm, backlog, due, call_id) WHERE state IN ('queued', 'retrying');
+CREATE INDEX IF NOT EXISTS writes_standing ON writes (state, since, call_id) WHERE state <> 'done';
+CREATE TABLE IF NOT EXISTS spent (crm TEXT NOT NULL, day INTEGER NOT NULL, spent INTEGER NOT NULL, PRIMARY KEY (crm, day)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS writes_call ON writes (call_id);
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS numbers (number TEXT NOT NULL, call_id TEXT NOT NULL, PRIMARY KEY (number, call_id)) WITHOUT ROWID;

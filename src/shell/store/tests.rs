@@ -65,6 +65,24 @@ fn drift(count: u64) -> Drift {
     }
 }
 
+fn backlog_behind_calls_as_they_happen(store: &mut impl Store) {
+    let commit = |store: &mut dyn FnMut(Changes), state: State| {
+        let mut changes = Changes::default();
+        for (n, backlog, due) in [(1, true, 10), (2, false, 30), (3, false, 20)] {
+            changes.writes.insert(("late".into(), call(n)), Write { crm: "late".into(), backlog, ..write(n, state, due) });
+        }
+        changes.spent = [(("late".to_owned(), 20_000), 7)].into();
+        store(changes);
+    };
+    commit(&mut |changes| store.commit(changes).expect("committed"), State::Queued);
+    let due = |traffic| store.due("late", at(30), traffic, 9).expect("read").iter().map(|w| w.call_id).collect::<Vec<_>>();
+    assert_eq!((due(Traffic::All), due(Traffic::Live)), (vec![call(3), call(2), call(1)], vec![call(3), call(2)]));
+    let next = |traffic| store.next_due("late", traffic);
+    assert_eq!((next(Traffic::All), next(Traffic::Live)), (Ok(Some(at(10))), Ok(Some(at(20)))));
+    assert_eq!((store.spent("late", 20_000), store.spent("late", 20_001), store.spent("crm", 20_000)), (Ok(7), Ok(0), Ok(0)));
+    commit(&mut |changes| store.commit(changes).expect("committed"), State::Done);
+}
+
 fn suite(mut store: impl Store) {
     assert_eq!(store.position(), Ok(Position::default()));
     assert_eq!((store.record(call(1)), store.named("1@sip"), store.next_wait()), (Ok(None), Ok(None), Ok(None)));
@@ -93,11 +111,12 @@ fn suite(mut store: impl Store) {
     assert_eq!(store.named("1@sip"), Ok(Some(call(1))));
     assert_eq!((store.seen("platform/w1"), store.seen("platform/w2")), (Ok(Some("hash".into())), Ok(None)));
     let due = |store: &dyn Fn(Wall, usize) -> Vec<Write>, ms, most| store(at(ms), most).iter().map(|w| w.call_id).collect::<Vec<_>>();
-    let ask = |at, most| store.due("crm", at, most).expect("read");
+    let ask = |at, most| store.due("crm", at, Traffic::All, most).expect("read");
     assert_eq!(due(&ask, 25, 9), [call(2)]);
     assert_eq!(due(&ask, 30, 9), [call(2), call(1)], "the earliest first");
     assert_eq!(due(&ask, 30, 1), [call(2)]);
-    assert_eq!((store.next_due("crm"), store.next_due("none")), (Ok(Some(at(20))), Ok(None)));
+    assert_eq!((store.next_due("crm", Traffic::All), store.next_due("none", Traffic::All)), (Ok(Some(at(20))), Ok(None)));
+    backlog_behind_calls_as_they_happen(&mut store);
     assert_eq!(store.writes_in(State::InFlight, 10).expect("read").len(), 1);
     assert_eq!(store.write("crm", call(4)), Ok(Some(write(4, State::Review, 1))));
     assert_eq!(store.writes(call(4)).expect("read").len(), 1);
@@ -150,4 +169,18 @@ fn a_store_of_another_version_is_made_anew() {
     suite(Sqlite::open(&path).expect("opened"));
     Connection::open(&path).and_then(|c| c.pragma_update(None, "user_version", 99)).expect("changed");
     assert_eq!(Sqlite::open(&path).expect("opened").position(), Ok(Position::default()));
+}
+
+/// With a million writes that wait, a sort would take seconds for each request to a CRM.
+#[test]
+fn the_queue_is_read_in_the_order_of_an_index() {
+    let scratch = Scratch::new("plan");
+    let store = Sqlite::open(&scratch.0.join("store.sqlite")).expect("opened");
+    for (sql, count) in [(DUE, 4), (NEXT_DUE, 2), (STANDING, 2)] {
+        let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
+        let none = vec![rusqlite::types::Null; count];
+        let plan = statement.query_map(rusqlite::params_from_iter(none), |row| row.get::<_, String>(3)).expect("a plan");
+        let plan = plan.map(|line| line.expect("a line")).collect::<Vec<_>>().join("; ");
+        assert!(plan.contains("SEARCH") && plan.contains("USING") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+    }
 }

@@ -3,6 +3,7 @@
 //! Both families of addresses are served, `/crm/v3/objects/calls` and `/crm/objects/2026-03/calls`. What is not built answers 404 in HubSpot's form.
 
 mod people;
+mod quota;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +22,8 @@ pub struct HubSpot {
     objects: BTreeMap<String, Object>,
     links: people::Links,
     next_id: u64,
+    /// What the app may do; none: whatever it wants.
+    quota: Option<quota::Quota>,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +100,7 @@ impl HubSpot {
             objects: BTreeMap::from([("calls".to_owned(), calls), ("contacts".to_owned(), people::contacts())]),
             links: people::Links::new(),
             next_id: FIRST_ID,
+            quota: None,
         }
     }
 }
@@ -111,8 +115,49 @@ impl Vendor for HubSpot {
         if let Some(refusal) = self.refusal(now, request.bearer()) {
             return refusal;
         }
+        let over = self.quota.as_mut().and_then(|quota| quota.count(now));
+        let mut answer = over.unwrap_or_else(|| self.served(now, &parts, request, ledger));
+        answer.headers.extend(self.quota.iter().flat_map(quota::Quota::headers));
+        answer
+    }
+
+    /// The answer that a fault asks for.
+    fn planned(&mut self, action: &Action, _: &Request) -> Option<Answer> {
+        let status = action.status.or(action.lock.then_some(423))?;
+        let (category, message) = match status {
+            401 => ("EXPIRED_AUTHENTICATION", "The OAuth token used to make this call expired 0 second(s) ago."),
+            403 => ("MISSING_SCOPES", "This app hasn't been granted all required scopes to make this call."),
+            423 => ("LOCKED", "The resource is locked"),
+            429 => ("RATE_LIMITS", "You have reached your ten_secondly_rolling limit."),
+            _ => ("INTERNAL_ERROR", "internal error"),
+        };
+        let mut body = error(category, message);
+        if status == 429
+            && let Some(body) = body.as_object_mut()
+        {
+            body.insert("policyName".into(), json!("TEN_SECONDLY_ROLLING"));
+            body.insert("errorType".into(), json!("RATE_LIMIT"));
+        }
+        let mut answer = Answer::new(status, action.body.clone().unwrap_or(body));
+        answer.headers.extend(action.retry_after_s.map(|s| ("retry-after", s.to_string())));
+        Some(answer)
+    }
+
+    fn expire_tokens(&mut self) {
+        self.tokens.expire();
+    }
+}
+
+impl HubSpot {
+    /// So many requests in ten seconds, and in a day.
+    pub fn with_quota(mut self, window: u64, day: u64) -> Self {
+        self.quota = Some(quota::Quota::new(window, day));
+        self
+    }
+
+    fn served(&mut self, now: Wall, parts: &[&str], request: &Request, ledger: &mut Ledger) -> Answer {
         // Both families of addresses: `crm/v3/objects/…` and `crm/objects/2026-03/…`.
-        let rest = match parts.as_slice() {
+        let rest = match parts {
             ["crm", "v3" | "v4", rest @ ..] => rest.to_vec(),
             ["crm", family, version, rest @ ..] if version.starts_with("20") => [&[*family], rest].concat(),
             ["calling", "v1", "dispositions"] => {
@@ -144,34 +189,6 @@ impl Vendor for HubSpot {
         }
     }
 
-    /// The answer that a fault asks for.
-    fn planned(&mut self, action: &Action, _: &Request) -> Option<Answer> {
-        let status = action.status.or(action.lock.then_some(423))?;
-        let (category, message) = match status {
-            401 => ("EXPIRED_AUTHENTICATION", "The OAuth token used to make this call expired 0 second(s) ago."),
-            403 => ("MISSING_SCOPES", "This app hasn't been granted all required scopes to make this call."),
-            423 => ("LOCKED", "The resource is locked"),
-            429 => ("RATE_LIMITS", "You have reached your ten_secondly_rolling limit."),
-            _ => ("INTERNAL_ERROR", "internal error"),
-        };
-        let mut body = error(category, message);
-        if status == 429
-            && let Some(body) = body.as_object_mut()
-        {
-            body.insert("policyName".into(), json!("TEN_SECONDLY_ROLLING"));
-            body.insert("errorType".into(), json!("RATE_LIMIT"));
-        }
-        let mut answer = Answer::new(status, action.body.clone().unwrap_or(body));
-        answer.headers.extend(action.retry_after_s.map(|s| ("retry-after", s.to_string())));
-        Some(answer)
-    }
-
-    fn expire_tokens(&mut self) {
-        self.tokens.expire();
-    }
-}
-
-impl HubSpot {
     fn token(&mut self, now: Wall, request: &Request) -> Answer {
         let field = |name: &str| request.field(name);
         if field("grant_type") != "refresh_token" || field("client_id") != CLIENT_ID || field("client_secret") != CLIENT_SECRET {
