@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Fields, HttpAnswer, HttpRequest, Token, Verdict, mapping};
+use super::{Change, Fields, HttpAnswer, HttpRequest, Token, Verdict, mapping};
 
 /// The `[contact]` of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Rule {
     /// What a new person gets, by rules as those of a record.
     #[serde(default, rename = "field")]
     pub rules: Vec<mapping::Rule>,
+    /// What a call says of its person, written to him wherever he comes from, by rules as those of a record: of several calls the latest that says anything counts.
+    #[serde(default, rename = "update")]
+    pub updates: Vec<mapping::Rule>,
     /// Where a record names its person by a field of its own: Salesforce's `WhoId`, Dataverse's `regardingobjectid_contact_phonecall@odata.bind`. HubSpot links by
     /// itself.
     #[serde(default)]
@@ -137,6 +140,15 @@ pub trait People {
     fn find(&self, search: &Search<'_>, token: &Token) -> HttpRequest;
     /// Who was found. [`Verdict::Split`] where the answer does not hold all of them.
     fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict>;
+    /// Changes people by their ids, [`Change::id`], and makes none. No two are the same.
+    fn update(&self, _object: &str, _changes: &[Change], _token: &Token) -> Option<HttpRequest> {
+        None
+    }
+    /// What the answer to that means for each.
+    fn updated(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
+        let why = format!("{} to a change that was never asked for", answer.status);
+        vec![Verdict::Gone { why }; changes.len()]
+    }
     /// Links records with people, where that is a request of its own: pairs of a record's id and a person's.
     fn link(&self, _object: &str, _pairs: &[(String, String)], _token: &Token) -> Option<HttpRequest> {
         None
@@ -172,6 +184,9 @@ impl Rule {
         }
         if self.country.as_ref().is_some_and(|c| !c.starts_with('+') || digits(c).is_empty()) {
             faults.push("[contact] country: is no country code such as \"+49\"".to_owned());
+        }
+        if !self.updates.is_empty() && self.kind == Kind::Reference {
+            faults.push("[[contact.update]] needs kind = \"number\": of a reference nobody knows which call is the latest".to_owned());
         }
         if self.link.as_ref().is_some_and(|link| !link.value.contains("{id}")) {
             faults.push("[contact] link.value: has no {id}: every record would name the same person".to_owned());
@@ -237,6 +252,11 @@ impl Rule {
         }
     }
 
+    /// What this call says of its person.
+    pub fn updates_of(&self, record: &Map<String, Value>) -> Fields {
+        mapping::apply(&self.updates, record).0.fields
+    }
+
     /// What a new person is given.
     pub fn fields_of(&self, record: &Map<String, Value>) -> Fields {
         mapping::apply(&self.rules, record).0.fields
@@ -268,9 +288,23 @@ pub struct Contact {
     /// What a person who has to be made gets.
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     pub fields: Fields,
+    /// What the call says of the person.
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub says: Fields,
+    /// What of that was written to him.
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub said: Fields,
+    /// What an attempt carries whose answer is awaited.
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub saying: Fields,
 }
 
 impl Contact {
+    /// What is still to be written to the person.
+    pub fn unsaid(&self) -> Fields {
+        self.says.iter().filter(|(name, value)| self.said.get(*name) != Some(*value)).map(|(n, v)| (n.clone(), v.clone())).collect()
+    }
+
     /// The CRM's id of the person.
     pub fn person(&self) -> Option<&str> {
         match &self.standing {

@@ -111,6 +111,7 @@ pub fn needs(mapping: &Mapping) -> Result<Vec<(&str, Vec<Field>)>, String> {
         people.extend(contact.key.as_deref().map(key));
         people.extend(contact.rules.iter().map(rule).collect::<Result<Vec<_>, String>>()?);
     }
+    people.extend(contact.updates.iter().map(rule).collect::<Result<Vec<_>, String>>()?);
     people.dedup_by(|a, b| a.name == b.name);
     Ok(vec![(&mapping.object, records), (&contact.object, people)])
 }

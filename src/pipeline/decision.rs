@@ -227,6 +227,7 @@ impl Write {
     fn forget(&mut self) {
         (self.written, self.sent) = (Fields::new(), Fields::new());
         (self.id, self.contact.linked) = (None, None);
+        self.contact.said.clear();
     }
 
     /// The CRM is told everything, from the start.

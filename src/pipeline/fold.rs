@@ -183,8 +183,11 @@ impl Pipeline {
             // What an attempt carried whose answer never came, since the process died, may have been taken.
             write.doubt_sent();
             write.state = State::InFlight;
-            if attempt.step.is_write() {
-                write.sent = fields;
+            match attempt.step {
+                Step::Write => write.sent = fields,
+                // Said or not, nobody knows before the answer: it is what an answer of success acknowledges.
+                Step::Tell => write.contact.saying = fields,
+                _ => {}
             }
             overlay.changes.writes.insert((attempt.crm.clone(), call_id), write);
         }
@@ -287,6 +290,7 @@ fn want<S: Store>(
         None => return Ok(()),
     };
     let changed = crm.want(&mut write, fields);
+    yield_to_later_calls(overlay, crm, &mut write, fields)?;
     // A rule may have become true that does not wait, or the call is over.
     let sooner = write.state == State::Queued && due.at < write.due;
     if !changed && !sooner {
@@ -308,6 +312,43 @@ fn want<S: Store>(
         (State::Dead, false) => {}
     }
     overlay.changes.writes.insert((crm.name.clone(), call), write);
+    Ok(())
+}
+
+/// Of what several calls say of one person, the latest call's counts: `write` says nothing that a later call says, and what earlier ones have not said yet
+/// of that they say no more.
+fn yield_to_later_calls<S: Store>(
+    overlay: &mut Overlay<'_, S>,
+    crm: &Crm,
+    write: &mut Write,
+    fields: &Map<String, Value>,
+) -> Result<(), StoreError> {
+    let Some(rule) = crm.contacts.as_ref().map(|contacts| &contacts.rule).filter(|_| !write.contact.says.is_empty()) else { return Ok(()) };
+    let number: String = fields.get(&rule.by).and_then(Value::as_str).unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+    let mut others = overlay.store.of_number(&number, SAME_PERSON_MAX)?;
+    others.retain(|other| !overlay.changes.records.contains_key(&other.call_id));
+    others.extend(overlay.changes.records.values().map(|(r, _)| r).filter(|r| r.numbers().contains(&number)).cloned());
+    for other in others.into_iter().filter(|other| other.call_id != write.call_id) {
+        let facts = other.fields();
+        if rule.sought(&facts) != write.contact.sought {
+            continue;
+        }
+        if other.call_id > write.call_id {
+            let later = rule.updates_of(&facts);
+            write.contact.says.retain(|name, _| !later.contains_key(name));
+        } else if let Some(mut earlier) = overlay.write(&crm.name, other.call_id)? {
+            let said = std::mem::take(&mut earlier.contact.says);
+            let kept = |name: &String| !write.contact.says.contains_key(name) || earlier.contact.said.contains_key(name);
+            earlier.contact.says = said.clone().into_iter().filter(|(name, _)| kept(name)).collect();
+            if earlier.contact.says != said {
+                // Nothing is left to try, nor to look at, where that was all.
+                if !matches!(earlier.state, State::InFlight | State::Dropped) && crm.next_step(&earlier).is_none() {
+                    (earlier.state, earlier.why) = crm.rest(&earlier);
+                }
+                overlay.changes.writes.insert((crm.name.clone(), other.call_id), earlier);
+            }
+        }
+    }
     Ok(())
 }
 
@@ -342,6 +383,10 @@ impl Write {
                     }
                     (Step::Find, Some(crm)) => crm.meet(self, settled.people.unwrap_or_default()),
                     (Step::Make, Some(crm)) => crm.meet(self, settled.id.into_iter().collect()),
+                    (Step::Tell, _) => {
+                        let mut saying = std::mem::take(&mut self.contact.saying);
+                        self.contact.said.append(&mut saying);
+                    }
                     // A record that is to be told again is linked again then.
                     (Step::Link, _) => self.contact.linked = self.contact.person().filter(|_| self.id.is_some()).map(str::to_owned),
                     // Its CRM stands in no configuration any more.
@@ -375,5 +420,7 @@ impl Write {
     }
 }
 
+/// Calls of one number that are looked at, the latest.
+const SAME_PERSON_MAX: usize = 50;
 /// Waits ended in one transaction.
 const WAITS_A_TURN: usize = 200;

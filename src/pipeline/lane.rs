@@ -298,10 +298,14 @@ impl Pipeline {
         let attempted = |write: &Write| Attempted {
             call_id: write.call_id,
             revision: write.revision,
-            fields: if step == Step::Write { write.difference() } else { Fields::new() },
+            fields: match step {
+                Step::Write => write.difference(),
+                Step::Tell => write.contact.unsaid(),
+                _ => Fields::new(),
+            },
             person: match step {
                 Step::Find | Step::Make => write.contact.sought.clone(),
-                Step::Link => write.contact.person().map(str::to_owned),
+                Step::Link | Step::Tell => write.contact.person().map(str::to_owned),
                 Step::Write => None,
             },
         };

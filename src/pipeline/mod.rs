@@ -203,7 +203,7 @@ struct Attempt {
 struct Attempted {
     call_id: CallId,
     revision: u32,
-    /// What is written of the record; none with the other steps.
+    /// What is written of the record, or of its person; none with the other steps.
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     fields: Fields,
     /// Who is looked for, made or linked.

@@ -42,6 +42,8 @@ pub enum Step {
     Write,
     /// Record and person are linked.
     Link,
+    /// What the call says of its person is written to him.
+    Tell,
 }
 
 impl Step {
@@ -68,6 +70,8 @@ pub(super) enum Parts {
     Write(Vec<Change>),
     /// Pairs of a record's id and a person's.
     Link(Vec<(String, String)>),
+    /// What is to be changed of people.
+    Tell(Vec<Change>),
 }
 
 impl Parts {
@@ -90,6 +94,7 @@ impl Parts {
                 let pair = |write: &Write| (write.id.clone().unwrap_or_default(), write.contact.person().unwrap_or_default().to_owned());
                 Self::Link(batch.iter().filter(|_| crm.contacts.is_some()).map(pair).collect())
             }
+            Step::Tell => Self::Tell(batch.iter().map(tell).collect()),
         }
     }
 
@@ -99,6 +104,7 @@ impl Parts {
             Self::Make(_) => Step::Make,
             Self::Write(_) => Step::Write,
             Self::Link(_) => Step::Link,
+            Self::Tell(_) => Step::Tell,
         }
     }
 
@@ -114,6 +120,7 @@ impl Parts {
                 Some(crm.connector.people()?.find(&Search { object: &rule.object, fields: &rule.fields, values: &values }, token))
             }
             Self::Link(pairs) => crm.connector.people()?.link(&contacts?.rule.object, pairs, token),
+            Self::Tell(changes) => crm.connector.people()?.update(&contacts?.rule.object, changes, token),
         }
     }
 
@@ -134,7 +141,8 @@ impl Parts {
                 }
             }
             (Self::Link(pairs), _, Some(people)) => plain(people.linked(pairs, answer)),
-            (Self::Make(changes), None, _) => nobody(changes.len()),
+            (Self::Tell(changes), _, Some(people)) => plain(people.updated(changes, answer)),
+            (Self::Make(changes), None, _) | (Self::Tell(changes), ..) => nobody(changes.len()),
             (Self::Find(sought), ..) => nobody(sought.len()),
             (Self::Link(pairs), ..) => nobody(pairs.len()),
         }
@@ -143,6 +151,12 @@ impl Parts {
 
 fn make(sought: &str, fields: &Fields) -> Change {
     Change { key: key_of(sought), id: None, fields: fields.clone(), written: Fields::new() }
+}
+
+/// Named by the person's id, since no two of a request are of one person.
+fn tell(write: &Write) -> Change {
+    let id = write.contact.person().unwrap_or_default().to_owned();
+    Change { key: id.clone(), id: Some(id), fields: write.contact.unsaid(), written: Fields::new() }
 }
 
 fn forms(rule: &Rule, sought: &[(String, Vec<String>)]) -> Vec<String> {
@@ -177,7 +191,10 @@ impl Crm {
         }
         let apart = self.connector.people().is_some_and(|people| people.links_apart());
         let unlinked = write.contact.person().is_some_and(|person| write.contact.linked.as_deref() != Some(person));
-        (apart && unlinked && write.id.is_some()).then_some(Step::Link)
+        if apart && unlinked && write.id.is_some() {
+            return Some(Step::Link);
+        }
+        (write.contact.person().is_some() && !write.contact.unsaid().is_empty()).then_some(Step::Tell)
     }
 
     /// Where a write stands once its last step is done, and why.
@@ -215,6 +232,9 @@ impl Crm {
             if rule.nobody == Nobody::Create {
                 write.contact.fields = rule.fields_of(record);
             }
+            let says = rule.updates_of(record);
+            changed |= says != write.contact.says;
+            write.contact.says = says;
         }
         let Formed { fields: mut wanted, faults } = (self.mapping)(record);
         if faults != write.unformed {
@@ -242,6 +262,7 @@ impl Crm {
         if let Some((field, _)) = self.link_of(&write.contact) {
             write.wanted.remove(&field);
         }
+        write.contact.said.clear();
         if let Standing::Found(person) = std::mem::take(&mut write.contact.standing) {
             write.contact.lost.push(person);
         }
@@ -270,7 +291,8 @@ impl Write {
     }
 }
 
-/// Writes that are due, in requests: of each step as many to a request as it may carry, the earliest first. Of people who are made, no two with one key.
+/// Writes that are due, in requests: of each step as many to a request as it may carry, the earliest first. Of people who are made, no two with one key; of
+/// people who are told, nobody twice.
 pub(super) fn batches(crm: &Crm, due: Vec<Write>) -> Vec<(Step, Vec<Write>)> {
     let mut full = Vec::new();
     let mut begun: BTreeMap<Step, Vec<Write>> = BTreeMap::new();
@@ -279,6 +301,9 @@ pub(super) fn batches(crm: &Crm, due: Vec<Write>) -> Vec<(Step, Vec<Write>)> {
         let step = crm.next_step(&write).unwrap_or_default();
         let batch = begun.entry(step).or_default();
         if step == Step::Make && batch.iter().any(|w| w.contact.sought == write.contact.sought) {
+            continue;
+        }
+        if step == Step::Tell && batch.iter().any(|w| w.contact.person() == write.contact.person()) {
             continue;
         }
         batch.push(write);

@@ -7,6 +7,7 @@
 //! but notes have no alternate key: written twice after a lost answer, they would be two.
 
 mod batch;
+mod people;
 mod read;
 mod setup;
 
@@ -17,8 +18,8 @@ use zeroize::Zeroizing;
 
 use super::{
     Change, Connector, Fields, HttpAnswer, HttpRequest, OAuth, Token, Verdict,
-    contact::{Link, People, Person, Search},
-    form, query,
+    contact::{Link, People},
+    form,
     reader::Reader,
     setup::Setup,
 };
@@ -275,44 +276,6 @@ impl OAuth for Dynamics {
             (400 | 401 | 403, _) => Verdict::Auth { why },
             _ => Verdict::Retry { after, why },
         })
-    }
-}
-
-impl People for Dynamics {
-    fn find_max(&self) -> usize {
-        FIND_MAX
-    }
-
-    fn find(&self, search: &Search<'_>, token: &Token) -> HttpRequest {
-        let each = |field: &String| search.values.iter().map(|value| format!("{field} eq {}", literal(value))).collect::<Vec<_>>();
-        let any: Vec<_> = search.fields.iter().flat_map(each).collect();
-        // Who was merged into somebody else is there still, but inactive.
-        let filter = format!("({}) and statecode eq 0", any.join(" or "));
-        let columns = format!("{},createdon,{}", id_column(search.object), search.fields.join(","));
-        let path = format!("{}?{}", search.object, query(&[("$select", &columns), ("$filter", &filter)]));
-        let mut request = self.request("GET", &path, "application/json", Vec::new(), token);
-        request.headers.push(("prefer".into(), format!("odata.maxpagesize={PAGE}")));
-        request
-    }
-
-    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict> {
-        if answer.status != 200 {
-            return Err(self.refused(None, &Part::of(answer)));
-        }
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-        let Some(rows) = body.get("value").and_then(Value::as_array) else {
-            return Err(Verdict::Retry { after: None, why: "a query without rows".into() });
-        };
-        if body.get("@odata.nextLink").is_some() && search.values.len() > 1 {
-            return Err(Verdict::Split { why: format!("more than {PAGE} people were found") });
-        }
-        let id = id_column(search.object);
-        let person = |row: &Value| {
-            let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
-            let handles = search.fields.iter().filter_map(|field| text(field)).collect();
-            Some(Person { id: text(&id)?, handles, made: text("createdon").unwrap_or_default() })
-        };
-        Ok(rows.iter().filter_map(person).collect())
     }
 }
 

@@ -115,7 +115,11 @@ impl Setup for Dynamics {
             format!("role, {}: Create, Read, Write, Append", mapping.object),
         ];
         if let Some(contact) = &mapping.contact {
-            let may = if contact.nobody == Nobody::Create { "Create, Read, Write, Append To" } else { "Read, Append To" };
+            let may = match (contact.nobody, contact.updates.is_empty()) {
+                (Nobody::Create, _) => "Create, Read, Write, Append To",
+                (_, false) => "Read, Write, Append To",
+                (_, true) => "Read, Append To",
+            };
             always.push(format!("role, {}: {may}", contact.object));
         }
         (always, vec!["role of who sets up: System Customizer, for columns and keys".to_owned()])

@@ -1,6 +1,7 @@
 //! Answers of Dataverse, each with its verdict; the traps of its contract; the connector against the double.
 
 use super::*;
+use crate::crm::contact::Search;
 use crate::{
     chance::Chance,
     crm::sandbox::{self, CLIENT_ID, CLIENT_SECRET, Double, Outcome},
@@ -287,4 +288,26 @@ fn a_person_is_found_and_bound_and_one_who_is_gone_is_told() {
     assert_eq!((held.key.as_str(), &held.fields), ("k1", &linked(&person.id).fields), "it reads back as it was written");
     let gone = crm.write(&linked("d0000000-0000-4000-8000-00000000ffff"));
     assert!(matches!(gone, Verdict::PersonGone { .. }), "{gone:?}");
+}
+
+#[test]
+fn people_are_changed_by_their_ids_and_nobody_is_made() {
+    let change =
+        |id: &str| Change { key: id.into(), id: Some(id.into()), fields: fields(&[("offhook_score", json!(1))]), written: Fields::new() };
+    let changes = [change("00000000-0000-0000-0000-000000000001"), change("00000000-0000-0000-0000-000000000002")];
+    let sent = connector().update("contacts", &changes, &Token::standing()).expect("a request");
+    let body = String::from_utf8(sent.body).expect("text");
+    assert!(body.contains("PATCH http://crm/api/data/v9.2/contacts(00000000-0000-0000-0000-000000000002) HTTP/1.1"), "{body}");
+    assert_eq!(body.matches("If-Match: *").count(), 2);
+    let boundary = "b";
+    let part = |status: &str, body: &str| {
+        format!(
+            "--{boundary}\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 {status}\r\nContent-Type: application/json\r\n\r\n{body}\r\n"
+        )
+    };
+    let gone = r#"{"error":{"code":"0x80040217","message":"Entity 'contact' Does Not Exist"}}"#;
+    let text = format!("{}{}--{boundary}--\r\n", part("204 No Content", ""), part("404 Not Found", gone));
+    let headers = vec![("content-type".to_owned(), format!("multipart/mixed; boundary={boundary}"))];
+    let told = connector().updated(&changes, &HttpAnswer { status: 200, headers, body: text.into_bytes() });
+    assert_eq!(told, [Verdict::Done { id: None }, Verdict::PersonGone { why: "Entity 'contact' Does Not Exist".into() }]);
 }

@@ -56,11 +56,8 @@ impl Connector for HubSpot {
     }
 
     fn upsert(&self, changes: &[Change], token: &Token) -> HttpRequest {
-        let input = |change: &Change| {
-            let properties: Map<String, Value> = change.fields.iter().map(|(name, value)| (name.clone(), json!(text(value)))).collect();
-            // The trace id is what an error or a shuffled result names its input by.
-            json!({"idProperty": self.key, "id": change.key, "properties": properties, "objectWriteTraceId": change.key})
-        };
+        // The trace id is what an error or a shuffled result names its input by.
+        let input = |change: &Change| json!({"idProperty": self.key, "id": change.key, "properties": properties(change), "objectWriteTraceId": change.key});
         let body = json!({"inputs": changes.iter().map(input).collect::<Vec<_>>()});
         self.post(format!("crm/objects/{}/{}/batch/upsert", self.version, self.object), &body, token)
     }
@@ -187,6 +184,10 @@ impl HubSpot {
             None => Verdict::Ambiguous { why: format!("{} without a result for this record", answer.status) },
         }
     }
+}
+
+fn properties(change: &Change) -> Map<String, Value> {
+    change.fields.iter().map(|(name, value)| (name.clone(), json!(text(value)))).collect()
 }
 
 /// As HubSpot takes every value.

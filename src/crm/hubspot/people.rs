@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{HubSpot, refused};
+use super::{HubSpot, properties, refused};
 use crate::crm::{
-    HttpAnswer, HttpRequest, Token, Verdict,
+    Change, Connector, HttpAnswer, HttpRequest, Token, Verdict,
     contact::{People, Person, Search},
 };
 
@@ -54,6 +54,20 @@ impl People for HubSpot {
             Some(Person { id: result.get("id")?.as_str()?.to_owned(), handles, made: made.to_owned() })
         };
         Ok(results.iter().filter_map(person).collect())
+    }
+
+    fn update(&self, object: &str, changes: &[Change], token: &Token) -> Option<HttpRequest> {
+        let input = |change: &Change| json!({"id": change.id, "properties": properties(change), "objectWriteTraceId": change.key});
+        let body = json!({"inputs": changes.iter().map(input).collect::<Vec<_>>()});
+        Some(self.post(format!("crm/objects/{}/{object}/batch/update", self.version), &body, token))
+    }
+
+    fn updated(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
+        let gone = |verdict| match verdict {
+            Verdict::Gone { why } => Verdict::PersonGone { why },
+            other => other,
+        };
+        self.verdicts(changes, answer).into_iter().map(gone).collect()
     }
 
     fn link(&self, object: &str, pairs: &[(String, String)], token: &Token) -> Option<HttpRequest> {

@@ -80,7 +80,7 @@ impl Setup for HubSpot {
         if let Some(contact) = &mapping.contact {
             let people = scopes(&contact.object);
             always.push(format!("crm.objects.{people}.read"));
-            if contact.nobody == Nobody::Create {
+            if contact.nobody == Nobody::Create || !contact.updates.is_empty() {
                 always.push(format!("crm.objects.{people}.write"));
                 setup.push(format!("crm.schemas.{people}.write"));
             }

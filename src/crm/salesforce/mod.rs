@@ -217,6 +217,28 @@ impl People for Salesforce {
         };
         Ok(records.iter().filter_map(person).collect())
     }
+
+    fn update(&self, object: &str, changes: &[Change], token: &Token) -> Option<HttpRequest> {
+        let record = |change: &Change| {
+            let mut record = Map::from_iter([("attributes".to_owned(), json!({"type": object})), ("id".to_owned(), json!(change.id))]);
+            record.extend(change.fields.clone());
+            Value::Object(record)
+        };
+        let body = json!({"allOrNone": false, "records": changes.iter().map(record).collect::<Vec<_>>()});
+        Some(self.request("PATCH", "composite/sobjects", body.to_string().into_bytes(), token))
+    }
+
+    fn updated(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
+        let gone = |verdict| match verdict {
+            Verdict::Rejected { why } | Verdict::Gone { why }
+                if why.contains("ENTITY_IS_DELETED") || why.contains("INVALID_CROSS_REFERENCE_KEY") =>
+            {
+                Verdict::PersonGone { why }
+            }
+            other => other,
+        };
+        self.verdicts(changes, answer).into_iter().map(gone).collect()
+    }
 }
 
 impl Salesforce {

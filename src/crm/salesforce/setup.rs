@@ -86,7 +86,11 @@ impl Setup for Salesforce {
         always.push(format!("integration user, {}: Read, Create, Edit", mapping.object));
         always.push(format!("integration user, fields of {}: Read and Edit of {}", mapping.object, fields.join(", ")));
         if let Some(contact) = &mapping.contact {
-            let may = if contact.nobody == Nobody::Create { "Read, Create, Edit" } else { "Read" };
+            let may = match (contact.nobody, contact.updates.is_empty()) {
+                (Nobody::Create, _) => "Read, Create, Edit",
+                (_, false) => "Read, Edit",
+                (_, true) => "Read",
+            };
             always.push(format!("integration user, {}: {may}, and Read of {}", contact.object, contact.fields.join(", ")));
         }
         (always, vec!["user that sets up: Customize Application, View Setup and Configuration".to_owned()])

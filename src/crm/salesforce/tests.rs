@@ -239,3 +239,16 @@ fn the_orgs_day_is_read_from_the_header_and_anything_else_tells_nothing() {
         assert_eq!(told(none), [], "{none}");
     }
 }
+
+#[test]
+fn people_are_changed_by_their_ids_in_one_collection() {
+    let change = |id: &str| Change { id: Some(id.into()), ..change(id, &[("Score__c", json!(1))]) };
+    let changes = [change("003A"), change("003B")];
+    let sent = connector().update("Contact", &changes, &Token::standing()).expect("a request");
+    assert!(sent.method == "PATCH" && sent.url.ends_with("/composite/sobjects"), "{}", sent.url);
+    let body: Value = serde_json::from_slice(&sent.body).expect("JSON");
+    assert_eq!(body["records"][1], json!({"attributes": {"type": "Contact"}, "id": "003B", "Score__c": 1}));
+    let gone = json!({"success": false, "errors": [{"statusCode": "ENTITY_IS_DELETED", "message": "entity is deleted", "fields": []}]});
+    let told = connector().updated(&changes, &answer(200, &json!([{"id": "003A", "success": true, "errors": []}, gone])));
+    assert!(matches!(told.as_slice(), [Verdict::Done { .. }, Verdict::PersonGone { .. }]), "{told:?}");
+}

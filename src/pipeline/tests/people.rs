@@ -320,3 +320,97 @@ fn a_store_made_anew_knows_the_same_people_without_asking() {
     assert_eq!(anew.write("crm", call()).expect("stored").expect("a write").contact, world.write().contact);
     assert!(other.poll_output().is_none(), "nothing is sent");
 }
+
+fn score(world: &mut World, person: &str) -> Value {
+    let path = format!("/crm/v3/objects/contacts/{person}?properties=offhook_score");
+    ask(world, "GET", &path, &Value::Null)["properties"]["offhook_score"].clone()
+}
+
+/// A world in which the caller's score is kept with him.
+fn scored() -> World {
+    let update = json!([{"to": "offhook_score", "from": "sentiment_score"}]);
+    let mut world = world(&with(rule(), "update", update));
+    let property = json!({"name": "offhook_score", "type": "number", "fieldType": "number"});
+    post(&mut world, "/crm/v3/properties/contacts", &property);
+    world.pipeline.config.expects.clear();
+    world
+}
+
+/// A platform scores the `n`th call of the caller.
+fn scores(world: &mut World, reply: u64, call: CallId, score: f64) {
+    let time = world.now().wall;
+    let body =
+        json!({"id": format!("s{reply}"), "type": "sentiment.scored", "call_id": call, "time": time, "data": {"sentiment_score": score}});
+    world.post(reply, &body.to_string());
+}
+
+fn second() -> CallId {
+    "019b8d99-6ce8-7000-8000-000000000002".parse().expect("a call id")
+}
+
+fn second_call(world: &mut World) {
+    for (sequence, kind) in (1..).zip(life()) {
+        let event = Event { call_id: second(), sequence, time: world.now().wall, at_ms: 0, kind };
+        world.write_down(entry(&event));
+    }
+}
+
+#[test]
+fn a_score_is_written_to_the_person_and_a_person_who_is_merged_away_is_looked_for_again() {
+    let mut world = scored();
+    let person = person(&mut world, CALLER);
+    world.call();
+    world.settle();
+    assert_eq!(score(&mut world, &person), Value::Null);
+    scores(&mut world, 1, call(), 0.5);
+    world.until(10 * SECOND);
+    assert_eq!((score(&mut world, &person), world.write().state), (json!("0.5"), State::Done));
+    world.ms += 1000;
+    scores(&mut world, 2, call(), 0.75);
+    world.until(20 * SECOND);
+    assert_eq!(score(&mut world, &person), json!("0.75"));
+    ask(&mut world, "DELETE", &format!("/crm/v3/objects/contacts/{person}"), &Value::Null);
+    let other = self::person(&mut world, CALLER);
+    world.ms += 1000;
+    scores(&mut world, 3, call(), 1.0);
+    world.until(40 * SECOND);
+    assert_eq!((score(&mut world, &other), world.write().state), (json!("1.0"), State::Done), "{:?}", world.write());
+}
+
+#[test]
+fn of_two_calls_of_one_person_the_later_ones_score_stands_whichever_came_first() {
+    for first in [call(), second()] {
+        let mut world = scored();
+        let person = person(&mut world, CALLER);
+        world.call();
+        second_call(&mut world);
+        world.settle();
+        let value = |of: CallId| if of == call() { 0.25 } else { 0.75 };
+        let last = if first == call() { second() } else { call() };
+        scores(&mut world, 1, first, value(first));
+        world.until(10 * SECOND);
+        assert_eq!(score(&mut world, &person), json!(value(first).to_string()));
+        scores(&mut world, 2, last, value(last));
+        world.until(20 * SECOND);
+        assert_eq!(score(&mut world, &person), json!("0.75"), "{first} was scored first");
+    }
+}
+
+#[test]
+fn a_score_that_waits_gives_way_to_that_of_a_later_call() {
+    let mut world = scored();
+    let person = person(&mut world, CALLER);
+    world.call();
+    second_call(&mut world);
+    world.settle();
+    let down = json!([{"match": {"path": "batch"}, "action": {"status": 503}}]);
+    world.account.as_mut().expect("an account").set_faults(serde_json::from_value(down).expect("faults"));
+    scores(&mut world, 1, call(), 0.25);
+    world.until(5 * SECOND);
+    scores(&mut world, 2, second(), 0.75);
+    world.until(6 * SECOND);
+    world.account.as_mut().expect("an account").set_faults(Vec::new());
+    world.until(900 * SECOND);
+    assert_eq!(score(&mut world, &person), json!("0.75"));
+    assert!([call(), second()].iter().all(|call| world.store.write("crm", *call).expect("stored").expect("a write").state == State::Done));
+}

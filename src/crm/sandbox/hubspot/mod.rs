@@ -178,6 +178,7 @@ impl HubSpot {
             ("GET", ["properties", object, name]) => self.show_property(object, name),
             ("POST", ["properties", object]) => self.make_property(now, object, &body, ledger),
             ("POST", ["objects", object, "batch", "upsert"]) => self.upsert(now, object, &body, ledger),
+            ("POST", ["objects", object, "batch", "update"]) => self.update(now, object, &body, ledger),
             ("POST", ["objects", object, "batch", "read"]) => self.read(object, &body),
             ("POST", ["objects", object, "search"]) => self.search(object, &body),
             ("POST", ["objects", object]) => self.create(now, object, &body, ledger),
@@ -342,6 +343,38 @@ impl HubSpot {
             shown.insert("objectWriteTraceId".into(), trace);
         }
         shown
+    }
+
+    /// Records by their ids; one that is not there has the others written and is told apart.
+    fn update(&mut self, now: Wall, object: &str, body: &Value, ledger: &mut Ledger) -> Answer {
+        let inputs = body.get("inputs").and_then(Value::as_array).cloned().unwrap_or_default();
+        if inputs.len() > BATCH_MAX {
+            return refused(400, "VALIDATION_ERROR", &format!("The maximum batch size is {BATCH_MAX}"));
+        }
+        let (mut results, mut errors) = (Vec::new(), Vec::new());
+        for input in &inputs {
+            let id = input.get("id").and_then(Value::as_str).unwrap_or_default();
+            let trace = input.get("objectWriteTraceId").cloned().unwrap_or(Value::Null);
+            let Some(object_type) = self.objects.get(object) else { return not_found() };
+            let Some(found) = object_type.find(None, id) else {
+                let mut error =
+                    error("OBJECT_NOT_FOUND", &format!("Could not get some {object} objects, they may be deleted or not exist."));
+                if let Some(error) = error.as_object_mut() {
+                    error.insert("context".into(), json!({"ids": [id], "objectWriteTraceId": [trace]}));
+                }
+                errors.push(error);
+                continue;
+            };
+            match object_type.values(input.get("properties")) {
+                Ok(values) => {
+                    let write = Write { key: id.to_owned(), found: Some(found), values };
+                    results.push(self.write(now, object, write, trace, ledger));
+                }
+                Err(fault) => return fault,
+            }
+        }
+        let status = if errors.is_empty() { 200 } else { 207 };
+        Answer::new(status, json!({"status": "COMPLETE", "results": results, "numErrors": errors.len(), "errors": errors}))
     }
 
     fn read(&self, object: &str, body: &Value) -> Answer {

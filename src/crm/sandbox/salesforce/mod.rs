@@ -137,6 +137,7 @@ impl Salesforce {
             ("GET", ["sobjects", object, "describe"]) => {
                 self.objects.get(*object).map_or_else(not_found, |o| Answer::new(200, o.describe(object)))
             }
+            ("PATCH", ["composite", "sobjects"]) => self.update_collection(now, &body, ledger),
             ("PATCH", ["composite", "sobjects", object, key]) => self.collection(now, object, key, &body, ledger),
             ("POST", ["tooling", "sobjects", "CustomField"]) => self.make_field(now, &body, ledger),
             ("POST", ["sobjects", object]) => self.create(now, object, &body, ledger),
@@ -210,6 +211,38 @@ impl Salesforce {
         let shown: Vec<_> = shown.collect();
         if all && failed {
             return refused(400, "NOT_BUILT", "allOrNone that fails is not built", &[]);
+        }
+        Answer::new(200, json!(shown))
+    }
+
+    /// Records by their ids, of whatever objects.
+    fn update_collection(&mut self, now: Wall, body: &Value, ledger: &mut Ledger) -> Answer {
+        let records = body.get("records").and_then(Value::as_array).cloned().unwrap_or_default();
+        if records.len() > COLLECTION_MAX {
+            return refused(400, "LIMIT_EXCEEDED", &format!("at most {COLLECTION_MAX} records in a collection"), &[]);
+        }
+        let mut shown = Vec::new();
+        for record in &records {
+            let mut fields = record.as_object().cloned().unwrap_or_default();
+            let id = fields.remove("id").and_then(|id| id.as_str().map(str::to_owned)).unwrap_or_default();
+            let object = record.pointer("/attributes/type").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let there = self.objects.get(&object).is_some_and(|o| o.records.contains_key(&id));
+            let written = if there {
+                self.write(now, &object, None, Some(&id), fields, ledger)
+            } else {
+                Err(fault("ENTITY_IS_DELETED", "entity is deleted", &[]))
+            };
+            shown.push(match written {
+                Ok(id) => json!({"id": id, "success": true, "errors": []}),
+                Err(mut fault) => {
+                    if let Some(fault) = fault.as_object_mut()
+                        && let Some(code) = fault.remove("errorCode")
+                    {
+                        fault.insert("statusCode".into(), code);
+                    }
+                    json!({"success": false, "errors": [fault]})
+                }
+            });
         }
         Answer::new(200, json!(shown))
     }
