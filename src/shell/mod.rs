@@ -14,6 +14,7 @@
 //! | [`quarantine`] | webhooks with a wrong signature, sealed |
 //! | [`http`] | the API, webhooks in, and the client for CRMs |
 //! | [`sandbox`] | a CRM's double on a socket, with its ledger |
+//! | [`recent_times`] | how long something took in the last minutes |
 //! | [`telemetry`] | logs to standard error, metrics |
 //!
 //! An `if` about SIP or CRM in here is a guest in the wrong room.
@@ -26,6 +27,7 @@ pub mod media_io;
 pub mod net;
 pub mod picture;
 pub mod quarantine;
+pub mod recent_times;
 pub mod recorder;
 pub mod sandbox;
 pub mod secrets;

@@ -13,6 +13,7 @@
 
 mod api;
 mod compose;
+mod latency;
 mod rebuild;
 mod signalling;
 mod writeback;

@@ -14,6 +14,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
 };
 
+use super::latency::Latencies;
 use crate::{
     crm::{HttpAnswer, HttpRequest},
     event::CallId,
@@ -52,6 +53,8 @@ pub(super) enum Told {
     Synced(u64, Result<(), String>),
     /// A CRM answered, or did not.
     Answered(u64, Result<HttpAnswer, NoAnswer>),
+    /// A CRM took so long to answer.
+    Took(String, Duration),
     /// End once nothing is under way, or at that time.
     Stop(Instant),
 }
@@ -92,7 +95,8 @@ impl WriteBack {
         let back = told.clone();
         let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {
             let replies = BTreeMap::new();
-            Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN }.run(&inbox);
+            Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN, latencies: Latencies::default() }
+                .run(&inbox);
         })?;
         Ok(Self { told, thread: Some(thread) })
     }
@@ -115,6 +119,7 @@ struct Loop {
     stop: Option<Instant>,
     /// When gauges were last set.
     shown: Instant,
+    latencies: Latencies,
 }
 
 impl Loop {
@@ -160,6 +165,7 @@ impl Loop {
             Told::JournalOpened => self.parts.pipeline.journal_opened(),
             Told::Synced(append, result) => self.parts.pipeline.synced(now, append, result),
             Told::Answered(request, answer) => self.parts.pipeline.answer(now, request, answer),
+            Told::Took(crm, took) => self.latencies.record(&crm, took),
             Told::Stop(until) => self.stop = Some(until),
             Told::Decide { target, call, decision, by, reply } => {
                 let reply = self.wait(Waiting { reply, _place: None });
@@ -276,7 +282,7 @@ impl Loop {
             self.parts.pipeline.answer(now, request, Err(NoAnswer { maybe_sent: false, why }));
             return;
         };
-        let (client, back) = (client.clone(), self.back.clone());
+        let (client, back, crm, began) = (client.clone(), self.back.clone(), crm.to_owned(), std::time::Instant::now());
         self.parts.runtime.spawn(async move {
             let HttpRequest { method, url, headers, body } = http;
             let sent = client.send(http::Request { method: method.into(), url, headers, body }).await;
@@ -284,6 +290,9 @@ impl Loop {
                 Ok(http::Reply { status, headers, body }) => Ok(HttpAnswer { status, headers, body }),
                 Err(http::Failed { maybe_sent, why }) => Err(NoAnswer { maybe_sent, why }),
             };
+            if answer.is_ok() {
+                let _ = back.send(Told::Took(crm, began.elapsed()));
+            }
             let _ = back.send(Told::Answered(request, answer));
         });
     }
@@ -324,6 +333,7 @@ impl Loop {
         }
         self.shown = now.mono;
         self.parts.metrics.journal_appends.set(self.parts.lane.appends());
+        self.latencies.show(&self.parts.metrics);
         self.parts.metrics.set_journal_sync(&self.parts.lane.sync_times());
         let Ok(counts) = self.parts.store.counts() else { return };
         // With a million writes that wait, counting them takes a while: it must not become what this thread does.

@@ -4,7 +4,6 @@
 //! pages): the journal closes, everybody is told, and it opens again on a new segment once that can be written.
 
 mod salvaged;
-mod sync_times;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -22,10 +21,9 @@ use std::{
     thread::JoinHandle,
 };
 
-use sync_times::SyncTimes;
-
 use crate::{
     journal::{End, Position, scan},
+    shell::recent_times::RecentTimes,
     time::Wall,
 };
 
@@ -119,7 +117,7 @@ pub struct Journal {
 /// What the writer publishes.
 #[derive(Debug, Default)]
 struct Shared {
-    sync_times: Mutex<SyncTimes>,
+    sync_times: Mutex<RecentTimes>,
     watermark: Mutex<Position>,
     closed: Mutex<Option<String>>,
     appends: AtomicU64,

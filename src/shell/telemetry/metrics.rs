@@ -45,6 +45,12 @@ struct Quantile {
     quantile: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfTarget {
+    target: String,
+    quantile: &'static str,
+}
+
 /// Counts by outcome, absolute since the start.
 pub type Outcomes<'a> = &'a [(&'static str, u64)];
 
@@ -89,6 +95,7 @@ pub struct Metrics {
     lost: Family<Cause, Counter>,
     delivery_lag: Histogram,
     journal_sync: Family<Quantile, Gauge<f64, AtomicU64>>,
+    crm_latency: Family<OfTarget, Gauge<f64, AtomicU64>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -180,6 +187,8 @@ impl Metrics {
             "How long fdatasync of the journal took in the last minutes, by quantile",
             journal_sync.clone(),
         );
+        let crm_latency = Family::default();
+        registry.register("crm_latency_seconds", "How long each CRM took to answer in the last minutes, by quantile", crm_latency.clone());
         let metrics = Self {
             registry,
             calls_active,
@@ -205,6 +214,7 @@ impl Metrics {
             lost,
             delivery_lag,
             journal_sync,
+            crm_latency,
         };
         // A series that is there from the start can be alerted on; one that appears with its first count cannot.
         metrics.set_calls(&OUTCOMES.map(|o| (o, 0)));
@@ -275,6 +285,13 @@ impl Metrics {
     pub fn set_journal_sync(&self, quantiles: &[(&'static str, std::time::Duration)]) {
         for &(quantile, took) in quantiles {
             self.journal_sync.get_or_create(&Quantile { quantile }).set(took.as_secs_f64());
+        }
+    }
+
+    /// How long a CRM took to answer.
+    pub fn set_crm_latency(&self, target: &str, quantiles: &[(&'static str, std::time::Duration)]) {
+        for &(quantile, took) in quantiles {
+            self.crm_latency.get_or_create(&OfTarget { target: target.to_owned(), quantile }).set(took.as_secs_f64());
         }
     }
 

@@ -1,4 +1,4 @@
-//! How long the disk takes: what every webhook's answer and every CRM write waits for.
+//! How long something took in the last minutes: the journal's disk, a CRM.
 
 use std::{
     fmt,
@@ -7,27 +7,28 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-/// Times of the last one to two windows.
-pub(super) struct SyncTimes {
+/// Times of the last one to two windows of a minute.
+pub struct RecentTimes {
     recent: Histogram<u64>,
     before: Histogram<u64>,
     since: Instant,
 }
 
-impl Default for SyncTimes {
+impl Default for RecentTimes {
     fn default() -> Self {
         Self { recent: empty(), before: empty(), since: Instant::now() }
     }
 }
 
-impl fmt::Debug for SyncTimes {
+impl fmt::Debug for RecentTimes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SyncTimes({} syncs)", self.recent.len())
+        write!(f, "RecentTimes({} times)", self.recent.len())
     }
 }
 
-impl SyncTimes {
-    pub(super) fn record(&mut self, took: Duration) {
+impl RecentTimes {
+    /// One more.
+    pub fn record(&mut self, took: Duration) {
         if self.since.elapsed() >= WINDOW {
             self.since = Instant::now();
             std::mem::swap(&mut self.recent, &mut self.before);
@@ -37,7 +38,8 @@ impl SyncTimes {
         self.recent.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST_US).max(1));
     }
 
-    pub(super) fn quantiles(&self) -> [(&'static str, Duration); 3] {
+    /// Half of them took no longer, all but one in a hundred, and none.
+    pub fn quantiles(&self) -> [(&'static str, Duration); 3] {
         let mut both = self.before.clone();
         // Both have one range, so that nothing can fall outside.
         let _ = both.add(&self.recent);
@@ -50,7 +52,7 @@ fn empty() -> Histogram<u64> {
     Histogram::new_with_max(LONGEST_US, 2).expect("a range and a precision that the type takes")
 }
 
-/// A sync of more than a minute is a disk that has failed.
+/// What takes more than a minute has failed.
 const LONGEST_US: u64 = 60_000_000;
 /// An alert on the 99th percentile should forget a stall after a few minutes.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -61,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_stall_shows_in_the_longest_and_not_in_the_median() {
-        let mut times = SyncTimes::default();
+        let mut times = RecentTimes::default();
         (0..99).for_each(|_| times.record(Duration::from_millis(1)));
         times.record(Duration::from_secs(2));
         let [(_, p50), (_, p99), (_, worst)] = times.quantiles();
