@@ -1,6 +1,9 @@
 //! `offhook crm setup`: the fields that a target's mapping needs, made in the CRM.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Subcommand;
 use serde_json::json;
@@ -9,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{FAILED, OK, WRONG_USE};
 use crate::{
     config::{Config, Crm},
-    crm::{Connector, Token, setup::needs},
+    crm::{Connector, Token, mapping::Mapping, setup::needs},
     driver::{
         live::connector_of,
         setup::{ANSWER, Finding, State, set_up, sign_in},
@@ -51,11 +54,8 @@ enum Command {
 pub fn run(args: Args) -> ExitCode {
     let Command::Setup { target, dry_run, token_file, json } = args.command;
     let done = Config::load(&args.config).map_err(|e| e.to_string()).and_then(|config| {
-        let crm = config.crms.iter().find(|c| c.name == target).ok_or_else(|| {
-            let names: Vec<_> = config.crms.iter().map(|c| c.name.as_str()).collect();
-            format!("the configuration has no [[crm]] of that name; it has {}", names.join(", "))
-        })?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        let crm = named(&config, &target)?;
+        let runtime = runtime()?;
         runtime.block_on(setup(&config, crm, dry_run, token_file.as_deref(), json))
     });
     match done {
@@ -67,7 +67,41 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-async fn setup(config: &Config, crm: &Crm, dry_run: bool, token_file: Option<&std::path::Path>, as_json: bool) -> Result<u8, String> {
+/// What the CRM describes, held against a mapping of that target: each field that is not there as it should be.
+pub(super) fn faults(config: &Path, target: &str, mapping: &Mapping, token_file: Option<&Path>) -> Result<Vec<String>, String> {
+    let config = Config::load(config).map_err(|e| e.to_string())?;
+    let mut crm = named(&config, target)?.clone();
+    crm.mapping = mapping.clone();
+    let runtime = runtime()?;
+    let (findings, _) = runtime.block_on(found(&config, &crm, true, token_file))?;
+    let fault = |finding: &Finding| match &finding.state {
+        State::There | State::Made => None,
+        State::Missing => {
+            Some(format!("field `{}`: {} has none; `offhook crm setup` makes those with `custom`", finding.field, finding.object))
+        }
+        State::Wrong(why) => Some(format!("field `{}`: in {} {why}", finding.field, finding.object)),
+    };
+    Ok(findings.iter().filter_map(fault).collect())
+}
+
+fn named<'c>(config: &'c Config, target: &str) -> Result<&'c Crm, String> {
+    config.crms.iter().find(|c| c.name == target).ok_or_else(|| {
+        let names: Vec<_> = config.crms.iter().map(|c| c.name.as_str()).collect();
+        format!("the configuration has no [[crm]] of that name; it has {}", names.join(", "))
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())
+}
+
+/// Findings, and what has to be permitted: for the gateway, and for the set-up besides.
+async fn found(
+    config: &Config,
+    crm: &Crm,
+    dry_run: bool,
+    token_file: Option<&Path>,
+) -> Result<(Vec<Finding>, (Vec<String>, Vec<String>)), String> {
     let connector = connector_of(crm);
     let Some(makes) = connector.setup() else {
         return Err(format!(
@@ -85,7 +119,11 @@ async fn setup(config: &Config, crm: &Crm, dry_run: bool, token_file: Option<&st
         None => of_its_own(config, crm, connector.as_ref(), &client).await?,
     };
     let findings = set_up(&client, makes, &token, &needs, dry_run).await.map_err(|e| e.to_string())?;
-    let (always, only_setup) = makes.permissions(&crm.mapping);
+    Ok((findings, makes.permissions(&crm.mapping)))
+}
+
+async fn setup(config: &Config, crm: &Crm, dry_run: bool, token_file: Option<&Path>, as_json: bool) -> Result<u8, String> {
+    let (findings, (always, only_setup)) = found(config, crm, dry_run, token_file).await?;
     let ok = findings.iter().all(|f| matches!(f.state, State::There | State::Made));
     if as_json {
         let fields: Vec<_> = findings

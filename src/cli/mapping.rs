@@ -13,7 +13,7 @@ use super::{FAILED, OK, WRONG_USE};
 use crate::{
     config::Config,
     crm::mapping::{
-        Mapping,
+        self, Mapping,
         diff::diff,
         signature::{self, Signature},
     },
@@ -31,11 +31,20 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Name every fault of a mapping. Status 1 where there is any.
+    /// Name every fault of a mapping; with --target also what the CRM itself has otherwise. Status 1 where there is any.
     Lint {
         /// The mapping.
         #[arg(value_name = "FILE")]
         mapping: PathBuf,
+        /// Ask this CRM what fields, keys and values it has, by its name in the configuration.
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+        /// Configuration of the gateway that has this target.
+        #[arg(long, short, value_name = "FILE", default_value = "offhook.toml", env = "OFFHOOK_CONFIG")]
+        config: PathBuf,
+        /// An access token, in a file, in place of the target's own grant.
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
         /// One JSON document.
         #[arg(long)]
         json: bool,
@@ -78,16 +87,25 @@ enum Command {
         /// What he has to say to it.
         #[arg(long, default_value = "")]
         note: String,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 /// Does what is asked.
 pub fn run(args: Args) -> ExitCode {
     let done = match args.command {
-        Command::Lint { mapping, json } => lint(&mapping, json),
+        Command::Lint { mapping, target, config, token_file, json } => {
+            let asked = |mapping: &Mapping| match &target {
+                Some(target) => super::crm::faults(&config, target, mapping, token_file.as_deref()),
+                None => Ok(Vec::new()),
+            };
+            lint(&mapping, asked, json)
+        }
         Command::Diff { old, new, json } => differences(&old, &new, json),
         Command::Preview { mapping, call, config, json } => preview(&mapping, call, &config, json),
-        Command::Sign { mapping, by, note } => sign(&mapping, &by, note),
+        Command::Sign { mapping, by, note, json } => sign(&mapping, &by, note, json),
     };
     match done {
         Ok(status) => status.into(),
@@ -108,10 +126,15 @@ fn read(path: &Path) -> Result<(String, Mapping), String> {
     Ok((text, mapping))
 }
 
-fn lint(path: &Path, as_json: bool) -> Result<u8, String> {
+/// `asked`: what the CRM says to a mapping that has no fault of its own.
+fn lint(path: &Path, asked: impl FnOnce(&Mapping) -> Result<Vec<String>, String>, as_json: bool) -> Result<u8, String> {
     let text = text_of(path)?;
     let (faults, version) = match toml::from_str::<Mapping>(&text) {
-        Ok(mapping) => (mapping.faults(), Some(mapping.version)),
+        Ok(mapping) => {
+            let own = mapping.faults();
+            let faults = if own.is_empty() { asked(&mapping)? } else { own };
+            (faults, Some(mapping.version))
+        }
         Err(why) => (vec![why.to_string().trim_end().to_owned()], None),
     };
     let signed = signatures(path).ok().and_then(|s| signature::of(&s, &text).map(|s| json!({"by": s.by, "at": s.at})));
@@ -121,7 +144,10 @@ fn lint(path: &Path, as_json: bool) -> Result<u8, String> {
             json!({"ok": faults.is_empty(), "version": version, "sha256": signature::hash(&text), "signed": signed, "faults": faults})
         );
     } else {
-        faults.iter().for_each(|fault| println!("{}: {fault}", path.display()));
+        for fault in &faults {
+            let line = text.get(..mapping::place(&text, fault).start).map_or(1, |before| before.matches('\n').count() + 1);
+            println!("{}:{line}: {fault}", path.display());
+        }
         if let (true, Some(version)) = (faults.is_empty(), version) {
             let by = signed
                 .as_ref()
@@ -228,7 +254,7 @@ fn signatures(path: &Path) -> Result<Vec<Signature>, String> {
     }
 }
 
-fn sign(path: &Path, by: &str, note: String) -> Result<u8, String> {
+fn sign(path: &Path, by: &str, note: String, as_json: bool) -> Result<u8, String> {
     let (text, mapping) = read(path)?;
     let faults = mapping.faults();
     if !faults.is_empty() {
@@ -243,6 +269,10 @@ fn sign(path: &Path, by: &str, note: String) -> Result<u8, String> {
     let file = beside(path);
     let list = serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?;
     files::replace(&file, format!("{list}\n").as_bytes()).map_err(|e| e.to_string())?;
+    if as_json {
+        println!("{:#}", json!({"ok": true, "version": mapping.version, "sha256": sha256, "by": by, "file": file}));
+        return Ok(OK);
+    }
     println!("version {} ({}…) is approved by {by}, in {}", mapping.version, sha256.get(..12).unwrap_or_default(), file.display());
     Ok(OK)
 }
@@ -259,17 +289,17 @@ mod tests {
         let scratch = Scratch::new("sign");
         let path = scratch.0.join("mapping.toml");
         fs::write(&path, MAPPING).expect("written");
-        assert_eq!(sign(&path, "ann", String::new()), Ok(OK));
+        assert_eq!(sign(&path, "ann", String::new(), false), Ok(OK));
         let signed = signatures(&path).expect("read");
         assert_eq!(signature::of(&signed, MAPPING).map(|s| s.by.as_str()), Some("ann"));
         let changed = MAPPING.replace("outcome", "ended_as");
         fs::write(&path, &changed).expect("written");
-        assert!(sign(&path, "ann", String::new()).expect_err("refused").contains("raise `version`"));
+        assert!(sign(&path, "ann", String::new(), false).expect_err("refused").contains("raise `version`"));
         fs::write(&path, changed.replace("version = 1", "version = 2")).expect("written");
-        assert_eq!(sign(&path, "bob", "as agreed".into()), Ok(OK));
+        assert_eq!(sign(&path, "bob", "as agreed".into(), false), Ok(OK));
         assert_eq!(signatures(&path).expect("read").len(), 2);
         fs::write(&path, MAPPING.replace("outcome", "outcom")).expect("written");
-        assert!(sign(&path, "ann", String::new()).expect_err("refused").contains("no `outcom`"));
-        assert_eq!(lint(&path, true), Ok(FAILED));
+        assert!(sign(&path, "ann", String::new(), false).expect_err("refused").contains("no `outcom`"));
+        assert_eq!(lint(&path, |_| Ok(Vec::new()), true), Ok(FAILED));
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     crm::{
         dynamics,
         http::{BODY, Http},
-        mapping::{Mapping, signature},
+        mapping::{self, Mapping, signature},
         salesforce::{
             Grant,
             jwt::{self, Signer},
@@ -196,7 +196,7 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             Some(Kind::Hubspot) | None => (hubspot(&mut t, directory), required_secret(&mut t, "refresh_token_file", directory)),
         };
         let file = t.required("mapping", "\"mapping.toml\"").map(|(text, span)| (directory.join(text), span));
-        let mapping = file.as_ref().and_then(|(path, span)| mapping(&t, path, span));
+        let (mapping, text) = file.as_ref().and_then(|(path, span)| read_mapping(&t, path, span)).unzip();
         if matches!(api, Api::Http { .. }) && mapping.as_ref().is_some_and(|m| m.contact.is_some()) {
             let span = t.span.clone();
             t.fault(
@@ -232,8 +232,8 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
         };
         let schedule = schedule::read(&mut t, mapping.as_ref());
         if t.flag("require_signed", false)
-            && let Some((file, span)) = &file
-            && let Err(what) = signed(file)
+            && let (Some((file, span)), Some(text)) = (&file, &text)
+            && let Err(what) = signed(file, text)
         {
             t.fault(span, what, format!("have it signed: offhook mapping sign {} --by NAME", file.display()));
         }
@@ -390,18 +390,17 @@ fn schema(t: &mut Table<'_>, directory: &Path) -> Schema {
 }
 
 /// Whether somebody has signed the content of a mapping; otherwise what is wrong.
-fn signed(path: &Path) -> Result<(), String> {
+fn signed(path: &Path, text: &str) -> Result<(), String> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let file = path.with_file_name(signature::file_name(&name));
-    let text = fs::read_to_string(path).map_err(|why| format!("{} cannot be read: {why}", path.display()))?;
     let unsigned = || format!("`require_signed` is true, and nobody has signed this content of {}", path.display());
     let signatures = fs::read_to_string(&file).map_err(|_| unsigned())?;
     let signatures = signature::read(&signatures).map_err(|why| format!("{} cannot be read: {why}", file.display()))?;
-    signature::of(&signatures, &text).map(drop).ok_or_else(unsigned)
+    signature::of(&signatures, text).map(drop).ok_or_else(unsigned)
 }
 
 /// Reads a mapping file; its faults are faults of the configuration.
-fn mapping(t: &Table<'_>, path: &Path, span: &Span) -> Option<Mapping> {
+fn read_mapping(t: &Table<'_>, path: &Path, span: &Span) -> Option<(Mapping, String)> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
@@ -417,9 +416,9 @@ fn mapping(t: &Table<'_>, path: &Path, span: &Span) -> Option<Mapping> {
         Ok(mapping) => {
             let faults = mapping.faults();
             for fault in &faults {
-                t.fault_in(path, &text, &(0..0), fault, "mend it, and raise `version`");
+                t.fault_in(path, &text, &mapping::place(&text, fault), fault, "mend it, and raise `version`");
             }
-            faults.is_empty().then_some(mapping)
+            faults.is_empty().then_some((mapping, text))
         }
         Err(error) => {
             let what = error.message().lines().collect::<Vec<_>>().join(", ");

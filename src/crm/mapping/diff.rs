@@ -58,10 +58,32 @@ pub fn diff(old: &Mapping, new: &Mapping) -> Vec<Difference> {
             format!("{}: records under the old key are found no more, and made again", new.key),
         ));
     }
+    if old.on != new.on {
+        differences.push(whole("on", under_way(old), under_way(new)));
+    }
+    if old.only != new.only {
+        differences.push(whole("only", conditions(old), conditions(new)));
+    }
     if old.contact != new.contact {
         differences.push(whole("contact", told(old), told(new)));
     }
     differences
+}
+
+fn under_way(mapping: &Mapping) -> String {
+    let on = mapping.on;
+    let each = [("call.started", on.started), ("call.answered", on.answered), ("call.transferred", on.transferred)];
+    let written: Vec<_> = each.iter().filter(|(_, action)| action.writes()).map(|(name, _)| *name).collect();
+    if written.is_empty() { "nothing of a call under way is written".to_owned() } else { format!("{} written", written.join(", ")) }
+}
+
+fn conditions(mapping: &Mapping) -> String {
+    let says = |c: &super::Condition| {
+        let is = if c.is.is_empty() { String::new() } else { format!(" is {}", c.is.join(" or ")) };
+        format!("{}{is}{}", c.field, c.at_least.map(|least| format!(" at least {least}")).unwrap_or_default())
+    };
+    let all: Vec<_> = mapping.only.iter().map(says).collect();
+    if all.is_empty() { "every call".to_owned() } else { format!("calls with {}", all.join(", or ")) }
 }
 
 fn told(mapping: &Mapping) -> String {
@@ -78,15 +100,21 @@ impl Rule {
         if self.form != super::Form::Text {
             text.push_str(&format!(" as {:?}", self.form).to_lowercase());
         }
+        for (word, told) in [("in", &self.zone), ("in", &self.currency)] {
+            text.extend(told.iter().map(|told| format!(" {word} {told}")));
+        }
         if !self.values.is_empty() {
             let values: Vec<_> = self.values.iter().map(|(from, to)| format!("{from}→{to}")).collect();
             text.push_str(&format!(" [{}]", values.join(", ")));
         }
         if let Some(default) = &self.default {
-            text.push_str(&format!(", else \"{default}\""));
+            text.push_str(&format!(", else \"{default}\"{}", if self.review { " for review" } else { "" }));
         }
         if let Some(most) = self.max_chars {
             text.push_str(&format!(", at most {most} characters"));
+        }
+        for (word, told) in [("read by", &self.workflow), ("of", &self.owner), ("made as", &self.custom)] {
+            text.extend(told.iter().map(|told| format!(", {word} {told}")));
         }
         text
     }
@@ -119,7 +147,23 @@ mod tests {
         assert_eq!(told, [("status", "changed"), ("mood", "added"), ("gone", "removed")]);
         assert_eq!(found[0].workflows, BTreeSet::from(["call back".to_owned()]));
         assert_eq!(found[0].owners, BTreeSet::from(["ops".to_owned(), "sales".to_owned()]));
-        assert!(found[0].detail.ends_with("became from outcome [busy→BUSY], else \"FAILED\""), "{}", found[0].detail);
+        let after = "became from outcome [busy→BUSY], else \"FAILED\", read by call back, of ops";
+        assert!(found[0].detail.ends_with(after), "{}", found[0].detail);
         assert_eq!(diff(&new, &new), []);
+    }
+
+    #[test]
+    fn another_owner_and_other_calls_are_changes_that_are_told() {
+        let rule = |owner: &str| json!([{"to": "status", "from": "outcome", "owner": owner}]);
+        let (old, mut new) = (mapping(rule("sales")), mapping(rule("ops")));
+        new.only = vec![super::super::Condition { field: "talk_ms".into(), is: Vec::new(), at_least: Some(1000.0) }];
+        new.on.started = super::super::Action::Wait;
+        let told: Vec<_> = diff(&old, &new).into_iter().map(|d| format!("{}: {}", d.field, d.detail)).collect();
+        let wanted = [
+            "status: from outcome, of sales became from outcome, of ops",
+            "on: call.started, call.transferred written became call.transferred written",
+            "only: every call became calls with talk_ms at least 1000",
+        ];
+        assert_eq!(told, wanted);
     }
 }

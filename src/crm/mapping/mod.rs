@@ -17,7 +17,10 @@ pub mod diff;
 mod form;
 pub mod signature;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use jiff::tz::TimeZone;
 use serde::Deserialize;
@@ -285,6 +288,25 @@ impl FromIterator<(String, Value)> for Formed {
     }
 }
 
+/// Where in the text of a mapping the field stands that a fault names; its beginning where it names none.
+pub fn place(text: &str, fault: &str) -> Range<usize> {
+    let name = fault.strip_prefix("field `").and_then(|rest| rest.split('`').next());
+    let is = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "to" && value.trim().trim_matches(['"', '\'']) == name?).then_some(())
+    };
+    let mut at = 0;
+    let mut found = 0..0;
+    for line in text.split_inclusive('\n') {
+        if is(line.trim_end()).is_some() {
+            // A second one of the same name is the one that is too many.
+            found = at..at + line.trim_end().len();
+        }
+        at += line.len();
+    }
+    found
+}
+
 /// What rules make of a record, and whether somebody has to look at it.
 pub(super) fn apply(rules: &[Rule], record: &Map<String, Value>) -> (Formed, bool) {
     let (mut formed, mut review) = (Formed::default(), false);
@@ -479,6 +501,14 @@ mod tests {
             (false, "the amount is in another currency than EUR")
         );
         assert_eq!(made(json!([])), Formed::default());
+    }
+
+    #[test]
+    fn a_fault_is_found_in_the_text_by_its_field() {
+        let text = "version = 1\n[[field]]\nto = \"a\"\nfrom = \"x\"\n[[field]]\nto = 'b'\n";
+        assert_eq!(&text[place(text, "field `a`: a call record has no `x`")], "to = \"a\"");
+        assert_eq!(&text[place(text, "field `b`: needs `from`")], "to = 'b'");
+        assert_eq!((place(text, "field `c`: needs"), place(text, "[contact] by: x")), (0..0, 0..0));
     }
 
     #[test]
