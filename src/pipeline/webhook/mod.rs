@@ -4,6 +4,7 @@
 pub mod drift;
 mod key;
 mod mark;
+mod mask;
 pub mod received;
 pub mod schema;
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Request, Source};
+use super::{Request, Source, mask};
 use crate::time::Wall;
 
 /// The form's first octet.
@@ -56,7 +56,7 @@ pub(in crate::pipeline) fn write(source: &Source, request: &Request<'_>, came: O
     let mut octets = vec![FORM];
     octets.extend(u32::try_from(head.len()).unwrap_or(0).to_be_bytes());
     octets.extend(head);
-    octets.extend(request.body);
+    octets.extend_from_slice(&mask::masked(request.body));
     octets
 }
 

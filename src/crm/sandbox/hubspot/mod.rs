@@ -4,6 +4,7 @@
 
 mod people;
 mod quota;
+mod work;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -97,7 +98,12 @@ impl HubSpot {
         let calls = Object { properties: standard.into_iter().map(|(n, p)| (n.to_owned(), p)).collect(), records: BTreeMap::new() };
         Self {
             tokens: Tokens::new(rotate_tokens, TOKEN_LIFE, chance),
-            objects: BTreeMap::from([("calls".to_owned(), calls), ("contacts".to_owned(), people::contacts())]),
+            objects: BTreeMap::from([
+                ("calls".to_owned(), calls),
+                ("contacts".to_owned(), people::contacts()),
+                ("tickets".to_owned(), work::tickets()),
+                ("tasks".to_owned(), work::tasks()),
+            ]),
             links: people::Links::new(),
             next_id: FIRST_ID,
             quota: None,
@@ -483,8 +489,10 @@ impl Object {
         let mut values = self.values(input.get("properties"))?;
         values.insert(by.to_owned(), key.to_owned());
         let found = self.find(Some(by), key);
-        if found.is_none() && self.properties.contains_key("hs_timestamp") && !values.contains_key("hs_timestamp") {
-            return Err(invalid("hs_timestamp", "REQUIRED", "hs_timestamp is required"));
+        for required in ["hs_timestamp", "hs_pipeline_stage"] {
+            if found.is_none() && self.properties.contains_key(required) && !values.contains_key(required) {
+                return Err(invalid(required, "REQUIRED", &format!("{required} is required")));
+            }
         }
         Ok(Write { key: key.to_owned(), found, values })
     }
