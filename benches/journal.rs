@@ -92,6 +92,7 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
         reads: Default::default(),
         pace: offhook::pipeline::Pace::default(),
         schedule: Default::default(),
+        activation: None,
     };
     let config = Config {
         crms: vec![crm],

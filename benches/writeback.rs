@@ -128,6 +128,7 @@ fn pipeline() -> Pipeline {
         refresh_token: String::new().into(),
         pace: Pace::default(),
         schedule: Default::default(),
+        activation: None,
     };
     let sources = BTreeMap::from([("platform".to_owned(), Source::standard(Key::parse("raw:bench").expect("a key")))]);
     let marks = Marks::new(vec![b"marks".to_vec().into()]);

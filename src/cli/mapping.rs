@@ -76,6 +76,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell by which content of its mapping each CRM is written, since when, and who approved it. Status 1 where the configuration has another one, which the
+    /// next start takes.
+    Active {
+        /// Configuration of the gateway.
+        #[arg(long, short, value_name = "FILE", default_value = "offhook.toml", env = "OFFHOOK_CONFIG")]
+        config: PathBuf,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+    },
     /// Write down that this version is approved, and by whom. With `require_signed` the gateway starts with no other.
     Sign {
         /// The mapping.
@@ -105,6 +115,7 @@ pub fn run(args: Args) -> ExitCode {
         }
         Command::Diff { old, new, json } => differences(&old, &new, json),
         Command::Preview { mapping, call, config, json } => preview(&mapping, call, &config, json),
+        Command::Active { config, json } => active(&config, json),
         Command::Sign { mapping, by, note, json } => sign(&mapping, &by, note, json),
     };
     match done {
@@ -190,9 +201,7 @@ fn differences(old: &Path, new: &Path, as_json: bool) -> Result<u8, String> {
 fn preview(path: &Path, call: Option<CallId>, config: &Path, as_json: bool) -> Result<u8, String> {
     let (_, mapping) = read(path)?;
     let config = Config::load_without_secrets(config).map_err(|e| e.to_string())?;
-    let file = config.data.directory.join("store.sqlite");
-    let store =
-        Sqlite::reader(&file).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", file.display()))?;
+    let store = store(&config)?;
     let record = match call {
         Some(call) => store.record(call),
         None => store.recent(1).map(|records| records.into_iter().next()),
@@ -238,6 +247,36 @@ fn preview(path: &Path, call: Option<CallId>, config: &Path, as_json: bool) -> R
         println!("looked for: {person}");
     }
     Ok(OK)
+}
+
+fn active(config: &Path, as_json: bool) -> Result<u8, String> {
+    let config = Config::load_without_secrets(config).map_err(|e| e.to_string())?;
+    let store = store(&config)?;
+    let (mut rows, mut same) = (Vec::new(), true);
+    for crm in &config.crms {
+        let known = store.activation(&crm.name).map_err(|e| e.to_string())?;
+        let configured = known.as_ref().is_some_and(|(active, _)| *active == crm.activation);
+        same &= configured;
+        if !as_json {
+            let text = known.as_ref().map_or("none yet".to_owned(), |(active, since)| {
+                let by = active.signed_by.as_deref().map_or("signed by nobody".to_owned(), |by| format!("signed by {by}"));
+                let hash = active.sha256.get(..12).unwrap_or_default();
+                format!("version {} ({hash}…), {by}, since {since}", active.version)
+            });
+            println!("{}: {text}{}", crm.name, if configured { "" } else { "; the configuration has another one" });
+        }
+        let (active, since) = known.unzip();
+        rows.push(json!({"target": crm.name, "active": active, "since": since, "configured": configured}));
+    }
+    if as_json {
+        println!("{:#}", json!({"ok": same, "targets": rows}));
+    }
+    Ok(if same { OK } else { FAILED })
+}
+
+fn store(config: &Config) -> Result<Sqlite, String> {
+    let file = config.data.directory.join("store.sqlite");
+    Sqlite::reader(&file).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", file.display()))
 }
 
 fn beside(path: &Path) -> PathBuf {

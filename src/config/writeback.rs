@@ -20,14 +20,17 @@ use crate::{
     crm::{
         dynamics,
         http::{BODY, Http},
-        mapping::{self, Mapping, signature},
+        mapping::{
+            self, Mapping,
+            signature::{self, Signature},
+        },
         salesforce::{
             Grant,
             jwt::{self, Signer},
         },
     },
     pipeline::{
-        Key, Pace, Schedule,
+        Activation, Key, Pace, Schedule,
         webhook::{
             Schema,
             schema::SHIPPED,
@@ -154,6 +157,8 @@ pub struct Crm {
     pub schedule: Schedule,
     /// The mapping.
     pub mapping: Mapping,
+    /// Which content of it that is, and who approved it.
+    pub activation: Activation,
 }
 
 /// `[[webhook]]`
@@ -231,16 +236,18 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             backlog_share: percent(&mut t, "backlog_share", usual.backlog_share),
         };
         let schedule = schedule::read(&mut t, mapping.as_ref());
+        let signed = file.as_ref().zip(text.as_ref()).map(|((file, span), text)| (file, span, text, signed(file, text)));
         if t.flag("require_signed", false)
-            && let (Some((file, span)), Some(text)) = (&file, &text)
-            && let Err(what) = signed(file, text)
+            && let Some((file, span, _, Err(what))) = &signed
         {
             t.fault(span, what, format!("have it signed: offhook mapping sign {} --by NAME", file.display()));
         }
         t.finish();
         // Without one there was a fault, and nobody sees this configuration.
-        let Some(mapping) = mapping else { continue };
-        crms.push(Crm { name, api, refresh_token, pace, schedule, mapping });
+        let (Some(mapping), Some((_, _, text, signed))) = (mapping, signed) else { continue };
+        let (signed_by, signed_at) = signed.ok().map(|s| (s.by, s.at)).unzip();
+        let activation = Activation { target: name.clone(), version: mapping.version, sha256: signature::hash(text), signed_by, signed_at };
+        crms.push(Crm { name, api, refresh_token, pace, schedule, mapping, activation });
     }
     crms
 }
@@ -389,14 +396,14 @@ fn schema(t: &mut Table<'_>, directory: &Path) -> Schema {
     }
 }
 
-/// Whether somebody has signed the content of a mapping; otherwise what is wrong.
-fn signed(path: &Path, text: &str) -> Result<(), String> {
+/// Who has signed the content of a mapping, the latest; otherwise what is wrong.
+fn signed(path: &Path, text: &str) -> Result<Signature, String> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let file = path.with_file_name(signature::file_name(&name));
     let unsigned = || format!("`require_signed` is true, and nobody has signed this content of {}", path.display());
     let signatures = fs::read_to_string(&file).map_err(|_| unsigned())?;
     let signatures = signature::read(&signatures).map_err(|why| format!("{} cannot be read: {why}", file.display()))?;
-    signature::of(&signatures, text).map(drop).ok_or_else(unsigned)
+    signature::of(&signatures, text).cloned().ok_or_else(unsigned)
 }
 
 /// Reads a mapping file; its faults are faults of the configuration.

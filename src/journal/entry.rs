@@ -56,12 +56,14 @@ pub enum EntryKind {
     Recovery,
     /// Somebody asks for a batch now.
     Run,
+    /// Another content of a mapping is in use.
+    Activation,
     /// Of a later version: kept, not understood.
     Other(u8),
 }
 
 impl EntryKind {
-    const NAMED: [(Self, u8, &'static str); 8] = [
+    const NAMED: [(Self, u8, &'static str); 9] = [
         (Self::Event, 1, "event"),
         (Self::Webhook, 2, "webhook"),
         (Self::Attempt, 3, "attempt"),
@@ -70,6 +72,7 @@ impl EntryKind {
         (Self::Alarm, 6, "alarm"),
         (Self::Recovery, 7, "recovery"),
         (Self::Run, 8, "run"),
+        (Self::Activation, 9, "activation"),
     ];
 
     /// Its octet in a frame.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::{Map, Value};
 
 use super::{
-    Answered, Attempt, Attempted, Count, Crm, Pipeline, Settled, Step,
+    Answered, Attempt, Attempted, Count, Crm, Pipeline, Settled, Step, activation,
     record::Record,
     schedule::Due,
     store::{Changes, State, Store, StoreError, Write},
@@ -129,6 +129,7 @@ impl Pipeline {
                     self.plan_touched(&mut overlay)?;
                     self.fold_decision(&mut overlay, entry)?;
                 }
+                EntryKind::Activation => activation::fold(&mut overlay, entry),
                 EntryKind::Alarm | EntryKind::Recovery | EntryKind::Run | EntryKind::Other(_) => {}
             }
         }

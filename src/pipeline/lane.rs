@@ -135,6 +135,7 @@ impl Pipeline {
         }
         if !self.live {
             self.resume(now, store)?;
+            self.activate(now, store)?;
             self.live = true;
         }
         while self.end_waits(now, store)? {}

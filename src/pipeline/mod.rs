@@ -15,6 +15,7 @@ pub mod schedule;
 pub mod store;
 pub mod webhook;
 
+pub mod activation;
 pub mod batch;
 pub mod decision;
 pub mod expect;
@@ -46,6 +47,7 @@ use crate::{
     time::{Instant, Now, Wall},
 };
 
+pub use activation::Activation;
 pub use decision::Decision;
 pub use expect::Expect;
 pub use pace::{Pace, Traffic};
@@ -80,6 +82,8 @@ pub struct Crm {
     pub pace: Pace,
     /// When calls are written.
     pub schedule: Schedule,
+    /// Which content of the mapping this is, where that is to be on record.
+    pub activation: Option<Activation>,
 }
 
 /// What the pipeline goes by.

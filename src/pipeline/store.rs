@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Traffic,
+    Activation, Traffic,
     decision::Edits,
     record::Record,
     webhook::{Drift, Payload},
@@ -247,6 +247,8 @@ pub struct Changes {
     pub drifts: BTreeMap<String, Drift>,
     /// What was spent on each CRM on a day, as it is now.
     pub spent: BTreeMap<(String, i64), u64>,
+    /// The mapping that each CRM is written by, and since when.
+    pub activations: BTreeMap<String, (Activation, Wall)>,
 }
 
 /// Why the store failed; the pipeline stops until it works again.
@@ -284,6 +286,8 @@ pub trait Store {
     fn next_due(&self, crm: &str, traffic: Traffic) -> Result<Option<Wall>, StoreError>;
     /// What was spent on `crm` on that day ([`Wall::day`]), as its attempts tell.
     fn spent(&self, crm: &str, day: i64) -> Result<u64, StoreError>;
+    /// The mapping that `crm` is written by, and since when.
+    fn activation(&self, crm: &str) -> Result<Option<(Activation, Wall)>, StoreError>;
     /// Writes that stand so, those that wait longest first.
     fn writes_in(&self, state: State, most: usize) -> Result<Vec<Write>, StoreError>;
     /// Records whose wait for an outcome ends at or before `at`.
@@ -316,6 +320,7 @@ pub struct Memory {
     asides: BTreeMap<Position, Aside>,
     drifts: BTreeMap<String, Drift>,
     spent: BTreeMap<(String, i64), u64>,
+    activations: BTreeMap<String, (Activation, Wall)>,
 }
 
 impl Store for Memory {
@@ -334,6 +339,7 @@ impl Store for Memory {
         self.asides.extend(changes.asides.into_iter().map(|aside| (aside.position, aside)));
         self.drifts.extend(changes.drifts);
         self.spent.extend(changes.spent);
+        self.activations.extend(changes.activations);
         Ok(())
     }
 
@@ -386,6 +392,10 @@ impl Store for Memory {
 
     fn spent(&self, crm: &str, day: i64) -> Result<u64, StoreError> {
         Ok(self.spent.get(&(crm.to_owned(), day)).copied().unwrap_or(0))
+    }
+
+    fn activation(&self, crm: &str) -> Result<Option<(Activation, Wall)>, StoreError> {
+        Ok(self.activations.get(crm).cloned())
     }
 
     fn writes_in(&self, state: State, most: usize) -> Result<Vec<Write>, StoreError> {

@@ -119,6 +119,7 @@ fn pipeline() -> Pipeline {
         reads: Default::default(),
         pace: Pace::default(),
         schedule: Default::default(),
+        activation: None,
     };
     let sources = [("platform".to_owned(), Source::standard(Key::parse(KEY).expect("a key")))].into();
     let config =

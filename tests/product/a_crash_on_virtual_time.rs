@@ -127,6 +127,7 @@ fn pipeline() -> Pipeline {
         reads: Default::default(),
         pace: pipeline::Pace::default(),
         schedule: Default::default(),
+        activation: None,
     };
     let config = pipeline::Config {
         crms: vec![crm],

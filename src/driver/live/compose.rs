@@ -49,6 +49,7 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
             reads: crm.mapping.reads(),
             pace: crm.pace,
             schedule: crm.schedule.clone(),
+            activation: Some(crm.activation.clone()),
         });
     }
     let source = |w: &crate::config::Webhook| {

@@ -130,6 +130,7 @@ pub(super) fn pipeline_config() -> pipeline::Config {
         reads: Default::default(),
         pace: pipeline::Pace::default(),
         schedule: Default::default(),
+        activation: None,
     };
     let sources = Key::parse(WEBHOOK_KEY).map(|key| ("platform".to_owned(), Source::standard(key))).into_iter().collect();
     pipeline::Config {

@@ -12,7 +12,7 @@ use crate::{
     event::CallId,
     journal::Position,
     pipeline::{
-        Counts, Record, Store, StoreError, Traffic,
+        Activation, Counts, Record, Store, StoreError, Traffic,
         store::{Aside, Changes, State, Write},
         webhook::{Drift, Payload},
     },
@@ -149,6 +149,9 @@ fn put(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreErro
     for ((crm, day), spent) in &changes.spent {
         run("INSERT OR REPLACE INTO spent (crm, day, spent) VALUES (?1, ?2, ?3)", params![crm, day, number(*spent)])?;
     }
+    for (crm, activation) in &changes.activations {
+        run("INSERT OR REPLACE INTO activations (crm, document) VALUES (?1, ?2)", params![crm, json(activation)?])?;
+    }
     if let Some(Position { segment, offset }) = changes.position {
         run("INSERT OR REPLACE INTO position (one, segment, offset) VALUES (1, ?1, ?2)", params![number(segment), number(offset)])?;
     }
@@ -224,6 +227,10 @@ impl Store for Sqlite {
     fn spent(&self, crm: &str, day: i64) -> Result<u64, StoreError> {
         let found = self.one("SELECT spent FROM spent WHERE crm = ?1 AND day = ?2", params![crm, day], |row| row.get::<_, i64>(0))?;
         Ok(found.and_then(|spent| u64::try_from(spent).ok()).unwrap_or(0))
+    }
+
+    fn activation(&self, crm: &str) -> Result<Option<(Activation, Wall)>, StoreError> {
+        self.document("SELECT document FROM activations WHERE crm = ?1", [crm])
     }
 
     fn writes_in(&self, state: State, most: usize) -> Result<Vec<Write>, StoreError> {
@@ -304,7 +311,7 @@ const NEXT_DUE: &str = "SELECT MIN(due) FROM writes WHERE crm = ?1 AND backlog =
 const STANDING: &str = "SELECT document FROM writes WHERE state <> 'done' AND state = ?1 ORDER BY since, call_id LIMIT ?2";
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 7;
+const VERSION: i64 = 8;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;
@@ -321,6 +328,7 @@ CREATE INDEX IF NOT EXISTS writes_waiting ON writes (crm, backlog, due, call_id)
 CREATE INDEX IF NOT EXISTS writes_standing ON writes (state, since, call_id) WHERE state <> 'done';
 CREATE TABLE IF NOT EXISTS spent (crm TEXT NOT NULL, day INTEGER NOT NULL, spent INTEGER NOT NULL, PRIMARY KEY (crm, day)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS writes_call ON writes (call_id);
+CREATE TABLE IF NOT EXISTS activations (crm TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS numbers (number TEXT NOT NULL, call_id TEXT NOT NULL, PRIMARY KEY (number, call_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID;

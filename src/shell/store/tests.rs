@@ -65,6 +65,10 @@ fn drift(count: u64) -> Drift {
     }
 }
 
+fn activation() -> Activation {
+    Activation { target: "late".into(), version: 3, sha256: "ab".into(), signed_by: Some("ann".into()), signed_at: Some(at(8)) }
+}
+
 fn backlog_behind_calls_as_they_happen(store: &mut impl Store) {
     let commit = |store: &mut dyn FnMut(Changes), state: State| {
         let mut changes = Changes::default();
@@ -72,6 +76,7 @@ fn backlog_behind_calls_as_they_happen(store: &mut impl Store) {
             changes.writes.insert(("late".into(), call(n)), Write { crm: "late".into(), backlog, ..write(n, state, due) });
         }
         changes.spent = [(("late".to_owned(), 20_000), 7)].into();
+        changes.activations = [("late".to_owned(), (activation(), at(9)))].into();
         store(changes);
     };
     commit(&mut |changes| store.commit(changes).expect("committed"), State::Queued);
@@ -80,6 +85,7 @@ fn backlog_behind_calls_as_they_happen(store: &mut impl Store) {
     let next = |traffic| store.next_due("late", traffic);
     assert_eq!((next(Traffic::All), next(Traffic::Live)), (Ok(Some(at(10))), Ok(Some(at(20)))));
     assert_eq!((store.spent("late", 20_000), store.spent("late", 20_001), store.spent("crm", 20_000)), (Ok(7), Ok(0), Ok(0)));
+    assert_eq!((store.activation("late"), store.activation("crm")), (Ok(Some((activation(), at(9)))), Ok(None)));
     commit(&mut |changes| store.commit(changes).expect("committed"), State::Done);
 }
 
