@@ -7,6 +7,18 @@
 //! ```
 //! What is in the store came from the journal, and nothing else decides what is sent: delete the store, and the same entries make it anew
 //! without a request. It knows no socket and no SQL; the driver hands it a [`Store`].
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `fold` | what a batch of entries makes of the store |
+//! | [`record`], [`expect`] | what is known of a call, and what is still to come of it |
+//! | [`webhook`], `inbound` | who may tell something, what it says, whether it was told before |
+//! | `step` | what a write needs next: person, record, link, what is said of the person |
+//! | [`schedule`], [`batch`] | when that is due, and what became of a batch |
+//! | `pace`, `lane` | how fast one CRM is asked, and what its answers mean for the next request |
+//! | [`decision`], `reconcile` | what people decide, and what a CRM holds beside what it was told |
+//! | [`activation`], [`restart`] | what is written down, and closed, at a start |
+//! | [`store`] | the tables |
 
 mod pace;
 pub mod record;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{field, is_of_a_record, text};
+use super::rule::{field, is_of_a_record, text};
 
 /// What a field of a record has to hold.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -15,6 +15,7 @@
 mod condition;
 pub mod diff;
 mod form;
+mod rule;
 pub mod signature;
 
 use std::{
@@ -30,6 +31,9 @@ use super::{Fields, contact};
 
 pub use condition::Condition;
 pub use form::Form;
+pub use rule::Rule;
+
+use rule::{ENTITIES, is_of_a_record};
 
 /// A mapping as its file has it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -91,47 +95,6 @@ impl Action {
     pub fn writes(self) -> bool {
         self == Self::Write
     }
-}
-
-/// One field of the CRM.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// The CRM's name for it.
-    pub to: String,
-    /// The call record's name for it; without one, `default` is written always.
-    #[serde(default)]
-    pub from: Option<String>,
-    /// In which form.
-    #[serde(default, rename = "as")]
-    pub form: Form,
-    /// What becomes of each value; others become `default`, or are not written.
-    #[serde(default)]
-    pub values: BTreeMap<String, String>,
-    /// Written where the record has no value, or none of `values`.
-    #[serde(default)]
-    pub default: Option<String>,
-    /// `default` in place of a value is for somebody to look at: `needs_review` is true then.
-    #[serde(default)]
-    pub review: bool,
-    /// The IANA time zone of dates, and of times that name none; without one UTC.
-    #[serde(default)]
-    pub zone: Option<String>,
-    /// The currency of an amount (ISO 4217): one in another is not written.
-    #[serde(default)]
-    pub currency: Option<String>,
-    /// Longest text that the field takes, in characters; a longer one is cut, with an ellipsis at its end.
-    #[serde(default)]
-    pub max_chars: Option<usize>,
-    /// The CRM's workflow that reads the field, for whoever changes the rule.
-    #[serde(default)]
-    pub workflow: Option<String>,
-    /// Who owns that workflow.
-    #[serde(default)]
-    pub owner: Option<String>,
-    /// A field that the CRM does not have from the start: its type there. For people and tools that set an account up.
-    #[serde(default)]
-    pub custom: Option<String>,
 }
 
 /// What a mapping reads of a record.
@@ -307,6 +270,9 @@ pub fn place(text: &str, fault: &str) -> Range<usize> {
     found
 }
 
+/// The record's field by which somebody is asked to look.
+const NEEDS_REVIEW: &str = "needs_review";
+
 /// What rules make of a record, and whether somebody has to look at it.
 pub(super) fn apply(rules: &[Rule], record: &Map<String, Value>) -> (Formed, bool) {
     let (mut formed, mut review) = (Formed::default(), false);
@@ -325,76 +291,6 @@ pub(super) fn apply(rules: &[Rule], record: &Map<String, Value>) -> (Formed, boo
     }
     review |= !formed.faults.is_empty();
     (formed, review)
-}
-
-/// Whether a record may have such a field.
-fn is_of_a_record(from: &str) -> bool {
-    let kind = from.strip_prefix(ENTITIES).map(|rest| rest.strip_suffix(CURRENCY).unwrap_or(rest));
-    kind.map_or_else(|| RECORD_FIELDS.contains(&from), |kind| !kind.is_empty() && !kind.contains('.'))
-}
-
-/// `entities.KIND`: the value of the first entity of that kind which the platform took out of the call; `entities.KIND.currency`: its currency.
-const ENTITIES: &str = "entities.";
-const CURRENCY: &str = ".currency";
-/// The record's field by which somebody is asked to look.
-const NEEDS_REVIEW: &str = "needs_review";
-
-/// The record's field of that name.
-fn field<'r>(record: &'r Map<String, Value>, from: &str) -> Option<&'r Value> {
-    let Some(kind) = from.strip_prefix(ENTITIES) else { return record.get(from) };
-    let (kind, part) = kind.strip_suffix(CURRENCY).map_or((kind, "value"), |kind| (kind, "currency"));
-    entity(record, kind)?.get(part)
-}
-
-fn entity<'r>(record: &'r Map<String, Value>, kind: &str) -> Option<&'r Value> {
-    record.get("entities")?.as_array()?.iter().find(|e| e.get("kind").and_then(Value::as_str) == Some(kind))
-}
-
-impl Rule {
-    /// What is written, and whether somebody told it; nothing where there is nothing to write; why it cannot be where there is.
-    fn value(&self, record: &Map<String, Value>) -> Result<Option<(Value, bool)>, String> {
-        let from = self.from.as_deref();
-        let told = from.and_then(|from| field(record, from)).filter(|v| !v.is_null()).map(text);
-        if let (Some(_), Some(wanted)) = (&told, &self.currency) {
-            self.same_currency(record, wanted)?;
-        }
-        let told = told.and_then(|told| if self.values.is_empty() { Some(told) } else { self.values.get(&told).cloned() });
-        let (value, is_told) = match (told, &self.default) {
-            (Some(told), _) => (told, true),
-            (None, Some(default)) => (default.clone(), false),
-            (None, None) => return Ok(None),
-        };
-        let zone = self.zone.as_deref().and_then(form::zone).unwrap_or(TimeZone::UTC);
-        let value =
-            self.form.write(&value, &zone).ok_or_else(|| format!("`{}` is not {}", from.unwrap_or("default"), self.form.wants()))?;
-        let value = match (self.max_chars, value) {
-            (Some(most), Value::String(text)) if text.chars().count() > most => Value::String(cut(&text, most)),
-            (_, value) => value,
-        };
-        Ok(Some((value, is_told)))
-    }
-
-    /// An amount without a currency is in that of the field.
-    fn same_currency(&self, record: &Map<String, Value>, wanted: &str) -> Result<(), String> {
-        let kind = self.from.as_deref().and_then(|from| from.strip_prefix(ENTITIES)).unwrap_or_default();
-        match entity(record, kind).and_then(|e| e.get("currency")).and_then(Value::as_str) {
-            Some(found) if !found.eq_ignore_ascii_case(wanted) => Err(format!("the {kind} is in another currency than {wanted}")),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A text of `most` characters at most, the last of them an ellipsis where it is cut.
-fn cut(text: &str, most: usize) -> String {
-    text.chars().take(most.saturating_sub(1)).chain(['…']).take(most).collect()
-}
-
-/// A value of a record as text.
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

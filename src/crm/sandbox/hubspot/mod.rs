@@ -2,6 +2,7 @@
 //!
 //! Both families of addresses are served, `/crm/v3/objects/calls` and `/crm/objects/2026-03/calls`. What is not built answers 404 in HubSpot's form.
 
+mod object;
 mod people;
 mod quota;
 mod work;
@@ -12,6 +13,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
+
+use object::{Object, Property, Record, Write};
 
 use super::{Action, Answer, CLIENT_ID, CLIENT_SECRET, Change, Ledger, Request, Standing, Tokens, Vendor};
 use crate::{chance::Chance, time::Wall};
@@ -25,28 +28,6 @@ pub struct HubSpot {
     next_id: u64,
     /// What the app may do; none: whatever it wants.
     quota: Option<quota::Quota>,
-}
-
-#[derive(Debug, Default)]
-struct Object {
-    properties: BTreeMap<String, Property>,
-    records: BTreeMap<u64, Record>,
-}
-
-#[derive(Clone, Debug)]
-struct Property {
-    kind: String,
-    field: String,
-    label: String,
-    unique: bool,
-    options: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Record {
-    values: BTreeMap<String, String>,
-    created: Wall,
-    updated: Wall,
 }
 
 /// Life of an access token.
@@ -438,103 +419,6 @@ impl HubSpot {
             answer.insert("paging".into(), json!({"next": {"after": (from + limit).to_string()}}));
         }
         Answer::new(200, answer)
-    }
-}
-
-/// An input that may be written.
-struct Write {
-    key: String,
-    /// The record that has the key already.
-    found: Option<u64>,
-    values: BTreeMap<String, String>,
-}
-
-impl Object {
-    /// The record with that id, or with that value of a property.
-    fn find(&self, by: Option<&str>, value: &str) -> Option<u64> {
-        match by {
-            None | Some("hs_object_id") => value.parse().ok().filter(|id| self.records.contains_key(id)),
-            Some(name) => self.records.iter().find(|(_, r)| r.values.get(name).is_some_and(|v| v == value)).map(|(id, _)| *id),
-        }
-    }
-
-    /// The properties of an input, each held against its definition.
-    fn values(&self, properties: Option<&Value>) -> Result<BTreeMap<String, String>, Answer> {
-        let mut values = BTreeMap::new();
-        for (name, value) in properties.and_then(Value::as_object).cloned().unwrap_or_default() {
-            let Some(property) = self.properties.get(&name) else {
-                return Err(invalid(&name, "PROPERTY_DOESNT_EXIST", &format!("Property \"{name}\" does not exist")));
-            };
-            // All values are texts on the wire; numbers and booleans are taken as such.
-            let value = value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned);
-            property.judge(&name, &value)?;
-            values.insert(name, value);
-        }
-        Ok(values)
-    }
-
-    fn judge(&self, input: &Value) -> Result<Write, Answer> {
-        let text = |name: &str| input.get(name).and_then(Value::as_str).unwrap_or_default();
-        let (by, key) = (text("idProperty"), text("id"));
-        if key.is_empty() {
-            return Err(refused(400, "VALIDATION_ERROR", "Invalid input JSON: id is required"));
-        }
-        match self.properties.get(by) {
-            Some(property) if property.unique => {}
-            Some(_) => {
-                return Err(refused(400, "VALIDATION_ERROR", &format!("Unable to perform update/upsert by non-unique 0-48 property {by}")));
-            }
-            None => return Err(invalid(by, "PROPERTY_DOESNT_EXIST", &format!("Property \"{by}\" does not exist"))),
-        }
-        let mut values = self.values(input.get("properties"))?;
-        values.insert(by.to_owned(), key.to_owned());
-        let found = self.find(Some(by), key);
-        for required in ["hs_timestamp", "hs_pipeline_stage"] {
-            if found.is_none() && self.properties.contains_key(required) && !values.contains_key(required) {
-                return Err(invalid(required, "REQUIRED", &format!("{required} is required")));
-            }
-        }
-        Ok(Write { key: key.to_owned(), found, values })
-    }
-}
-
-impl Property {
-    fn show(&self, name: &str) -> Value {
-        json!({"name": name, "label": self.label, "type": self.kind, "fieldType": self.field, "hasUniqueValue": self.unique,
-            "options": self.options.iter().map(|o| json!({"label": o, "value": o})).collect::<Vec<_>>()})
-    }
-
-    fn judge(&self, name: &str, value: &str) -> Result<(), Answer> {
-        if value.is_empty() {
-            return Ok(());
-        }
-        let fault = match self.kind.as_str() {
-            "number" if value.parse::<f64>().is_err() => Some(("INVALID_LONG", format!("{value} was not a valid number."))),
-            "datetime" if value.parse::<i64>().is_err() && Wall::parse(value).is_none() => {
-                Some(("INVALID_DATE", format!("{value} was not a valid date.")))
-            }
-            "bool" if !matches!(value, "true" | "false") => {
-                Some(("INVALID_OPTION", format!("{value} was not one of the allowed options: [true, false]")))
-            }
-            "enumeration" if !self.options.iter().any(|o| o == value) => {
-                Some(("INVALID_OPTION", format!("{value} was not one of the allowed options: [{}]", self.options.join(", "))))
-            }
-            "string" if value.chars().count() > 65_536 => Some(("PROPERTY_VALUE_TOO_LONG", "the value is too long".into())),
-            _ => None,
-        };
-        fault.map_or(Ok(()), |(code, message)| Err(invalid(name, code, &message)))
-    }
-}
-
-impl Record {
-    fn show(&self, id: u64, wanted: Option<&[String]>) -> Value {
-        let mut values: BTreeMap<String, Value> = match wanted {
-            // What was asked for and never set is null.
-            Some(wanted) => wanted.iter().map(|name| (name.clone(), json!(self.values.get(name)))).collect(),
-            None => self.values.iter().map(|(name, value)| (name.clone(), json!(value))).collect(),
-        };
-        values.insert("hs_object_id".into(), json!(id.to_string()));
-        json!({"id": id.to_string(), "properties": values, "createdAt": self.created, "updatedAt": self.updated, "archived": false})
     }
 }
 
