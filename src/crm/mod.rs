@@ -252,3 +252,20 @@ pub trait OAuth {
     /// The token in the answer to that, or why there is none.
     fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Salesforce compares external ids without regard to case, and a key is part of an address: nothing but one alphabet of hex digits is safe everywhere.
+    #[test]
+    fn a_key_is_of_lower_case_hex_digits_and_tells_calls_apart() {
+        let call = |n: u8| -> CallId { format!("019b8d99-6ce8-7000-8000-0000000000{n:02}").parse().expect("a call id") };
+        let keys: std::collections::BTreeSet<_> = (0..50).map(|n| record_key(call(n))).collect();
+        assert_eq!(keys.len(), 50);
+        for key in keys.iter().chain([&key_of("+4930123456"), &key_of("Größe/x?y&z")]) {
+            assert!(key.len() == 40 && key.bytes().all(|o| matches!(o, b'0'..=b'9' | b'a'..=b'f')), "{key}");
+        }
+        assert_eq!(record_key(call(1)), record_key(call(1)));
+    }
+}

@@ -305,6 +305,21 @@ mod tests {
         HttpAnswer { status, headers: vec![("retry-after".into(), "7".into())], body: body.into() }
     }
 
+    /// Results come in any order; without a trace id of its own an error names no input.
+    #[test]
+    fn every_input_bears_its_trace_id() {
+        let changes = [change("k1", &[("a", json!("1"))]), change("k2", &[("a", json!("2"))])];
+        let traced = |http: HttpRequest| {
+            let body: Value = serde_json::from_slice(&http.body).expect("JSON");
+            let inputs = body.get("inputs").and_then(Value::as_array).cloned().unwrap_or_default();
+            inputs.iter().filter_map(|i| i.get("objectWriteTraceId")?.as_str().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        assert_eq!(traced(connector().upsert(&changes, &Token::standing())), ["k1", "k2"]);
+        let people = connector();
+        let update = people.people().and_then(|p| p.update("contacts", &changes, &Token::standing())).expect("a request");
+        assert_eq!(traced(update), ["k1", "k2"]);
+    }
+
     #[test]
     fn each_kind_of_answer_has_its_verdict() {
         let verdict = |answer: &HttpAnswer| connector().verdicts(&[change("k1", &[])], answer).remove(0);

@@ -252,3 +252,15 @@ fn people_are_changed_by_their_ids_in_one_collection() {
     let told = connector().updated(&changes, &answer(200, &json!([{"id": "003A", "success": true, "errors": []}, gone])));
     assert!(matches!(told.as_slice(), [Verdict::Done { .. }, Verdict::PersonGone { .. }]), "{told:?}");
 }
+
+/// An external id that is not unique lets two upserts at once make two records.
+#[test]
+fn a_key_field_that_is_only_an_external_id_is_no_key() {
+    use crate::crm::setup::Setup as _;
+    let field =
+        |name: &str, external: bool, unique: bool| json!({"name": name, "externalId": external, "unique": unique, "picklistValues": []});
+    let body = json!({"fields": [field("Both__c", true, true), field("External__c", true, false), field("Unique__c", false, true)]});
+    let described = connector().described(&answer(200, &body)).expect("fields");
+    let keys: Vec<_> = described.iter().filter(|d| d.key).map(|d| d.name.as_str()).collect();
+    assert_eq!(keys, ["Both__c"]);
+}

@@ -131,3 +131,24 @@ fn after_an_hour_without_the_crm_everything_is_written_once() {
     assert_eq!(world.store.counts().expect("counts"), Counts::default(), "all are done");
     assert_eq!(world.batches.iter().sum::<usize>(), ids.len(), "each once");
 }
+
+/// Two requests at once that hold one key would race; in a batch API whose results come unordered nobody could tell which won.
+#[test]
+fn a_call_is_never_in_two_requests_at_a_time() {
+    let mut world = World::new();
+    world.call();
+    let (now, batch) = (world.now(), world.journal.clone());
+    world.pipeline.fold(&mut world.store, &batch, Position { segment: 1, offset: 99 }).expect("folded");
+    let mut sent = 0;
+    // The attempt is on its way to the disk: the store still says that the write is due.
+    for _ in 0..3 {
+        world.pipeline.turn(now, &mut world.store, true).expect("turned");
+        while let Some(output) = world.pipeline.poll_output() {
+            match output {
+                Output::Append { .. } => sent += 1,
+                output => world.perform(output),
+            }
+        }
+    }
+    assert_eq!((sent, world.write().state), (1, State::Queued));
+}
