@@ -13,7 +13,11 @@ use super::{
 };
 use crate::{
     config::Config,
-    pipeline::{Store, store::Aside, webhook::Drift},
+    pipeline::{
+        Store,
+        store::Aside,
+        webhook::{Drift, Payload},
+    },
     shell::{quarantine, store::Sqlite},
 };
 
@@ -29,7 +33,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List what is in no record, the latest first; `offhook journal cat --from POSITION` shows a body. Once a schema has a rule for it,
+    /// List what is in no record, the latest first, and what names a call that is not known (yet); `offhook journal cat --from POSITION` shows a body. Once a schema has a rule for it,
     /// `offhook rebuild` takes it. Status 1 where there is any.
     List {
         /// No more than so many.
@@ -121,9 +125,22 @@ fn drifts(config: &Config, json: bool) -> Result<u8, String> {
 }
 
 fn asides(config: &Config, limit: usize, json: bool) -> Result<u8, String> {
-    let found = store(config)?.asides(limit).map_err(|e| e.to_string())?;
+    let store = store(config)?;
+    let found = store.asides(limit).map_err(|e| e.to_string())?;
     found.iter().for_each(|aside| println!("{}", if json { line(aside) } else { text(aside) }));
-    Ok(verdict(found.is_empty(), json))
+    let mut unmatched = store.unmatched(limit).map_err(|e| e.to_string())?;
+    // Once, under the first of its names.
+    unmatched.retain(|payload| payload.names.iter().all(|name| payload.call_id <= *name));
+    for Payload { id, kind, call_id, names, time, .. } in &unmatched {
+        let names = std::iter::once(call_id).chain(names).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let detail = format!("{kind} {id} names {names}, which no call is called");
+        if json {
+            println!("{}", json!({"position": null, "source": null, "time": time, "why": "no_call", "detail": detail}));
+        } else {
+            println!("{:<14} {time} no_call: {detail}", "");
+        }
+    }
+    Ok(verdict(found.is_empty() && unmatched.is_empty(), json))
 }
 
 /// What a list says where there is nothing, and its status.

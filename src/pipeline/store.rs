@@ -280,6 +280,8 @@ pub trait Store {
     fn drifts(&self) -> Result<Vec<Drift>, StoreError>;
     /// Webhooks under a name that no call had.
     fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError>;
+    /// Webhooks under names that no call has, the latest first. One that bears several names is there once for each.
+    fn unmatched(&self, most: usize) -> Result<Vec<Payload>, StoreError>;
     /// Writes of `crm` due at `at`: those of calls as they happen first, then the backlog if it may go, of each the earliest first.
     fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError>;
     /// When the next queued or retrying write of `crm` that may go is due.
@@ -377,6 +379,10 @@ impl Store for Memory {
 
     fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError> {
         Ok(self.orphans.iter().filter(|o| o.call_id == name).cloned().collect())
+    }
+
+    fn unmatched(&self, most: usize) -> Result<Vec<Payload>, StoreError> {
+        Ok(self.orphans.iter().rev().take(most).cloned().collect())
     }
 
     fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError> {

@@ -209,6 +209,10 @@ impl Store for Sqlite {
         self.documents("SELECT document FROM orphans WHERE name = ?1 ORDER BY rowid", [name])
     }
 
+    fn unmatched(&self, most: usize) -> Result<Vec<Payload>, StoreError> {
+        self.documents("SELECT document FROM orphans ORDER BY rowid DESC LIMIT ?1", [number(most)])
+    }
+
     fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError> {
         let mut due = Vec::new();
         for backlog in [false, true].into_iter().filter(|backlog| !backlog || traffic == Traffic::All) {

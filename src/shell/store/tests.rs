@@ -141,6 +141,8 @@ fn suite(mut store: impl Store) {
     let expected = Counts { queued: 1, in_flight: 1, retrying: 1, dead: 0, review: 1, oldest: Some(at(5)) };
     assert_eq!(store.counts(), Ok(expected));
     assert_eq!(store.orphans("unknown"), Ok(vec![payload("unknown", "w1"), payload("unknown", "w2")]));
+    let latest = store.unmatched(2).expect("read").into_iter().map(|p| p.id).collect::<Vec<_>>();
+    assert_eq!(latest.len(), 2, "the latest first: {latest:?}");
 
     let mut changes = Changes { adopted: ["unknown".to_owned()].into(), ..Changes::default() };
     changes.records.insert(call(1), (record(1), None));
