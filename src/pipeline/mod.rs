@@ -11,7 +11,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `fold` | what a batch of entries makes of the store |
-//! | [`record`], [`expect`] | what is known of a call, and what is still to come of it |
+//! | [`record`], `note`, [`expect`] | what is known of a call, and what is still to come of it |
 //! | [`webhook`], `inbound` | who may tell something, what it says, whether it was told before |
 //! | `step` | what a write needs next: person, record, link, what is said of the person |
 //! | [`schedule`], [`batch`] | when that is due, and what became of a batch |
@@ -34,6 +34,7 @@ pub mod expect;
 mod fold;
 mod inbound;
 mod lane;
+mod note;
 mod reconcile;
 mod step;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{expect::DISPOSITION, webhook::Payload};
+use super::{expect::DISPOSITION, note::note, webhook::Payload};
 use crate::{
     crm::record_key,
     event::{CallId, EndedAs, Event, Kind, Leg, PerSide, Terminal},
@@ -203,18 +203,10 @@ impl Record {
         self.missing.iter().map(String::as_str).filter(|what| !self.has_come(what)).collect()
     }
 
-    /// What was said and handed over, each part once: to whom with which words, the summary, the transcript. The same parts make the same note, however often
-    /// and in whatever order they came.
     fn note(&self) -> Option<String> {
-        let told =
-            |field: &str| self.told.iter().find(|(name, ..)| name == field).and_then(|(.., value)| value.as_str()).map(str::to_owned);
-        let handed = self.transferred_to.as_ref().map(|to| match &self.transfer_context {
-            Some(context) => format!("{TRANSFERRED} to {to}: {context}"),
-            None => format!("{TRANSFERRED} to {to}"),
-        });
-        let parts: Vec<_> =
-            [told("call_summary"), handed, told("transcript")].into_iter().flatten().filter(|part| !part.is_empty()).collect();
-        (!parts.is_empty()).then(|| parts.join("\n\n"))
+        let told = |field: &str| self.told.iter().find(|(name, ..)| name == field).and_then(|(.., value)| value.as_str());
+        let handed = self.transferred_to.as_deref().map(|to| (to, self.transfer_context.as_deref()));
+        note(told("call_summary"), handed, told("transcript"))
     }
 
     /// The highest sequence number seen.

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Plays so many plain calls to one platform.
-fn calls(bench: &Bench, platform_at: std::net::SocketAddr, count: u32) {
+pub fn calls(bench: &Bench, platform_at: std::net::SocketAddr, count: u32) {
     let taker = Sipp::start(
         &bench.folder,
         &Options { scenario: "platform_answer", to: None, at: platform_at, transport: "u1", calls: (count, count), calls_from: None },
@@ -80,7 +80,7 @@ fn queue(bench: &Bench, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// A command beside the gateway, with its configuration: its exit status and what it prints.
-fn offhook(bench: &Bench, command: &str, arguments: &[&str]) -> (Option<i32>, String) {
+pub fn offhook(bench: &Bench, command: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_offhook"));
     process.arg(command).args(arguments).arg("--config").arg(bench.folder.join("offhook.toml"));
     let output = process.output().expect("it runs");

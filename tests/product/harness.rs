@@ -38,6 +38,8 @@ pub struct Setup {
     pub faults: &'static str,
     /// More of the configuration: `[section]`s of its own.
     pub more: String,
+    /// More of the target of write-back.
+    pub crm_more: &'static str,
     /// More of each route.
     pub route_more: &'static str,
     /// A fault planted in the gateway.
@@ -47,7 +49,14 @@ pub struct Setup {
 impl Setup {
     /// Everything to one platform.
     pub fn to(platform: &str) -> Self {
-        Self { routes: vec![("*", vec![platform.to_owned()])], faults: "[]", more: String::new(), route_more: "", plant: None }
+        Self {
+            routes: vec![("*", vec![platform.to_owned()])],
+            faults: "[]",
+            more: String::new(),
+            crm_more: "",
+            route_more: "",
+            plant: None,
+        }
     }
 }
 
@@ -323,6 +332,7 @@ client_id = "{}"
 client_secret_file = "{at}/client-secret"
 refresh_token_file = "{at}/refresh-token"
 mapping = "{at}/mapping.toml"
+{}
 [[webhook]]
 source = "platform"
 schema = "generic"
@@ -331,6 +341,7 @@ secret_file = "{at}/webhook-secret"
 "#,
         rtp + if std::env::var_os("OFFHOOK_TEST_CALLS").is_some() { 4999 } else { 399 },
         CLIENT_ID,
+        setup.crm_more,
         setup.more
     );
     let mut names: Vec<&str> = Vec::new();

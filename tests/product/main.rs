@@ -5,6 +5,7 @@
 mod harness;
 mod sipp;
 
+mod a_batch_waits_for_its_time;
 mod a_crash_on_virtual_time;
 mod a_crm_that_is_down_loses_nothing;
 mod a_drain_lets_calls_finish;
