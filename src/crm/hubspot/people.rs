@@ -31,7 +31,7 @@ impl People for HubSpot {
         let groups: Vec<_> = search.fields.iter().map(group).collect();
         let mut properties = search.fields.to_vec();
         properties.push("createdate".to_owned());
-        let body = json!({"filterGroups": groups, "properties": properties, "limit": PAGE});
+        let body = json!({"filterGroups": groups, "properties": properties, "limit": PAGE, "after": "0", "sorts": []});
         self.post(format!("crm/objects/{}/{}/search", self.version, search.object), &body, token)
     }
 

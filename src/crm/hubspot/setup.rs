@@ -46,10 +46,9 @@ impl Setup for HubSpot {
             // It links by associations.
             Kind::Lookup(_) => return None,
         };
-        let options: Vec<_> = match kind {
-            "bool" => ["true", "false"].map(|word| json!({"label": word, "value": word})).to_vec(),
-            _ => field.words.iter().map(|word| json!({"label": word, "value": word})).collect(),
-        };
+        let words = if kind == "bool" { vec!["true".to_owned(), "false".to_owned()] } else { field.words.clone() };
+        let option = |(place, word): (usize, &String)| json!({"label": word, "value": word, "displayOrder": place, "hidden": false});
+        let options: Vec<_> = words.iter().enumerate().map(option).collect();
         let group = match object {
             "calls" => "call_information",
             "contacts" => "contactinformation",

@@ -81,7 +81,7 @@ impl HubSpot {
 
     /// All call records whose `key` property is `value`.
     pub async fn records(&self, key: &str, value: &str, properties: &[String]) -> Result<Vec<Record>, Error> {
-        let body = json!({"properties": properties, "limit": 100,
+        let body = json!({"properties": properties, "limit": 100, "after": "0", "sorts": [],
             "filterGroups": [{"filters": [{"propertyName": key, "operator": "EQ", "value": value}]}]});
         let answer = self.web.post(&format!("{}/crm/v3/objects/calls/search", self.url), Some(&self.token), &body).await?;
         let results = answer.get("results").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -63,6 +63,8 @@ pub(super) struct Outside {
     pub(super) queue: BTreeMap<(Instant, u64), Happening>,
     pub(super) order: u64,
     pub(super) chance: Chance,
+    /// Of what goes between gateway, media and phones: how often the write-back draws must not change what happens on the telephone.
+    pub(super) wire: Chance,
     pub(super) network: Network,
     pub(super) disk: Disk,
     pub(super) disk_failure_percent: u64,
@@ -127,7 +129,7 @@ impl Outside {
 
     /// When something sent between two machines now arrives.
     pub(super) fn late(&mut self) -> Instant {
-        self.now + Duration::from_micros(self.chance.below(4000))
+        self.now + Duration::from_micros(self.wire.below(4000))
     }
 
     pub(super) fn send(&mut self, from: SocketAddr, to: SocketAddr, octets: Vec<u8>) {
@@ -136,7 +138,7 @@ impl Outside {
             ladder.push(format!("{:>7} {from} -> {to} {line}", self.now.as_micros() / 1000));
         }
         let network = if self.now < FAULTS { self.network.clone() } else { Network::default() };
-        for at in network.arrivals(&mut self.chance, self.now, from, to) {
+        for at in network.arrivals(&mut self.wire, self.now, from, to) {
             self.schedule(at, Happening::Datagram(from, to, octets.clone()));
         }
     }
@@ -167,7 +169,7 @@ impl Outside {
     pub(super) fn on_its_way(&mut self, pipe: Pipe, to_gateway: bool, what: Happening) {
         let Some(phone) = self.pipes.phone(pipe) else { return };
         let network = if self.now < FAULTS { self.network.clone() } else { Network::default() };
-        let at = network.arrival(&mut self.chance, self.now, phone.at);
+        let at = network.arrival(&mut self.wire, self.now, phone.at);
         if let Some(at) = self.pipes.arrival(pipe, to_gateway, at) {
             self.schedule(at, what);
         }

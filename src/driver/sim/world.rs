@@ -140,6 +140,7 @@ impl World {
             trace: 0xcbf2_9ce4_8422_2325,
             ladder: options.ladder.then(Vec::new),
             chance: chance.split(),
+            wire: chance.split(),
         };
         let hour = 3_600_000;
         out.steps = (0..chance.below(3))

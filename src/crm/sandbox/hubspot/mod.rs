@@ -57,6 +57,7 @@ impl HubSpot {
             kind: kind.into(),
             field: "text".into(),
             label: String::new(),
+            group: String::new(),
             unique: false,
             options: options.iter().map(|o| (*o).to_owned()).collect(),
         };
@@ -227,6 +228,7 @@ impl HubSpot {
             kind: text("type"),
             field: text("fieldType"),
             label: text("label"),
+            group: text("groupName"),
             unique: body.get("hasUniqueValue").and_then(Value::as_bool).unwrap_or(false),
             options: options.filter_map(|o| Some(o.get("value")?.as_str()?.to_owned())).collect(),
         };

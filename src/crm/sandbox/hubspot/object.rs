@@ -18,6 +18,7 @@ pub(super) struct Property {
     pub(super) kind: String,
     pub(super) field: String,
     pub(super) label: String,
+    pub(super) group: String,
     pub(super) unique: bool,
     pub(super) options: Vec<String>,
 }
@@ -88,8 +89,9 @@ impl Object {
 
 impl Property {
     pub(super) fn show(&self, name: &str) -> Value {
-        json!({"name": name, "label": self.label, "type": self.kind, "fieldType": self.field, "hasUniqueValue": self.unique,
-            "options": self.options.iter().map(|o| json!({"label": o, "value": o})).collect::<Vec<_>>()})
+        let option = |(place, word): (usize, &String)| json!({"label": word, "value": word, "displayOrder": place, "hidden": false});
+        json!({"name": name, "label": self.label, "groupName": self.group, "description": "", "type": self.kind, "fieldType": self.field,
+            "hasUniqueValue": self.unique, "options": self.options.iter().enumerate().map(option).collect::<Vec<_>>()})
     }
 
     pub(super) fn judge(&self, name: &str, value: &str) -> Result<(), Answer> {

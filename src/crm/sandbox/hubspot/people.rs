@@ -19,7 +19,14 @@ pub(super) type Links = BTreeSet<(String, u64, String, u64)>;
 pub(super) fn contacts() -> Object {
     let text = ["firstname", "lastname", "phone", "mobilephone", "company", "createdate"];
     let property = |name: &str, unique: bool| {
-        let property = Property { kind: "string".into(), field: "text".into(), label: String::new(), unique, options: Vec::new() };
+        let property = Property {
+            kind: "string".into(),
+            field: "text".into(),
+            label: String::new(),
+            group: String::new(),
+            unique,
+            options: Vec::new(),
+        };
         (name.to_owned(), property)
     };
     let properties = text.into_iter().map(|name| property(name, false)).chain([property("email", true)]).collect();

@@ -5,7 +5,8 @@ use super::{Object, Property};
 fn object(properties: &[(&str, &str, &[&str])]) -> Object {
     let property = |(name, kind, options): &(&str, &str, &[&str])| {
         let options = options.iter().map(|o| (*o).to_owned()).collect();
-        let property = Property { kind: (*kind).to_owned(), field: "text".into(), label: String::new(), unique: false, options };
+        let property =
+            Property { kind: (*kind).to_owned(), field: "text".into(), label: String::new(), group: String::new(), unique: false, options };
         ((*name).to_owned(), property)
     };
     Object { properties: properties.iter().map(property).collect(), ..Object::default() }
