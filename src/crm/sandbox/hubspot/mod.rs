@@ -288,6 +288,8 @@ impl HubSpot {
                     let mut error = fault.json().clone();
                     if let Some(error) = error.as_object_mut() {
                         error.insert("context".into(), json!({"objectWriteTraceId": [trace]}));
+                        error.insert("errors".into(), json!([]));
+                        error.insert("links".into(), json!({}));
                     }
                     errors.push(error);
                 }
@@ -350,6 +352,8 @@ impl HubSpot {
                     error("OBJECT_NOT_FOUND", &format!("Could not get some {object} objects, they may be deleted or not exist."));
                 if let Some(error) = error.as_object_mut() {
                     error.insert("context".into(), json!({"ids": [id], "objectWriteTraceId": [trace]}));
+                    error.insert("errors".into(), json!([]));
+                    error.insert("links".into(), json!({}));
                 }
                 errors.push(error);
                 continue;
