@@ -1,20 +1,18 @@
 //! `offhook batch`: what became of the calls of each batch, and one batch now.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::json;
 
 use super::{
-    FAILED, OK, WRONG_USE,
+    FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
+    kept::store,
 };
 use crate::{
     config::{Config, Crm},
     pipeline::{batch::Report, schedule::Runs},
-    shell::{clock::Clock, store::Sqlite},
+    shell::clock::Clock,
 };
 
 /// Batches of the CRMs whose configuration has `model = "batch"` or "hybrid".
@@ -65,18 +63,12 @@ pub fn run(args: Args) -> ExitCode {
         Action::Status { place, target } => status(&place, target.as_deref()),
         Action::Run { place, target, by, access } => now(&place, &target, &by, &access),
     };
-    match done {
-        Ok(status) => status.into(),
-        Err(why) => {
-            eprintln!("offhook batch: {why}");
-            WRONG_USE.into()
-        }
-    }
+    finished("batch", done)
 }
 
 fn status(place: &Place, target: Option<&str>) -> Result<u8, String> {
     let config = Config::load_without_secrets(&place.config).map_err(|e| e.to_string())?;
-    let store = store(&config.data.directory)?;
+    let store = store(&config)?;
     let at = Clock::new().system_wall();
     let wanted = |crm: &&Crm| target.is_none_or(|t| t == crm.name);
     let batched: Vec<(&Crm, &Runs)> = config.crms.iter().filter(wanted).filter_map(|crm| Some((crm, crm.schedule.runs()?))).collect();
@@ -118,9 +110,4 @@ fn now(place: &Place, target: &str, by: &str, access: &Access) -> Result<u8, Str
         println!("what waited for the next batch of {target} is due now; `offhook batch status` tells what became of it");
     }
     Ok(OK)
-}
-
-fn store(data: &Path) -> Result<Sqlite, String> {
-    let path = data.join("store.sqlite");
-    Sqlite::reader(&path).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", path.display()))
 }

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{FAILED, OK, WRONG_USE};
+use super::{FAILED, OK, finished};
 use crate::{
     config::{Config, Crm},
     crm::{Connector, Token, mapping::Mapping, setup::needs},
@@ -58,13 +58,7 @@ pub fn run(args: Args) -> ExitCode {
         let runtime = runtime()?;
         runtime.block_on(setup(&config, crm, dry_run, token_file.as_deref(), json))
     });
-    match done {
-        Ok(status) => status.into(),
-        Err(why) => {
-            eprintln!("offhook crm setup: {why}");
-            WRONG_USE.into()
-        }
-    }
+    finished("crm setup", done)
 }
 
 /// What the CRM describes, held against a mapping of that target: each field that is not there as it should be.

@@ -108,12 +108,13 @@ fn line(position: Position, entry: &Entry) -> Value {
 fn print(directory: &std::path::Path, which: &Which, show: impl Fn(Position, &Entry) -> String) -> ExitCode {
     let mut tail = disk::read(directory, which.from);
     let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut names = which.call.clone().map(|call| vec![call]);
     loop {
         match tail.next_batch(BATCH) {
             Ok(None) => return out.flush().map_or(FAILED, |()| OK).into(),
             Ok(Some(batch)) => {
                 for (position, entry) in &batch.entries {
-                    let other_call = which.call.as_ref().is_some_and(|c| *c != entry.key);
+                    let other_call = names.as_mut().is_some_and(|names| !concerns(entry, names));
                     let other_kind = which.kind.as_ref().is_some_and(|k| k != entry.kind.name());
                     // Who reads may have seen enough: `| head`.
                     if !other_call && !other_kind && writeln!(out, "{}", show(*position, entry)).is_err() {
@@ -128,6 +129,22 @@ fn print(directory: &std::path::Path, which: &Which, show: impl Fn(Position, &En
             }
         }
     }
+}
+
+/// Whether an entry is of the call with these names, of which its own id is the first: it bears it, or, as webhooks and requests with several records do, names
+/// it in its body. What an event tells of other names is learnt on the way.
+fn concerns(entry: &Entry, names: &mut Vec<String>) -> bool {
+    if !entry.key.is_empty() {
+        let is_its_own = names.first().is_some_and(|id| *id == entry.key);
+        if is_its_own && entry.kind == EntryKind::Event {
+            let event = serde_json::from_slice::<Value>(&entry.body).unwrap_or_default();
+            let told = ["/data/sip_call_ids/caller", "/data/sip_call_ids/callee", "/data/sip_call_id"];
+            names.extend(told.iter().filter_map(|at| event.pointer(at)?.as_str().map(str::to_owned)).filter(|name| !name.is_empty()));
+        }
+        return is_its_own;
+    }
+    let body = String::from_utf8_lossy(body(entry));
+    names.iter().any(|name| body.contains(name.as_str()))
 }
 
 fn verify(directory: &std::path::Path, as_json: bool) -> ExitCode {
@@ -174,3 +191,36 @@ fn verify(directory: &std::path::Path, as_json: bool) -> ExitCode {
 
 /// Entries read at once.
 const BATCH: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Wall;
+
+    #[test]
+    fn a_call_is_found_in_webhooks_and_in_requests_with_several_records() {
+        let entry = |kind, key: &str, body: &str| Entry {
+            kind,
+            time: Wall::from_millis(0),
+            id: String::new(),
+            key: key.into(),
+            body: body.as_bytes().to_vec(),
+        };
+        let started = entry(
+            EntryKind::Event,
+            "ours",
+            r#"{"type": "call.started", "data": {"sip_call_ids": {"caller": "a@carrier", "callee": null}}}"#,
+        );
+        let mut names = vec!["ours".to_owned()];
+        let found = [
+            started,
+            entry(EntryKind::Event, "other", r#"{"data": {"sip_call_ids": {"caller": "b@carrier"}}}"#),
+            entry(EntryKind::Webhook, "", r#"{"call_id": "a@carrier"}"#),
+            entry(EntryKind::Webhook, "", r#"{"call_id": "b@carrier"}"#),
+            entry(EntryKind::Attempt, "", r#"{"writes": [{"call_id": "other"}, {"call_id": "ours"}]}"#),
+            entry(EntryKind::Answer, "other", r#"{"writes": [{"call_id": "other"}]}"#),
+        ]
+        .map(|entry| concerns(&entry, &mut names));
+        assert_eq!(found, [true, false, true, false, true, false]);
+    }
+}

@@ -9,7 +9,7 @@ use std::{
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{FAILED, OK, WRONG_USE};
+use super::{FAILED, OK, finished, kept::store};
 use crate::{
     config::Config,
     crm::mapping::{
@@ -19,7 +19,7 @@ use crate::{
     },
     event::CallId,
     pipeline::Store,
-    shell::{clock::Clock, files, store::Sqlite},
+    shell::{clock::Clock, files},
 };
 
 /// Arguments of `offhook mapping`.
@@ -118,13 +118,7 @@ pub fn run(args: Args) -> ExitCode {
         Command::Active { config, json } => active(&config, json),
         Command::Sign { mapping, by, note, json } => sign(&mapping, &by, note, json),
     };
-    match done {
-        Ok(status) => status.into(),
-        Err(why) => {
-            eprintln!("offhook mapping: {why}");
-            WRONG_USE.into()
-        }
-    }
+    finished("mapping", done)
 }
 
 fn text_of(path: &Path) -> Result<String, String> {
@@ -272,11 +266,6 @@ fn active(config: &Path, as_json: bool) -> Result<u8, String> {
         println!("{:#}", json!({"ok": same, "targets": rows}));
     }
     Ok(if same { OK } else { FAILED })
-}
-
-fn store(config: &Config) -> Result<Sqlite, String> {
-    let file = config.data.directory.join("store.sqlite");
-    Sqlite::reader(&file).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", file.display()))
 }
 
 fn beside(path: &Path) -> PathBuf {

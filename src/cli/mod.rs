@@ -11,6 +11,7 @@ pub mod drill;
 mod gateway;
 pub mod inspect;
 pub mod journal;
+mod kept;
 pub mod mapping;
 pub mod queue;
 pub mod rebuild;
@@ -107,3 +108,14 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// Wrong use or unreadable input.
 pub const WRONG_USE: u8 = 2;
+
+/// The exit status of a command that has done something, or says on standard error why it cannot.
+fn finished(command: &str, done: Result<u8, String>) -> ExitCode {
+    match done {
+        Ok(status) => status.into(),
+        Err(why) => {
+            eprintln!("offhook {command}: {why}");
+            WRONG_USE.into()
+        }
+    }
+}

@@ -9,8 +9,9 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    FAILED, OK, WRONG_USE,
+    FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
+    kept::store,
 };
 use crate::{
     config::Config,
@@ -19,7 +20,7 @@ use crate::{
         Store,
         store::{State, Write},
     },
-    shell::{clock::Clock, store::Sqlite},
+    shell::clock::Clock,
 };
 
 /// Arguments of `offhook queue`.
@@ -88,18 +89,7 @@ pub fn run(args: Args) -> ExitCode {
         Command::Retry(which) => decide(&config, &which, "retry"),
         Command::Drop(which) => decide(&config, &which, "drop"),
     });
-    match done {
-        Ok(status) => status.into(),
-        Err(why) => {
-            eprintln!("offhook queue: {why}");
-            WRONG_USE.into()
-        }
-    }
-}
-
-fn store(config: &Config) -> Result<Sqlite, String> {
-    let path = config.data.directory.join("store.sqlite");
-    Sqlite::reader(&path).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", path.display()))
+    finished("queue", done)
 }
 
 fn status(config: &Config, as_json: bool) -> Result<u8, String> {

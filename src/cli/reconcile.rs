@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, thread::sleep, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    FAILED, OK, WRONG_USE,
+    FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
 };
 use crate::config::Config;
@@ -49,13 +49,7 @@ struct Found {
 
 /// Does it.
 pub fn run(args: Args) -> ExitCode {
-    match reconcile(&args) {
-        Ok(status) => status.into(),
-        Err(why) => {
-            eprintln!("offhook reconcile: {why}");
-            WRONG_USE.into()
-        }
-    }
+    finished("reconcile", reconcile(&args))
 }
 
 fn reconcile(args: &Args) -> Result<u8, String> {

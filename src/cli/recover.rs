@@ -5,14 +5,14 @@ use std::{path::PathBuf, process::ExitCode};
 use serde_json::json;
 
 use super::{
-    FAILED, OK, WRONG_USE,
+    FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
+    kept::store,
 };
 use crate::{
     config::Config,
     event::CallId,
     pipeline::{Store, store::State},
-    shell::store::Sqlite,
     time::Wall,
 };
 
@@ -52,13 +52,7 @@ fn since(text: &str) -> Result<Wall, String> {
 
 /// Does it.
 pub fn run(args: Args) -> ExitCode {
-    match recover(&args) {
-        Ok(status) => status.into(),
-        Err(why) => {
-            eprintln!("offhook recover: {why}");
-            WRONG_USE.into()
-        }
-    }
+    finished("recover", recover(&args))
 }
 
 fn recover(args: &Args) -> Result<u8, String> {
@@ -82,9 +76,7 @@ fn recover(args: &Args) -> Result<u8, String> {
 
 /// Calls since then, and the writes of theirs that are told again.
 fn count(config: &Config, args: &Args) -> Result<(usize, usize), String> {
-    let path = config.data.directory.join("store.sqlite");
-    let store =
-        Sqlite::reader(&path).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", path.display()))?;
+    let store = store(config)?;
     let (mut calls, mut writes, mut after) = (0, 0, None::<CallId>);
     loop {
         let page = store.since(args.since, after, PAGE).map_err(|e| e.to_string())?;

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{FAILED, OK, WRONG_USE};
+use super::{FAILED, OK, finished};
 use crate::{
     config::Config,
     driver::{
@@ -70,13 +70,7 @@ fn rtpmap(text: &str) -> Result<(u8, (String, u32)), String> {
 
 /// Reads, plays, compares and tells.
 pub fn run(args: Args) -> ExitCode {
-    match replay(&args) {
-        Ok(status) => status.into(),
-        Err(why) => {
-            eprintln!("offhook replay: {why}");
-            WRONG_USE.into()
-        }
-    }
+    finished("replay", replay(&args))
 }
 
 fn replay(args: &Args) -> Result<u8, String> {

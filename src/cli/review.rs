@@ -6,14 +6,14 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::{
-    FAILED, OK, WRONG_USE,
+    FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
+    kept::store,
 };
 use crate::{
     config::Config,
     event::CallId,
     pipeline::{Store, store::State},
-    shell::store::Sqlite,
 };
 
 /// Arguments of `offhook review`.
@@ -81,13 +81,7 @@ pub fn run(args: Args) -> ExitCode {
         }
         Command::Approve { which } => decide(&config, &which, &json!({"action": "retry"})),
     });
-    match done {
-        Ok(status) => status.into(),
-        Err(why) => {
-            eprintln!("offhook review: {why}");
-            WRONG_USE.into()
-        }
-    }
+    finished("review", done)
 }
 
 /// A number, true and false as such; all else as text.
@@ -96,9 +90,7 @@ fn typed(text: &str) -> Value {
 }
 
 fn list(config: &Config, limit: usize, as_json: bool) -> Result<u8, String> {
-    let path = config.data.directory.join("store.sqlite");
-    let store =
-        Sqlite::reader(&path).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", path.display()))?;
+    let store = store(config)?;
     let found = store.writes_in(State::Review, limit).map_err(|e| e.to_string())?;
     for write in &found {
         if as_json {

@@ -8,8 +8,9 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    FAILED, OK, WRONG_USE,
+    FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
+    kept::store,
 };
 use crate::{
     config::Config,
@@ -18,7 +19,7 @@ use crate::{
         store::Aside,
         webhook::{Drift, Payload},
     },
-    shell::{quarantine, store::Sqlite},
+    shell::quarantine,
 };
 
 /// Arguments of `offhook webhooks`.
@@ -88,18 +89,7 @@ pub fn run(args: Args) -> ExitCode {
         Command::Quarantine(Quarantine::List { source, json }) => kept(&config, source.as_deref(), json),
         Command::Quarantine(Quarantine::Release { source, json, access }) => release(&config, source.as_deref(), &access, json),
     });
-    match done {
-        Ok(status) => status.into(),
-        Err(why) => {
-            eprintln!("offhook webhooks: {why}");
-            WRONG_USE.into()
-        }
-    }
-}
-
-fn store(config: &Config) -> Result<Sqlite, String> {
-    let path = config.data.directory.join("store.sqlite");
-    Sqlite::reader(&path).map_err(|_| format!("{} cannot be read: has a gateway with this configuration ever run?", path.display()))
+    finished("webhooks", done)
 }
 
 fn drifts(config: &Config, json: bool) -> Result<u8, String> {

@@ -83,6 +83,12 @@ impl Sqlite {
     pub fn reader(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
         connection.execute_batch("PRAGMA busy_timeout=2000").map_err(failed)?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+        if version != VERSION {
+            return Err(StoreError(format!(
+                "it is of version {version}, this program's is {VERSION}: start the gateway, or run `offhook rebuild`"
+            )));
+        }
         Ok(Self { connection })
     }
 
