@@ -63,8 +63,9 @@ impl People for HubSpot {
     }
 
     fn updated(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
+        // Told apart from the others of its batch it is the person; a refusal of the whole, or of a property, is the set-up.
         let gone = |verdict| match verdict {
-            Verdict::Gone { why } => Verdict::PersonGone { why },
+            Verdict::Gone { why } if answer.status == 207 && !why.contains("PROPERTY_DOESNT_EXIST") => Verdict::PersonGone { why },
             other => other,
         };
         self.verdicts(changes, answer).into_iter().map(gone).collect()
@@ -136,6 +137,19 @@ mod tests {
         let more = json!({"total": 201, "results": []}).to_string();
         assert_eq!(connector().found(&search, &answer(200, &more)).expect_err("a page is not all").name(), "retry");
         assert_eq!(connector().found(&search, &answer(429, "{}")).expect_err("no people").name(), "throttled");
+    }
+
+    #[test]
+    fn a_missing_property_is_no_missing_person() {
+        let change = Change { key: "7".into(), id: Some("7".into()), fields: Default::default(), written: Default::default() };
+        let told =
+            |status: u16, body: Value| connector().updated(std::slice::from_ref(&change), &answer(status, &body.to_string())).remove(0);
+        let gone =
+            json!({"results": [], "errors": [{"category": "OBJECT_NOT_FOUND", "message": "no such contact", "context": {"ids": ["7"]}}]});
+        assert!(matches!(told(207, gone), Verdict::PersonGone { .. }));
+        let property = json!({"category": "VALIDATION_ERROR", "message": "PROPERTY_DOESNT_EXIST: offhook_score"});
+        assert!(matches!(told(400, property), Verdict::Gone { .. }));
+        assert!(matches!(told(403, json!({"category": "MISSING_SCOPES", "message": "no scope"})), Verdict::Gone { .. }));
     }
 
     #[test]
