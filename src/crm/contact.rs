@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Change, Fields, HttpAnswer, HttpRequest, Token, Verdict, mapping};
+use super::{Change, Fields, HttpAnswer, HttpRequest, Token, Verdict, difference, mapping};
 
 /// The `[contact]` of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -263,7 +263,8 @@ impl Rule {
     }
 }
 
-fn digits(text: &str) -> String {
+/// The digits of a number, in whatever form it is written.
+pub fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
@@ -302,7 +303,7 @@ pub struct Contact {
 impl Contact {
     /// What is still to be written to the person.
     pub fn unsaid(&self) -> Fields {
-        self.says.iter().filter(|(name, value)| self.said.get(*name) != Some(*value)).map(|(n, v)| (n.clone(), v.clone())).collect()
+        difference(&self.says, &self.said)
     }
 
     /// The CRM's id of the person.

@@ -134,6 +134,11 @@ impl Verdict {
 /// writes them as such.
 pub type Fields = BTreeMap<String, Value>;
 
+/// What of `wanted` is not in `has` as it should be.
+pub fn difference(wanted: &Fields, has: &Fields) -> Fields {
+    wanted.iter().filter(|(name, value)| has.get(*name) != Some(*value)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// What is to be changed of one record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {

@@ -1,5 +1,7 @@
 //! Batches: one run now, in place of the next by schedule; what became of a run's calls; whether it is behind.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,7 +14,6 @@ use crate::{
     journal::{Entry, EntryKind},
     time::{Instant, Now, Wall},
 };
-use std::time::Duration;
 
 /// What became of the calls that ended between two runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -11,6 +11,7 @@ use super::{
     store::{Changes, State, Store, StoreError, Write},
 };
 use crate::{
+    crm::contact::digits,
     event::{CallId, Event, Kind},
     journal::{Entry, EntryKind, Position},
     time::Wall,
@@ -325,7 +326,7 @@ fn yield_to_later_calls<S: Store>(
     fields: &Map<String, Value>,
 ) -> Result<(), StoreError> {
     let Some(rule) = crm.contacts.as_ref().map(|contacts| &contacts.rule).filter(|_| !write.contact.says.is_empty()) else { return Ok(()) };
-    let number: String = fields.get(&rule.by).and_then(Value::as_str).unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+    let number = digits(fields.get(&rule.by).and_then(Value::as_str).unwrap_or_default());
     let mut others = overlay.store.of_number(&number, SAME_PERSON_MAX)?;
     others.retain(|other| !overlay.changes.records.contains_key(&other.call_id));
     others.extend(overlay.changes.records.values().map(|(r, _)| r).filter(|r| r.numbers().contains(&number)).cloned());

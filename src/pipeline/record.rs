@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{expect::DISPOSITION, note::note, webhook::Payload};
 use crate::{
-    crm::record_key,
+    crm::{contact::digits, record_key},
     event::{CallId, EndedAs, Event, Kind, Leg, PerSide, Terminal},
     time::Wall,
 };
@@ -152,8 +152,7 @@ impl Record {
 
     /// The numbers of caller and called, their digits alone: what a spelling adds does not tell people apart.
     pub fn numbers(&self) -> Vec<String> {
-        let digits = |text: &String| text.chars().filter(char::is_ascii_digit).collect::<String>();
-        let mut numbers: Vec<_> = self.from.iter().chain(&self.to).map(digits).filter(|d| !d.is_empty()).collect();
+        let mut numbers: Vec<_> = self.from.iter().chain(&self.to).map(|text| digits(text)).filter(|d| !d.is_empty()).collect();
         numbers.dedup();
         numbers
     }

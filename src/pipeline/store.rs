@@ -12,7 +12,7 @@ use super::{
     webhook::{Drift, Payload},
 };
 use crate::{
-    crm::{Fields, contact::Contact},
+    crm::{Fields, contact::Contact, difference},
     event::CallId,
     journal::Position,
     time::Wall,
@@ -156,7 +156,7 @@ impl Write {
 
     /// The fields in which what is there differs from what should be.
     pub fn difference(&self) -> Fields {
-        self.wanted.iter().filter(|(name, value)| self.written.get(*name) != Some(*value)).map(|(n, v)| (n.clone(), v.clone())).collect()
+        difference(&self.wanted, &self.written)
     }
 }
 

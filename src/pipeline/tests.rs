@@ -302,6 +302,21 @@ fn entry(event: &Event) -> Entry {
     Entry { kind: EntryKind::Event, time: event.time, id: event.id(), key: event.call_id.to_string(), body }
 }
 
+/// The end of a call that nobody took.
+fn busy() -> Terminal {
+    Terminal {
+        outcome: Outcome::Busy,
+        ended_as: EndedAs::Completed,
+        ended_by: EndedBy::Callee,
+        reason: None,
+        sip_status: Some(486),
+        ring_ms: None,
+        talk_ms: 0,
+        secure_ms: 0,
+        omitted: 0,
+    }
+}
+
 fn life() -> Vec<Kind> {
     let side = || PerSide { trunk: "PCMU".to_owned(), platform: "PCMU".to_owned() };
     let terminal = Terminal {

@@ -46,18 +46,7 @@ pub(super) fn rush(world: &mut World, calls: u64) -> Vec<CallId> {
     for n in 0..calls {
         let id: CallId = format!("01960000-0000-7000-8000-{n:012x}").parse().expect("a call id");
         ids.push(id);
-        let terminal = Terminal {
-            outcome: Outcome::Busy,
-            ended_as: EndedAs::Completed,
-            ended_by: EndedBy::Callee,
-            reason: None,
-            sip_status: Some(486),
-            ring_ms: None,
-            talk_ms: 0,
-            secure_ms: 0,
-            omitted: 0,
-        };
-        let event = Event { call_id: id, sequence: 1, time: world.now().wall, at_ms: 0, kind: Kind::Ended(terminal) };
+        let event = Event { call_id: id, sequence: 1, time: world.now().wall, at_ms: 0, kind: Kind::Ended(busy()) };
         let body = serde_json::to_vec(&event.to_cloudevent()).expect("json");
         world.write_down(Entry { kind: EntryKind::Event, time: world.now().wall, id: format!("{id}/1"), key: id.to_string(), body });
     }

@@ -61,19 +61,8 @@ fn each_event_has_its_own_time_and_what_never_comes_is_named_and_flagged() {
 #[test]
 fn of_a_call_that_nobody_took_nothing_is_expected() {
     let mut world = world(expects());
-    let terminal = Terminal {
-        outcome: Outcome::Busy,
-        ended_as: EndedAs::Completed,
-        ended_by: EndedBy::Callee,
-        reason: None,
-        sip_status: Some(486),
-        ring_ms: None,
-        talk_ms: 0,
-        secure_ms: 0,
-        omitted: 0,
-    };
     let started = life().into_iter().next().expect("a beginning");
-    world.events(vec![started, Kind::Ended(terminal)]);
+    world.events(vec![started, Kind::Ended(busy())]);
     world.settle();
     let fields = world.fields();
     assert_eq!((&fields["complete"], &fields["needs_review"], fields.get("disposition_code")), (&json!(true), &json!(false), None));

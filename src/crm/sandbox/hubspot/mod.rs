@@ -285,13 +285,7 @@ impl HubSpot {
             match judged {
                 Ok(write) => results.push(self.write(now, object, write, trace, ledger)),
                 Err(fault) => {
-                    let mut error = fault.json().clone();
-                    if let Some(error) = error.as_object_mut() {
-                        error.insert("context".into(), json!({"objectWriteTraceId": [trace]}));
-                        error.insert("errors".into(), json!([]));
-                        error.insert("links".into(), json!({}));
-                    }
-                    errors.push(error);
+                    errors.push(of_an_input(fault.json().clone(), json!({"objectWriteTraceId": [trace]})));
                 }
             }
         }
@@ -348,14 +342,8 @@ impl HubSpot {
             let trace = input.get("objectWriteTraceId").cloned().unwrap_or(Value::Null);
             let Some(object_type) = self.objects.get(object) else { return not_found() };
             let Some(found) = object_type.find(None, id) else {
-                let mut error =
-                    error("OBJECT_NOT_FOUND", &format!("Could not get some {object} objects, they may be deleted or not exist."));
-                if let Some(error) = error.as_object_mut() {
-                    error.insert("context".into(), json!({"ids": [id], "objectWriteTraceId": [trace]}));
-                    error.insert("errors".into(), json!([]));
-                    error.insert("links".into(), json!({}));
-                }
-                errors.push(error);
+                let why = format!("Could not get some {object} objects, they may be deleted or not exist.");
+                errors.push(of_an_input(error("OBJECT_NOT_FOUND", &why), json!({"ids": [id], "objectWriteTraceId": [trace]})));
                 continue;
             };
             match object_type.values(input.get("properties")) {
@@ -445,6 +433,16 @@ fn error(category: &str, message: &str) -> Value {
 }
 
 /// HubSpot puts a JSON array into the message's text.
+/// An error of a batch that was taken up, of one of its inputs.
+fn of_an_input(mut error: Value, context: Value) -> Value {
+    if let Some(error) = error.as_object_mut() {
+        error.insert("context".into(), context);
+        error.insert("errors".into(), json!([]));
+        error.insert("links".into(), json!({}));
+    }
+    error
+}
+
 fn invalid(name: &str, code: &str, message: &str) -> Answer {
     let list = json!([{"isValid": false, "message": message, "error": code, "name": name}]);
     refused(400, "VALIDATION_ERROR", &format!("Property values were not valid: {list}"))

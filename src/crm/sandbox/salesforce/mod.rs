@@ -198,15 +198,7 @@ impl Salesforce {
         let failed = results.iter().any(Result::is_err);
         let shown = results.into_iter().map(|result| match result {
             Ok((id, created)) => json!({"id": id, "success": true, "errors": [], "created": created}),
-            Err(mut fault) => {
-                // Within a collection an error's code is called by another name.
-                if let Some(fault) = fault.as_object_mut()
-                    && let Some(code) = fault.remove("errorCode")
-                {
-                    fault.insert("statusCode".into(), code);
-                }
-                json!({"success": false, "errors": [fault]})
-            }
+            Err(fault) => refused_in_a_collection(fault),
         });
         let shown: Vec<_> = shown.collect();
         if all && failed {
@@ -234,14 +226,7 @@ impl Salesforce {
             };
             shown.push(match written {
                 Ok(id) => json!({"id": id, "success": true, "errors": []}),
-                Err(mut fault) => {
-                    if let Some(fault) = fault.as_object_mut()
-                        && let Some(code) = fault.remove("errorCode")
-                    {
-                        fault.insert("statusCode".into(), code);
-                    }
-                    json!({"success": false, "errors": [fault]})
-                }
+                Err(fault) => refused_in_a_collection(fault),
             });
         }
         Answer::new(200, json!(shown))
@@ -388,6 +373,16 @@ impl Salesforce {
         self.next_id += 1;
         format!("{prefix}{:012}AAA", self.next_id)
     }
+}
+
+/// Within a collection an error's code is called by another name.
+fn refused_in_a_collection(mut fault: Value) -> Value {
+    if let Some(fault) = fault.as_object_mut()
+        && let Some(code) = fault.remove("errorCode")
+    {
+        fault.insert("statusCode".into(), code);
+    }
+    json!({"success": false, "errors": [fault]})
 }
 
 fn fault(code: &str, message: &str, fields: &[&str]) -> Value {
