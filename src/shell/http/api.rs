@@ -12,7 +12,7 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -107,6 +107,12 @@ async fn answer(api: &Shared, ask: impl FnOnce(oneshot::Sender<Answer>) -> Ask) 
     }
 }
 
+/// A short body of JSON; `hint`: what to send in place of one that cannot be used.
+async fn document<T: DeserializeOwned>(content: Body, hint: &'static str) -> Result<T, Problem> {
+    let content = body(content, SECURE_BYTES_MAX).await?;
+    serde_json::from_slice(&content).map_err(|error| Problem::new(400, format!("the body cannot be used: {error}"), hint))
+}
+
 async fn body(body: Body, most: usize) -> Result<Bytes, Problem> {
     match timeout(READ, axum::body::to_bytes(body, most)).await {
         Ok(Ok(bytes)) => Ok(bytes),
@@ -196,16 +202,10 @@ async fn secure(State(api): Api, Path(id): Path<String>, content: Body) -> Respo
         Ok(call) => call,
         Err(problem) => return problem.into_response(),
     };
-    let content = match body(content, SECURE_BYTES_MAX).await {
-        Ok(content) => content,
-        Err(problem) => return problem.into_response(),
-    };
-    let asked: Secure = match serde_json::from_slice(&content) {
+    let hint = r#"send {"action": "start", "reason": "payment"} or {"action": "end"}"#;
+    let asked: Secure = match document(content, hint).await {
         Ok(asked) => asked,
-        Err(error) => {
-            let hint = r#"send {"action": "start", "reason": "payment"} or {"action": "end"}"#;
-            return Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response();
-        }
+        Err(problem) => return problem.into_response(),
     };
     let on = matches!(asked.action, Switch::Start);
     answer(&api, |reply| Ask::Secure { call, on, reason: asked.reason, reply }).await
@@ -270,16 +270,10 @@ struct Recover {
 }
 
 async fn recover(State(api): Api, content: Body) -> Response {
-    let content = match body(content, SECURE_BYTES_MAX).await {
-        Ok(content) => content,
-        Err(problem) => return problem.into_response(),
-    };
-    match serde_json::from_slice(&content) {
+    let hint = r#"send {"since": "2026-01-05T10:00:00Z", "target": "hubspot", "by": "your name"}; without target, all"#;
+    match document(content, hint).await {
         Ok(Recover { since, target, by }) => answer(&api, |reply| Ask::Recover { since, target, by, reply }).await,
-        Err(error) => {
-            let hint = r#"send {"since": "2026-01-05T10:00:00Z", "target": "hubspot", "by": "your name"}; without target, all"#;
-            Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response()
-        }
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -291,16 +285,10 @@ struct Batch {
 }
 
 async fn batch(State(api): Api, content: Body) -> Response {
-    let content = match body(content, SECURE_BYTES_MAX).await {
-        Ok(content) => content,
-        Err(problem) => return problem.into_response(),
-    };
-    match serde_json::from_slice(&content) {
+    let hint = r#"send {"target": "hubspot", "by": "your name"}"#;
+    match document(content, hint).await {
         Ok(Batch { target, by }) => answer(&api, |reply| Ask::Batch { target, by, reply }).await,
-        Err(error) => {
-            let hint = r#"send {"target": "hubspot", "by": "your name"}"#;
-            Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response()
-        }
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -331,16 +319,10 @@ struct Released {
 }
 
 async fn release(State(api): Api, content: Body) -> Response {
-    let content = match body(content, SECURE_BYTES_MAX).await {
-        Ok(content) => content,
-        Err(problem) => return problem.into_response(),
-    };
-    match serde_json::from_slice(&content) {
+    let hint = r#"send {"source": "platform", "after": ["platform", "NAME"]}; both may be left out"#;
+    match document(content, hint).await {
         Ok(Released { source, after }) => answer(&api, |reply| Ask::Release { source, after, reply }).await,
-        Err(error) => {
-            let hint = r#"send {"source": "platform", "after": ["platform", "NAME"]}; both may be left out"#;
-            Problem::new(400, format!("the body cannot be used: {error}"), hint).into_response()
-        }
+        Err(problem) => problem.into_response(),
     }
 }
 
