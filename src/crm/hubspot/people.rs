@@ -82,6 +82,8 @@ impl People for HubSpot {
         let list = |name: &str| body.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         if !(200..300).contains(&answer.status) {
             return match refused(answer, &body) {
+                // A missing scope is the set-up's, whoever is to be linked.
+                verdict if answer.status == 403 => vec![verdict; pairs.len()],
                 // One person who is gone has the whole batch refused.
                 Verdict::Rejected { why } | Verdict::Gone { why } if pairs.len() > 1 => vec![Verdict::Split { why }; pairs.len()],
                 Verdict::Gone { why } => vec![Verdict::PersonGone { why }],
@@ -162,5 +164,15 @@ mod tests {
         assert!(connector().linked(&pairs, &answer(404, &gone)).iter().all(|v| matches!(v, Verdict::Split { .. })));
         let alone = connector().linked(&pairs[..1], &answer(404, &gone));
         assert_eq!(alone, [Verdict::PersonGone { why: "no such contact".into() }]);
+    }
+
+    #[test]
+    fn a_missing_scope_is_no_missing_person() {
+        let pairs = [pair("1", "7"), pair("2", "8")];
+        let refused = json!({"category": "MISSING_SCOPES", "message": "no scope"}).to_string();
+        for pairs in [&pairs[..], &pairs[..1]] {
+            let told = connector().linked(pairs, &answer(403, &refused));
+            assert_eq!(told, vec![Verdict::Gone { why: "no scope".into() }; pairs.len()]);
+        }
     }
 }
