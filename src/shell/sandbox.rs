@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{clock::Clock, http::acceptor};
-use crate::crm::sandbox::{Answer, Double, Fault, Outcome, Request};
+use crate::crm::sandbox::{Answer, Double, Fault, Outcome, Request, SCHEME_HEADER};
 
 /// How to serve a double.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>, tls: boo
     let body = to_bytes(Body::new(body), BODY_OCTETS_MAX).await.map_err(io::Error::other)?;
     let headers = head.headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
     // An answer that names its own address has to know which scheme it was asked by.
-    let scheme = tls.then(|| ("x-forwarded-proto".to_owned(), "https".to_owned()));
+    let scheme = tls.then(|| (SCHEME_HEADER.to_owned(), "https".to_owned()));
     let request = Request {
         method: head.method.as_str().to_owned(),
         path: head.uri.path().to_owned(),

@@ -19,7 +19,7 @@ pub use dynamics::Dynamics;
 pub use fault::{Action, Fault};
 pub use hubspot::HubSpot;
 pub use ledger::{Change, Ledger};
-pub use request::Request;
+pub use request::{Request, SCHEME_HEADER};
 pub use salesforce::Salesforce;
 use tokens::{Standing, Tokens};
 

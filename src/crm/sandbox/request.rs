@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The header by which the socket tells that it was asked over TLS: `https`.
+pub const SCHEME_HEADER: &str = "x-forwarded-proto";
+
 /// A request. Authorisation and call data are in it, so it does not print.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
@@ -32,6 +35,12 @@ impl Request {
     /// Token of `Authorization: Bearer` (RFC 6750 §2.1).
     pub fn bearer(&self) -> Option<&str> {
         self.header("authorization")?.strip_prefix("Bearer ")
+    }
+
+    /// Scheme and host, as the client knows them: what an answer's own addresses begin with.
+    pub(super) fn origin(&self) -> String {
+        let scheme = if self.header(SCHEME_HEADER) == Some("https") { "https" } else { "http" };
+        format!("{scheme}://{}", self.header("host").filter(|host| !host.is_empty()).unwrap_or("crm"))
     }
 
     /// Parts of the path, decoded.

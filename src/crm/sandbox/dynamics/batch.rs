@@ -1,6 +1,6 @@
 //! `$batch`: several requests in one, as multipart/mixed with parts of application/http (OData 4.0 part 1, §11.7).
 
-use super::super::{Answer, Body, Request};
+use super::super::{Answer, Body, Request, SCHEME_HEADER};
 
 /// Requests that a batch may hold.
 pub(super) const PARTS_MAX: usize = 1000;
@@ -9,7 +9,7 @@ pub(super) const PARTS_MAX: usize = 1000;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
-/// The requests of a batch, each with the authorisation and the host of the whole.
+/// The requests of a batch, each with the authorisation, the scheme and the host of the whole.
 pub(super) fn read(request: &Request) -> Result<Vec<Request>, Malformed> {
     let kind = request.header("content-type").unwrap_or_default();
     let Some(boundary) = kind.strip_prefix("multipart/mixed").and_then(|rest| rest.split_once("boundary=")) else {
@@ -60,7 +60,7 @@ fn one(part: &str, whole: &Request) -> Result<Request, Malformed> {
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/api/data/v9.2/{path}") };
     let (path, query) = path.split_once('?').unwrap_or((path.as_str(), ""));
     let mut headers = headers(rest);
-    headers.extend(whole.headers.iter().filter(|(name, _)| name == "authorization" || name == "host").cloned());
+    headers.extend(whole.headers.iter().filter(|(name, _)| ["authorization", "host", SCHEME_HEADER].contains(&name.as_str())).cloned());
     Ok(Request {
         method: method.to_owned(),
         path: path.to_owned(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Body, Change, Dynamics, Ledger, Refusal, Request, host,
+    Answer, Body, Change, Dynamics, Ledger, Refusal, Request,
     odata::{self, Filter, KeyPart},
     schema::{Column, Key, Kind, Table},
 };
@@ -178,7 +178,7 @@ fn schema_name(body: &Value) -> Result<&str, Refusal> {
 }
 
 fn made(request: &Request, path: &str) -> Answer {
-    let entity = ("OData-EntityId", format!("{}/api/data/v9.2/{path}", host(request)));
+    let entity = ("OData-EntityId", format!("{}/api/data/v9.2/{path}", request.origin()));
     Answer { status: 204, headers: vec![("OData-Version", "4.0".to_owned()), entity], body: Body::Empty }
 }
 

@@ -335,7 +335,7 @@ impl Dynamics {
 
     /// 204 whether it was made or changed; only a client that wants to see the row is told which.
     fn written(&self, request: &Request, set: &str, id: &str, made: bool) -> Answer {
-        let entity = ("OData-EntityId", format!("{}/api/data/v9.2/{set}({id})", host(request)));
+        let entity = ("OData-EntityId", format!("{}/api/data/v9.2/{set}({id})", request.origin()));
         let headers = vec![("OData-Version", "4.0".to_owned()), entity];
         let shown = request.header("prefer").is_some_and(|prefer| prefer.contains("return=representation"));
         match self.tables.get(set).and_then(|t| Some((t, t.rows.get(id)?))) {
@@ -375,14 +375,14 @@ impl Dynamics {
         let most = number("$top").unwrap_or(usize::MAX);
         let shown: Vec<_> = found.iter().take(most).skip(skip).take(page).map(|row| show(table, row, &columns)).collect();
         let next = skip + shown.len();
-        let mut body = json!({"@odata.context": format!("{}/api/data/v9.2/$metadata#{set}", host(request))});
+        let mut body = json!({"@odata.context": format!("{}/api/data/v9.2/$metadata#{set}", request.origin())});
         if let Some(body) = body.as_object_mut() {
             if request.parameter("$count").as_deref() == Some("true") {
                 body.insert("@odata.count".into(), json!(found.len()));
             }
             if next < found.len().min(most) {
                 let others: Vec<_> = request.query.split('&').filter(|p| !p.starts_with("$skiptoken") && !p.is_empty()).collect();
-                let link = format!("{}{}?{}&$skiptoken={next}", host(request), request.path, others.join("&"));
+                let link = format!("{}{}?{}&$skiptoken={next}", request.origin(), request.path, others.join("&"));
                 body.insert("@odata.nextLink".into(), json!(link));
             }
             body.insert("value".into(), json!(shown));
@@ -443,20 +443,12 @@ fn show(table: &Table, row: &Row, columns: &[String]) -> Value {
     Value::Object(std::iter::once(("@odata.etag".to_owned(), json!(etag(row)))).chain(fields).collect())
 }
 
-/// Scheme and host, as the client knows them.
-fn host(request: &Request) -> String {
-    match request.header("host") {
-        Some(host) => format!("http://{host}"),
-        None => "http://crm".to_owned(),
-    }
-}
-
 fn guid(n: u64) -> String {
     format!("d0000000-0000-4000-8000-{n:012x}")
 }
 
 fn openid(request: &Request, tenant: &str) -> Answer {
-    let base = format!("https://{}/{tenant}", request.header("host").unwrap_or_default());
+    let base = format!("{}/{tenant}", request.origin());
     Answer::new(
         200,
         json!({"issuer": format!("{base}/v2.0"), "token_endpoint": format!("{base}/oauth2/v2.0/token"),

@@ -1,7 +1,7 @@
 //! The environment, asked as its clients do.
 
 use super::{
-    super::{Double, Outcome},
+    super::{Double, Outcome, SCHEME_HEADER},
     *,
 };
 use crate::time::{Instant, Now};
@@ -197,6 +197,35 @@ fn rows_are_found_page_by_page() {
     }
     assert_eq!(pages, [2, 2, 1]);
     assert_eq!(crm.code("GET", "contacts?$filter=fax%20eq%20'1'", &Value::Null).0, 400);
+}
+
+#[test]
+fn addresses_in_answers_have_the_scheme_and_host_that_were_asked() {
+    for scheme in ["http", "https"] {
+        let mut crm = Environment::ready();
+        let of_socket = [("host", "localhost:7"), (SCHEME_HEADER, scheme)];
+        let own = format!("{scheme}://localhost:7/");
+        let body = json!({"lastname": "a"}).to_string();
+        let mut made = || {
+            let answer = crm.raw("POST", "/api/data/v9.2/contacts", &of_socket, body.clone().into_bytes());
+            answer.headers.into_iter().find(|(name, _)| *name == "OData-EntityId").expect("an address").1
+        };
+        assert!([made(), made()].iter().all(|address| address.starts_with(&own)));
+        let wanted = [&of_socket[..], &[("prefer", "odata.maxpagesize=1")]].concat();
+        let page = crm.raw("GET", "/api/data/v9.2/contacts", &wanted, Vec::new());
+        for address in ["@odata.nextLink", "@odata.context"] {
+            assert!(page.json()[address].as_str().expect("an address").starts_with(&own), "{page:?}");
+        }
+        let part = format!(
+            "--b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\nPOST /api/data/v9.2/contacts HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{body}\r\n--b--\r\n"
+        );
+        let batch = [&of_socket[..], &[("content-type", "multipart/mixed; boundary=b")]].concat();
+        let answer = crm.raw("POST", "/api/data/v9.2/$batch", &batch, part.into_bytes()).body.octets();
+        let text = String::from_utf8(answer).expect("text");
+        assert!(text.contains(&format!("OData-EntityId: {own}")), "{text}");
+        let openid = crm.raw("GET", "/tenant/v2.0/.well-known/openid-configuration", &of_socket, Vec::new());
+        assert!(openid.json()["token_endpoint"].as_str().expect("an address").starts_with(&own), "{openid:?}");
+    }
 }
 
 #[test]

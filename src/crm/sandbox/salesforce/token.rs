@@ -45,9 +45,7 @@ impl Salesforce {
             Err((error, text)) => return Answer::new(400, json!({"error": error, "error_description": text})),
         };
         // Where its requests go: the host that was asked, as an org's own domain is.
-        let host = request.header("host").unwrap_or_default();
-        let scheme = if request.header("x-forwarded-proto") == Some("https") { "https" } else { "http" };
-        let instance = if host.is_empty() { "http://crm".to_owned() } else { format!("{scheme}://{host}") };
+        let instance = request.origin();
         let mut body = json!({"access_token": access, "signature": "c2lt", "scope": "api", "instance_url": instance,
             "id": format!("{instance}/id/00D000000000001AAA/005000000000001AAA"), "token_type": "Bearer", "issued_at": now.as_millis().to_string()});
         if let (Some(refresh), Some(body)) = (refresh, body.as_object_mut()) {
