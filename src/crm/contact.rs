@@ -235,6 +235,13 @@ impl Rule {
         forms
     }
 
+    /// The digits under which a record may have that number, which it keeps as it came: whatever [`Self::sought`] makes `sought` of is among them.
+    pub fn spellings(&self, sought: &str) -> BTreeSet<String> {
+        let mut spellings: BTreeSet<_> = self.forms(sought).iter().map(|form| digits(form)).collect();
+        spellings.insert(format!("00{}", digits(sought)));
+        spellings
+    }
+
     /// Which of those found it is, by the rule: one, nobody, or several of whom a person has to choose. None of those `lost`: a search may go on finding
     /// them for a while.
     pub fn choose(&self, sought: &str, lost: &[String], found: &[Person]) -> Vec<String> {
@@ -334,6 +341,7 @@ pub enum Standing {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -362,6 +370,16 @@ mod tests {
             assert_eq!(german.sought(&record(none)), None, "{none}");
         }
         assert_eq!(rule("{}").sought(&record("15551230001")).as_deref(), Some("+15551230001"), "carriers often leave the plus sign out");
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_is_among_its_spellings(from in "(\\+|00?|49|0049)?[0-9 /()-]{6,14}", german in any::<bool>()) {
+            let rule = rule(if german { r#"{"country": "+49"}"# } else { "{}" });
+            if let Some(sought) = rule.sought(&json!({"from": from}).as_object().cloned().expect("a record")) {
+                prop_assert!(rule.spellings(&sought).contains(&digits(&from)), "{sought}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What a batch of the journal makes of the store. The same entries give the same tables, whenever they are folded.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 
@@ -11,7 +14,6 @@ use super::{
     store::{Changes, State, Store, StoreError, Write},
 };
 use crate::{
-    crm::contact::digits,
     event::{CallId, Event, Kind},
     journal::{Entry, EntryKind, Position},
     time::Wall,
@@ -292,7 +294,7 @@ fn want<S: Store>(
         None => return Ok(()),
     };
     let changed = crm.want(&mut write, fields);
-    yield_to_later_calls(overlay, crm, &mut write, fields)?;
+    yield_to_later_calls(overlay, crm, &mut write)?;
     // A rule may have become true that does not wait, or the call is over.
     let sooner = write.state == State::Queued && due.at < write.due;
     if !changed && !sooner {
@@ -319,20 +321,24 @@ fn want<S: Store>(
 
 /// Of what several calls say of one person, the latest call's counts: `write` says nothing that a later call says, and what earlier ones have not said yet
 /// of that they say no more.
-fn yield_to_later_calls<S: Store>(
-    overlay: &mut Overlay<'_, S>,
-    crm: &Crm,
-    write: &mut Write,
-    fields: &Map<String, Value>,
-) -> Result<(), StoreError> {
-    let Some(rule) = crm.contacts.as_ref().map(|contacts| &contacts.rule).filter(|_| !write.contact.says.is_empty()) else { return Ok(()) };
-    let number = digits(fields.get(&rule.by).and_then(Value::as_str).unwrap_or_default());
-    let mut others = overlay.store.of_number(&number, SAME_PERSON_MAX)?;
-    others.retain(|other| !overlay.changes.records.contains_key(&other.call_id));
-    others.extend(overlay.changes.records.values().map(|(r, _)| r).filter(|r| r.numbers().contains(&number)).cloned());
-    for other in others.into_iter().filter(|other| other.call_id != write.call_id) {
+fn yield_to_later_calls<S: Store>(overlay: &mut Overlay<'_, S>, crm: &Crm, write: &mut Write) -> Result<(), StoreError> {
+    let says = !write.contact.says.is_empty();
+    let Some((contacts, sought)) = crm.contacts.as_ref().zip(write.contact.sought.clone()).filter(|_| says) else { return Ok(()) };
+    let rule = &contacts.rule;
+    // One who calls from 030… and from +4930… is one person.
+    let numbers = rule.spellings(&sought);
+    let mut others = BTreeMap::new();
+    for number in &numbers {
+        others.extend(overlay.store.of_number(number, SAME_PERSON_MAX)?.into_iter().map(|other| (other.call_id, other)));
+    }
+    others.retain(|call, _| !overlay.changes.records.contains_key(call));
+    let bears = |record: &&Record| record.numbers().iter().any(|number| numbers.contains(number));
+    others.extend(overlay.changes.records.values().map(|(r, _)| r).filter(bears).map(|other| (other.call_id, other.clone())));
+    others.remove(&write.call_id);
+    // Later calls first, so that the same is left however the entries come in batches.
+    for other in others.into_values().rev().take(SAME_PERSON_MAX) {
         let facts = other.fields();
-        if rule.sought(&facts) != write.contact.sought {
+        if rule.sought(&facts).as_ref() != Some(&sought) {
             continue;
         }
         if other.call_id > write.call_id {

@@ -329,7 +329,7 @@ fn score(world: &mut World, person: &str) -> Value {
 /// A world in which the caller's score is kept with him.
 fn scored() -> World {
     let update = json!([{"to": "offhook_score", "from": "sentiment_score"}]);
-    let mut world = world(&with(rule(), "update", update));
+    let mut world = world(&with(with(rule(), "update", update), "country", json!("+49")));
     let property = json!({"name": "offhook_score", "type": "number", "fieldType": "number"});
     post(&mut world, "/crm/v3/properties/contacts", &property);
     world.pipeline.config.expects.clear();
@@ -349,7 +349,14 @@ fn second() -> CallId {
 }
 
 fn second_call(world: &mut World) {
-    for (sequence, kind) in (1..).zip(life()) {
+    second_call_from(world, CALLER);
+}
+
+fn second_call_from(world: &mut World, number: &str) {
+    for (sequence, mut kind) in (1..).zip(life()) {
+        if let Kind::Started { from, .. } = &mut kind {
+            *from = number.to_owned();
+        }
         let event = Event { call_id: second(), sequence, time: world.now().wall, at_ms: 0, kind };
         world.write_down(entry(&event));
     }
@@ -393,6 +400,22 @@ fn of_two_calls_of_one_person_the_later_ones_score_stands_whichever_came_first()
         scores(&mut world, 2, last, value(last));
         world.until(20 * SECOND);
         assert_eq!(score(&mut world, &person), json!("0.75"), "{first} was scored first");
+    }
+}
+
+#[test]
+fn of_two_calls_of_one_person_the_later_ones_score_stands_however_the_number_came() {
+    for number in ["030123456", "030 / 123456", "0049 30 123456", "4930123456"] {
+        let mut world = scored();
+        let person = person(&mut world, CALLER);
+        world.call();
+        second_call_from(&mut world, number);
+        world.settle();
+        scores(&mut world, 1, second(), 0.75);
+        world.until(10 * SECOND);
+        scores(&mut world, 2, call(), 0.25);
+        world.until(20 * SECOND);
+        assert_eq!(score(&mut world, &person), json!("0.75"), "{number}");
     }
 }
 
