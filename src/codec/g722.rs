@@ -278,11 +278,11 @@ mod tests {
     #[test]
     fn what_it_makes_of_sweeps_silence_and_noise_stays_what_it_was() {
         // Taken from the implementation that was equal to the ITU's vectors; holds where those are not at hand.
-        let hex = |octets: &[u8]| Sha256::digest(octets).iter().map(|o| format!("{o:02x}")).collect::<String>();
+        let hash = |octets: &[u8]| hex::encode(Sha256::digest(octets));
         let code = encode(&sounds());
         let decoded: Vec<u8> = decode(&code).into_iter().flat_map(i16::to_le_bytes).collect();
-        assert_eq!(hex(&code), "56b2de83d8b9eb7bbfbbb5fa3b53d4871a5ab20f66f1374d46c25a1a4100a627");
-        assert_eq!(hex(&decoded), "5b1ee88f7fcdfdef2fe9190af8ac584b8fb2dd319a7bfe40de9bc2d7a72e2e06");
+        assert_eq!(hash(&code), "56b2de83d8b9eb7bbfbbb5fa3b53d4871a5ab20f66f1374d46c25a1a4100a627");
+        assert_eq!(hash(&decoded), "5b1ee88f7fcdfdef2fe9190af8ac584b8fb2dd319a7bfe40de9bc2d7a72e2e06");
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Connector for Http {
         let mut headers = vec![
             ("content-type".to_owned(), "application/json".to_owned()),
             ("accept".to_owned(), "application/json".to_owned()),
-            ("idempotency-key".to_owned(), content.iter().take(16).map(|o| format!("{o:02x}")).collect()),
+            ("idempotency-key".to_owned(), hex::encode(content.get(..16).unwrap_or(&content))),
         ];
         headers.extend(self.secret.iter().map(|(name, value)| (name.clone(), value.to_string())));
         HttpRequest {

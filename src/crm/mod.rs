@@ -160,7 +160,7 @@ pub fn record_key(call: CallId) -> String {
 /// The key of whatever bears that name.
 pub fn key_of(name: &str) -> String {
     let digest = Sha256::digest(name.as_bytes());
-    digest.iter().take(KEY_OCTETS).map(|octet| format!("{octet:02x}")).collect()
+    hex::encode(digest.get(..KEY_OCTETS).unwrap_or(&digest))
 }
 
 /// 160 bits: no two calls share them.

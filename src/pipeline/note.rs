@@ -28,9 +28,7 @@ fn readable(context: &str) -> String {
 
 /// The text of hex digits, two an octet; none where it is no text that a person can read.
 fn text_of_hex(digits: &str) -> Option<String> {
-    let octets =
-        digits.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok().filter(|_| pair.len() == 2));
-    let text = String::from_utf8(octets.collect::<Option<Vec<u8>>>()?).ok()?;
+    let text = String::from_utf8(hex::decode(digits).ok()?).ok()?;
     (!text.is_empty() && text.chars().all(|c| !c.is_control())).then_some(text)
 }
 

@@ -211,7 +211,7 @@ fn hash(file: &File) -> io::Result<String> {
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            return Ok(sum.finalize().iter().map(|octet| format!("{octet:02x}")).collect());
+            return Ok(hex::encode(sum.finalize()));
         }
         sum.update(buffer.get(..read).unwrap_or_default());
     }

@@ -145,7 +145,7 @@ impl Kept {
 }
 
 fn hash(secret: &Secret) -> String {
-    Sha256::digest(secret.reveal().as_bytes()).iter().map(|octet| format!("{octet:02x}")).collect()
+    hex::encode(Sha256::digest(secret.reveal().as_bytes()))
 }
 
 #[cfg(test)]

@@ -84,9 +84,8 @@ fn as_json(segment: u64, piece: &Piece) -> Value {
         Piece::Entry { offset, frame } => line(at(segment, *offset), &frame.entry),
         Piece::Skeleton { offset, skeleton, to, why } => {
             let Skeleton { kind, time, id, key, body_sha256, .. } = skeleton;
-            let sha256 = body_sha256.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
             let call = (!key.is_empty()).then_some(key);
-            let lost = json!({"from": offset, "to": to, "why": why.to_string(), "body_sha256": sha256});
+            let lost = json!({"from": offset, "to": to, "why": why.to_string(), "body_sha256": hex::encode(body_sha256)});
             json!({"position": at(segment, *offset).to_string(), "time": time, "kind": kind.name(), "call_id": call, "id": id, "lost": lost})
         }
         Piece::Lost { from, to, why } => {

@@ -26,7 +26,7 @@ pub struct Signature {
 
 /// The hash that names a content.
 pub fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|octet| format!("{octet:02x}")).collect()
+    hex::encode(Sha256::digest(text.as_bytes()))
 }
 
 /// The approvals in a file's text.

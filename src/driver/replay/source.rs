@@ -200,9 +200,9 @@ impl Source {
             duplicates: kind.packets.saturating_sub(kind.once),
             reordered: kind.reordered,
             jitter_ms: (kind.jitter * 10_000.0).round() / 10.0,
-            payload_sha256: hex(&kind.ordered.finalize()),
-            captured_sha256: hex(&kind.captured.finalize()),
-            audio_sha256: kind.audio.map(|(_, sha)| hex(&sha.finalize())),
+            payload_sha256: hex::encode(kind.ordered.finalize()),
+            captured_sha256: hex::encode(kind.captured.finalize()),
+            audio_sha256: kind.audio.map(|(_, sha)| hex::encode(sha.finalize())),
             codec: kind.codec,
         };
         (kinds.into_iter().map(stream).collect(), pressed.into_iter().map(digit).collect())
@@ -280,8 +280,4 @@ fn low(sequence: i64) -> u16 {
 
 fn monotonic(at: Wall) -> Instant {
     Instant::from_micros(u64::try_from(at.as_micros()).unwrap_or(0))
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|o| format!("{o:02x}")).collect()
 }

@@ -29,7 +29,8 @@ impl Marks {
         let mark = |key: &Zeroizing<Vec<u8>>| {
             let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
             mac.update(body);
-            Some(mac.finalize().into_bytes().iter().take(OCTETS).map(|octet| format!("{octet:02x}")).collect())
+            let code = mac.finalize().into_bytes();
+            Some(hex::encode(code.get(..OCTETS).unwrap_or(&code)))
         };
         self.0.iter().filter_map(mark).collect()
     }

@@ -314,10 +314,7 @@ impl Encoding {
     fn read(self, text: &str) -> Option<Vec<u8>> {
         match self {
             Self::Base64 => STANDARD.decode(text).ok(),
-            Self::Hex if text.len().is_multiple_of(2) && text.is_ascii() => {
-                (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
-            }
-            Self::Hex => None,
+            Self::Hex => hex::decode(text).ok(),
         }
     }
 }

@@ -27,10 +27,6 @@ fn verdict(source: &Source, headers: &[(&str, &str)], query: &str, body: &[u8]) 
     source.verify(&Request { headers: &headers, query, body }, Wall::from_millis(NOW))
 }
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|o| format!("{o:02x}")).collect()
-}
-
 fn code(key: &str, parts: &[&[u8]]) -> Vec<u8> {
     Key::parse(key).expect("a key").code(Algorithm::HmacSha256, parts).expect("a code")
 }
@@ -75,14 +71,16 @@ fn while_keys_are_changed_both_sign() {
 #[test]
 fn codes_over_the_body_come_in_hex_and_base64_with_a_time_and_without() {
     let sum = code("raw:hush", &[b"body"]);
-    for (scheme, value) in
-        [("hmac-hex", hex(&sum)), ("hmac-hex", format!("sha256={}", hex(&sum).to_uppercase())), ("hmac-base64", STANDARD.encode(&sum))]
-    {
+    for (scheme, value) in [
+        ("hmac-hex", hex::encode(&sum)),
+        ("hmac-hex", format!("sha256={}", hex::encode(&sum).to_uppercase())),
+        ("hmac-base64", STANDARD.encode(&sum)),
+    ] {
         let source = source(scheme, &["raw:hush"]);
         assert_eq!(verdict(&source, &[("X-Signature", &value)], "", b"body"), Ok(()), "{scheme} {value}");
         assert!(verdict(&source, &[("X-Signature", &value)], "", b"other").is_err());
     }
-    let timed = hex(&code("raw:hush", &[b"1700000000.body"]));
+    let timed = hex::encode(code("raw:hush", &[b"1700000000.body"]));
     let source = source("hmac-hex-timestamp", &["raw:hush"]);
     assert_eq!(verdict(&source, &[("X-Signature", &timed), ("X-Timestamp", "1700000000")], "", b"body"), Ok(()));
     assert_eq!(verdict(&source, &[("X-Signature", &timed), ("X-Timestamp", "1600000000")], "", b"body"), Err(Bad::Old(100_000_000, 300)));
@@ -90,10 +88,10 @@ fn codes_over_the_body_come_in_hex_and_base64_with_a_time_and_without() {
 
 #[test]
 fn pairs_hold_the_time_and_the_signature() {
-    let t = format!("t=1700000000,v0={}", hex(&code("raw:hush", &[b"1700000000.body"])));
+    let t = format!("t=1700000000,v0={}", hex::encode(code("raw:hush", &[b"1700000000.body"])));
     assert_eq!(verdict(&source("t-v0", &["raw:hush"]), &[("ElevenLabs-Signature", &t)], "", b"body"), Ok(()));
     // In milliseconds, behind the body.
-    let v = format!("v=1700000000123,d={}", hex(&code("raw:hush", &[b"body1700000000123"])));
+    let v = format!("v=1700000000123,d={}", hex::encode(code("raw:hush", &[b"body1700000000123"])));
     let retell = source("v-d", &["raw:hush"]);
     assert_eq!(verdict(&retell, &[("X-Retell-Signature", &v)], "", b"body"), Ok(()));
     assert!(verdict(&retell, &[("X-Retell-Signature", &v)], "", b"bod").is_err());
@@ -111,7 +109,7 @@ fn twilios_own_example_is_good_and_a_body_stands_by_its_hash() {
     assert_eq!(verdict(&twilio, &[("X-Twilio-Signature", signature)], "foo=1&bar=2", shuffled), Ok(()), "by name");
     assert!(verdict(&twilio, &[("X-Twilio-Signature", signature)], "foo=1&bar=3", form).is_err());
 
-    let query = format!("bodySHA256={}", hex(&Sha256::digest(b"{}")));
+    let query = format!("bodySHA256={}", hex::encode(Sha256::digest(b"{}")));
     let address = format!("https://mycompany.com/myapp.php?{query}");
     let sum = Key::parse("raw:12345").expect("a key").code(Algorithm::HmacSha1, &[address.as_bytes()]).expect("a code");
     let headers = [("X-Twilio-Signature", &*STANDARD.encode(sum))];
@@ -142,7 +140,7 @@ fn a_token_stands_for_its_body_and_its_time() {
 #[test]
 fn a_header_may_have_another_name() {
     let acme = Source { header: Some("X-Acme-Signature".into()), ..source("hmac-hex", &["raw:hush"]) };
-    let sum = hex(&code("raw:hush", &[b"body"]));
+    let sum = hex::encode(code("raw:hush", &[b"body"]));
     assert_eq!(verdict(&acme, &[("x-acme-signature", &sum)], "", b"body"), Ok(()));
     assert_eq!(verdict(&acme, &[("x-signature", &sum)], "", b"body"), Err(Bad::Missing("X-Acme-Signature".into(), "hmac-hex")));
 }

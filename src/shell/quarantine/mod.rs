@@ -191,8 +191,7 @@ impl Quarantine {
         let folder = self.directory.join(source);
         let failed = |e| Error::Io(folder.clone(), e);
         getrandom::fill(&mut chance).and_then(|()| getrandom::fill(&mut nonce)).map_err(|e| failed(io::Error::other(e)))?;
-        let chance: String = chance.iter().map(|octet| format!("{octet:02x}")).collect();
-        let id = format!("{:013}-{chance}", at.as_millis().max(0));
+        let id = format!("{:013}-{}", at.as_millis().max(0), hex::encode(chance));
         let octets = self.seal(source, &id, nonce, held).ok_or_else(|| failed(io::Error::other("it cannot be sealed")))?;
         let size = on_disk(u64::try_from(octets.len()).unwrap_or(u64::MAX));
         if size > self.limits.bytes {
