@@ -9,6 +9,7 @@ mod check;
 mod phones;
 mod scratch;
 mod script;
+mod stage;
 
 use std::{
     io,
@@ -24,7 +25,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::{Mutex, RwLock},
-    task::JoinSet,
     time::{Instant, sleep},
 };
 
@@ -32,7 +32,8 @@ pub use account::Kind;
 use check::Played;
 use phones::Phones;
 use scratch::Scratch;
-use script::{KINDS, Story, Told, When};
+use script::KINDS;
+use stage::Stage;
 
 use super::{
     demo::{report::Check, web},
@@ -277,7 +278,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         }
         stage.scratch.read().await.set_faults(&options.drill.faults(kind, &mut chance));
         let kill = (options.drill == Drill::Chaos && chance.percent(75)).then(|| Duration::from_millis(chance.below(1200)));
-        let killed = play(&stage, &stories, kill, options.drill).await?;
+        let killed = stage.play(&stories, kill, options.drill).await?;
         kills += usize::from(killed.is_some());
         for story in stories {
             let saw = stage.phones.saw(&story.from);
@@ -292,7 +293,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     }
     stage.scratch.read().await.set_faults(&json!([]));
     tell("everything works again; the queue drains".to_owned());
-    let mut queue = drain(&stage).await;
+    let mut queue = stage.drain().await;
     if options.drill == Drill::Lost {
         tell(format!("the CRM loses {} records, and they are recovered", played.len()));
         let scratch = stage.scratch.read().await;
@@ -302,7 +303,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         }
         scratch.recover().await?;
         drop(scratch);
-        queue = drain(&stage).await;
+        queue = stage.drain().await;
     }
     let journal = check::journal(&folder)?;
     let wanted = check::named(kind, check::wanted(&played, &journal));
@@ -374,112 +375,6 @@ fn lag(kind: Kind, ledger: &[Value], ends: &[(String, crate::time::Wall)]) -> Va
         Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
     };
     check::spread(ends.iter().filter_map(since).collect())
-}
-
-/// What all players reach.
-struct Stage {
-    scratch: RwLock<Scratch>,
-    phones: Arc<Phones>,
-    sent: AtomicUsize,
-    acks: Mutex<Vec<Duration>>,
-}
-
-/// Plays calls side by side, with their webhooks, and kills the gateway in the middle where that is wanted; when it was killed.
-async fn play(stage: &Arc<Stage>, stories: &[Story], kill: Option<Duration>, drill: Drill) -> Result<Option<Instant>, Error> {
-    let gateway = stage.scratch.read().await.sip;
-    let (mut calls, mut tellers) = (JoinSet::new(), JoinSet::new());
-    // In a burst the calls end in the same second, and what is told of them comes all at once.
-    let spread = match drill {
-        Drill::Burst => BURST_MS,
-        Drill::Lost => LOST_MS,
-        _ => 100,
-    };
-    // Only a kill keeps a call's end from the platform; anything else is late at most.
-    let patience = if drill == Drill::Chaos { FORGOTTEN } else { DRAIN };
-    for (place, story) in stories.iter().enumerate() {
-        let (phones, story_of_call) = (Arc::clone(&stage.phones), story.clone());
-        let begin = Duration::from_millis(u64::try_from(place * spread / stories.len().max(1)).unwrap_or(0));
-        calls.spawn(async move {
-            sleep(begin).await;
-            let Story { from, number, manner, talk, .. } = story_of_call;
-            phones.call(gateway, &from, &number, manner, talk).await;
-        });
-        for told in &story.told {
-            tellers.spawn(tell(Arc::clone(stage), story.clone(), told.clone(), patience));
-        }
-    }
-    let mut killed = None;
-    if let Some(after) = kill {
-        sleep(after).await;
-        stage.scratch.write().await.kill().await;
-        killed = Some(Instant::now());
-        calls.abort_all();
-        stage.phones.forget();
-        stage.scratch.write().await.start().await?;
-    }
-    while calls.join_next().await.is_some() {}
-    while tellers.join_next().await.is_some() {}
-    Ok(killed)
-}
-
-/// A platform tells something, as often as it does, and each time until it is answered 200.
-async fn tell(stage: Arc<Stage>, story: Story, told: Told, patience: Duration) {
-    let began = Instant::now();
-    if let When::At(at) = told.when {
-        sleep(at).await;
-    }
-    let early = !matches!(told.when, When::After(_));
-    let call = loop {
-        let saw = stage.phones.saw(&story.from);
-        match saw.call_id {
-            Some(call) if early || saw.over.is_some() || began.elapsed() > patience => break call,
-            // Its INVITE never came: the gateway was killed before.
-            None if began.elapsed() > patience => return,
-            _ => sleep(Duration::from_millis(5)).await,
-        }
-    };
-    if let When::After(after) | When::Early(after) = told.when {
-        sleep(after).await;
-    }
-    let body = json!({"id": told.id, "type": told.kind, "call_id": call, "time": Clock::new().system_wall(), "data": told.data});
-    for _ in 0..told.copies {
-        loop {
-            stage.sent.fetch_add(1, Ordering::Relaxed);
-            let asked = Instant::now();
-            if stage.scratch.read().await.webhook(&told.id, &body).await {
-                stage.acks.lock().await.push(asked.elapsed());
-                break;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-/// Calls of a burst begin, and so end, within so many ms.
-const BURST_MS: usize = 900;
-/// A thousand calls begin within so many ms.
-const LOST_MS: usize = 10_000;
-/// A call whose end was not seen after so long was cut by a kill.
-const FORGOTTEN: Duration = Duration::from_millis(1500);
-
-/// Waits until nothing is under way and nothing waits; how the queue stands then.
-async fn drain(stage: &Stage) -> Value {
-    let until = Instant::now() + DRAIN;
-    let mut calm = 0;
-    loop {
-        let scratch = stage.scratch.read().await;
-        let queue = scratch.queue().await.unwrap_or_default();
-        let count = |name: &str| queue.get(name).and_then(Value::as_u64).unwrap_or(1);
-        let calls = scratch.metric("offhook_calls_active").await.unwrap_or(1.0);
-        let busy = count("queued") + count("in_flight") + count("retrying") > 0 || calls > 0.0;
-        // A call's outcome may be waited for without a write in the queue.
-        calm = if busy { 0 } else { calm + 1 };
-        if calm > 10 || Instant::now() > until {
-            return queue;
-        }
-        drop(scratch);
-        sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// Each refused record waits for a person, with the field and the CRM's words.
