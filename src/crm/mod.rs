@@ -1,5 +1,6 @@
 //! CRMs as pure translators: a change becomes a request value, an answer a verdict. Nothing here sends.
 
+pub mod bulk;
 pub mod contact;
 pub mod dynamics;
 mod form;
@@ -242,6 +243,10 @@ pub trait Connector: Send {
     }
     /// Who describes its objects and makes fields; none where it has no way to.
     fn setup(&self) -> Option<&dyn setup::Setup> {
+        None
+    }
+    /// Who takes many records as one job; none where there are no jobs.
+    fn bulk(&self) -> Option<&dyn bulk::Bulk> {
         None
     }
     /// Who knows its people; none where it has none that can be searched.

@@ -1,6 +1,7 @@
-//! Salesforce: records by upsert of sObject Collections with a unique external id, people by SOQL, OAuth2 with client credentials, a refresh
+//! Salesforce: records by upsert of sObject Collections or of a bulk job with a unique external id, people by SOQL, OAuth2 with client credentials, a refresh
 //! token or a signed assertion.
 
+mod bulk;
 pub mod jwt;
 mod read;
 mod setup;
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Budget, Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict,
+    bulk::Bulk,
     contact::{People, Person, Search},
     form, query,
     reader::Reader,
@@ -134,6 +136,10 @@ impl Connector for Salesforce {
     }
 
     fn people(&self) -> Option<&dyn People> {
+        Some(self)
+    }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
         Some(self)
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     chance::Chance,
     crm::{
         Fields,
+        bulk::{Ask, Standing},
         sandbox::{self, CLIENT_ID, CLIENT_SECRET, Double, Outcome},
     },
     time::Now,
@@ -263,4 +264,91 @@ fn a_key_field_that_is_only_an_external_id_is_no_key() {
     let described = connector().described(&answer(200, &body)).expect("fields");
     let keys: Vec<_> = described.iter().filter(|d| d.key).map(|d| d.name.as_str()).collect();
     assert_eq!(keys, ["Both__c"]);
+}
+
+fn body(request: &HttpRequest) -> String {
+    String::from_utf8(request.body.clone()).expect("text")
+}
+
+fn results(csv: &str) -> Vec<(String, Verdict)> {
+    let answer = HttpAnswer { status: 200, headers: Vec::new(), body: csv.into() };
+    connector().results(&answer).expect("results")
+}
+
+#[test]
+fn a_jobs_rows_say_what_changed_and_leave_the_rest_as_it_is() {
+    let changes = [
+        change("k1", &[("Name", json!("a, \"b\"\nc")), ("Paid__c", json!(true)), ("Seconds__c", json!(7))]),
+        change("k2", &[("Code__c", json!(null)), ("Name", json!(""))]),
+    ];
+    let token = Token::standing();
+    let request = connector().ask(Ask::Fill("750J", &changes), &token);
+    assert_eq!((request.method, request.url.as_str()), ("PUT", "http://crm/services/data/v62.0/jobs/ingest/750J/batches"));
+    assert!(request.headers.contains(&("content-type".into(), "text/csv".into())), "{:?}", request.headers);
+    // An empty column changes nothing; what is to be emptied has a sign of its own.
+    assert_eq!(body(&request), "Key__c,Code__c,Name,Paid__c,Seconds__c\nk1,,\"a, \"\"b\"\"\nc\",true,7\nk2,#N/A,#N/A,,\n");
+    assert!(changes.iter().all(|change| connector().takes(change)));
+    for unsayable in [json!("#N/A"), json!("x".repeat(32_001)), json!(["a"])] {
+        assert!(!connector().takes(&change("k", &[("Name", unsayable.clone())])), "{unsayable}");
+    }
+    let made = connector().ask(Ask::Make, &token);
+    let job: Value = serde_json::from_slice(&made.body).expect("JSON");
+    assert_eq!(
+        (&job["operation"], &job["externalIdFieldName"], &job["object"]),
+        (&json!("upsert"), &json!("Key__c"), &json!("Voice_Call__c"))
+    );
+    assert_eq!(body(&connector().ask(Ask::Close("750J"), &token)), r#"{"state":"UploadComplete"}"#);
+    assert_eq!(body(&connector().ask(Ask::Abort("750J"), &token)), r#"{"state":"Aborted"}"#);
+}
+
+#[test]
+fn results_are_matched_by_key_in_whatever_order_they_come() {
+    let written =
+        results("\"sf__Id\",\"sf__Created\",\"Name\",\"Key__c\"\n\"a02\",\"true\",\"x\ny\",\"k2\"\n\"a01\",\"false\",\"\",\"k1\"\n");
+    let done = |id: &str| Verdict::Done { id: Some(id.into()) };
+    assert_eq!(written, [("k2".to_owned(), done("a02")), ("k1".to_owned(), done("a01"))]);
+    assert_eq!(results(""), []);
+    assert_eq!(results("\"sf__Id\",\"sf__Created\",\"Key__c\"\n"), []);
+    // Cut off in a row.
+    assert_eq!(results("\"sf__Id\",\"sf__Created\",\"Key__c\"\n\"a01\",\"true\",\"k1\"\n\"a02\",\"tr"), [("k1".to_owned(), done("a01"))]);
+}
+
+#[test]
+fn a_refused_row_is_told_as_a_refused_record_is() {
+    let one = |error: &str| results(&format!("sf__Id,sf__Error,Key__c\n,\"{error}\",k1\n")).remove(0).1;
+    assert_eq!(
+        one("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST:bad value for restricted picklist field: Amazing:Rating__c --"),
+        Verdict::Rejected {
+            why: "Rating__c: bad value for restricted picklist field: Amazing (INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST)".into()
+        }
+    );
+    let locked = one("UNABLE_TO_LOCK_ROW:unable to obtain exclusive access to this record:--");
+    assert_eq!(locked, Verdict::Retry { after: None, why: "unable to obtain exclusive access to this record (UNABLE_TO_LOCK_ROW)".into() });
+    assert_eq!(one("DUPLICATE_VALUE:duplicate value found: Key__c duplicates value on record with id: a01:--").name(), "retry");
+    assert_eq!(one("INVALID_CROSS_REFERENCE_KEY:invalid cross reference id:Contact__c --").name(), "gone");
+    assert!(matches!(one("ENTITY_IS_DELETED:entity is deleted:Contact__c --"), Verdict::PersonGone { .. }));
+    assert_eq!(one("who knows").name(), "rejected");
+    assert_eq!(one("").name(), "ambiguous");
+}
+
+#[test]
+fn a_job_stands_as_its_state_says() {
+    let stands = |status, body: Value| connector().standing(&answer(status, &body));
+    for (state, standing) in [
+        ("Open", Standing::Open),
+        ("UploadComplete", Standing::Running),
+        ("InProgress", Standing::Running),
+        ("JobComplete", Standing::Over),
+        ("Failed", Standing::Lost { why: "the job is Failed: InvalidBatch".into() }),
+    ] {
+        assert_eq!(stands(200, json!({"state": state, "errorMessage": "InvalidBatch"})), Ok(standing), "{state}");
+    }
+    assert!(matches!(stands(404, json!([{"errorCode": "NOT_FOUND"}])), Ok(Standing::Lost { .. })));
+    assert_eq!(stands(200, json!({"state": "Sleeping"})).expect_err("nothing known").name(), "retry");
+    assert_eq!(stands(401, json!([{"errorCode": "INVALID_SESSION_ID"}])).expect_err("no session").name(), "auth");
+    assert_eq!(connector().begun(&answer(200, &json!({"id": "750J"}))), Ok("750J".into()));
+    assert_eq!(connector().begun(&answer(200, &json!({}))).expect_err("no id").name(), "ambiguous");
+    let uploaded = HttpAnswer { status: 201, headers: Vec::new(), body: Vec::new() };
+    assert_eq!(connector().taken(&uploaded), Ok(()));
+    assert_eq!(connector().taken(&answer(400, &json!([{"errorCode": "INVALIDJOBSTATE"}]))).expect_err("refused").name(), "rejected");
 }
