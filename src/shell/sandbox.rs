@@ -64,7 +64,7 @@ struct Shared {
     clock: Clock,
 }
 
-/// Longest body that is read: a hundred records with everything in them are smaller.
+/// Longest body that is read: a hundred records with everything in them, or the rows of a job, are smaller.
 const BODY_OCTETS_MAX: usize = 8 << 20;
 
 impl Sandbox {

@@ -1,7 +1,8 @@
-//! Salesforce's double: OAuth without `expires_in`, upsert by external id one by one and in collections, describe, SOQL, custom fields by the Tooling API.
+//! Salesforce's double: OAuth without `expires_in`, upsert by external id one by one, in collections and in bulk jobs, describe, SOQL, custom fields by the Tooling API.
 //!
 //! What is not built answers 404 in Salesforce's form. Its org has Task, Contact, Lead, Case and the custom object `Voice_Call__c`.
 
+mod jobs;
 mod schema;
 mod soql;
 mod token;
@@ -24,6 +25,7 @@ pub struct Salesforce {
     /// Until when the last refresh is under way: the org refuses another one beside it.
     refreshing: Wall,
     objects: BTreeMap<String, Object>,
+    jobs: BTreeMap<String, jobs::Job>,
     next_id: u64,
     /// Requests of the day, of so many.
     used: u64,
@@ -47,6 +49,7 @@ impl Salesforce {
             public_key: None,
             refreshing: Wall::from_millis(0),
             objects: schema::org(),
+            jobs: BTreeMap::new(),
             next_id: 1,
             used: 0,
             daily: DAILY,
@@ -63,6 +66,7 @@ impl Salesforce {
 
 impl Vendor for Salesforce {
     fn answer(&mut self, now: Wall, takes: Duration, request: &Request, ledger: &mut Ledger) -> Answer {
+        self.work_off(now, ledger);
         let parts = request.parts();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let rest = match parts.as_slice() {
@@ -94,6 +98,14 @@ impl Vendor for Salesforce {
             let error = json!({"statusCode": "UNABLE_TO_LOCK_ROW", "message": LOCKED, "fields": []});
             return Some(Answer::new(200, json!(vec![json!({"success": false, "errors": [error]}); records])));
         }
+        if action.lock
+            && action.status.is_none()
+            && let Some(job) = request.parts().get(5).and_then(|id| self.jobs.get_mut(id))
+        {
+            // A job is taken up too, and finds its rows locked.
+            job.locked = true;
+            return None;
+        }
         let status = action.status.or(action.lock.then_some(400))?;
         let (code, message) = match status {
             400 => ("UNABLE_TO_LOCK_ROW", LOCKED),
@@ -122,6 +134,9 @@ impl Vendor for Salesforce {
 
 impl Salesforce {
     fn served(&mut self, now: Wall, request: &Request, rest: &[&str], ledger: &mut Ledger) -> Answer {
+        if let ["jobs", "ingest", rest @ ..] = rest {
+            return self.ingest(now, request, rest);
+        }
         let body: Value = match request.body.as_slice() {
             [] => Value::Null,
             octets => match serde_json::from_slice(octets) {

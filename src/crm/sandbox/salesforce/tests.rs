@@ -158,3 +158,78 @@ fn a_tasks_fields_are_those_of_all_activities() {
     assert_eq!(org.json("POST", "tooling/sobjects/CustomField", &make("Activity")).status, 201);
     assert_eq!(org.json("PATCH", "sobjects/Task/Key__c/k1", &json!({"Subject": "call"})).status, 201);
 }
+
+impl Org {
+    fn at(&mut self, second: i64, method: &str, path: &str, kind: &str, body: &str) -> Answer {
+        let headers = vec![("authorization".to_owned(), format!("Bearer {}", self.token)), ("content-type".to_owned(), kind.to_owned())];
+        let now = Now { wall: Wall::from_millis(1_767_607_200_000 + second * 1000), ..Now::default() };
+        let path = format!("/services/data/v62.0/jobs/ingest{path}");
+        match self.crm.handle(now, &Request { method: method.into(), path, query: String::new(), headers, body: body.into() }) {
+            Outcome::Answer(answer, _) => answer,
+            Outcome::Drop(_) => Answer::new(0, Value::Null),
+        }
+    }
+
+    fn job(&mut self) -> String {
+        let job = json!({"object": "Voice_Call__c", "operation": "upsert", "externalIdFieldName": "Key__c", "contentType": "CSV"});
+        let made = self.at(0, "POST", "", "application/json", &job.to_string());
+        assert_eq!((made.status, &made.json()["state"]), (200, &json!("Open")));
+        made.json()["id"].as_str().expect("an id").to_owned()
+    }
+
+    fn close(&mut self, job: &str) -> u16 {
+        self.at(0, "PATCH", &format!("/{job}"), "application/json", r#"{"state": "UploadComplete"}"#).status
+    }
+
+    fn state(&mut self, second: i64, job: &str) -> String {
+        self.at(second, "GET", &format!("/{job}"), "", "").json()["state"].as_str().expect("a state").to_owned()
+    }
+
+    fn rows(&mut self, second: i64, job: &str, results: &str) -> String {
+        String::from_utf8(self.at(second, "GET", &format!("/{job}/{results}"), "", "").body.octets()).expect("text")
+    }
+}
+
+#[test]
+fn a_job_is_worked_off_a_while_after_it_was_closed_the_last_row_first() {
+    let mut org = org();
+    let job = org.job();
+    assert_eq!(org.close(&job), 400, "nothing is in it");
+    let csv = format!("Key__c,Name\nk1,one\nk2,{}\nk3,three\nk1,\nk4,#N/A\n", "x".repeat(81));
+    let upload = format!("/{job}/batches");
+    assert_eq!(org.at(0, "PUT", &upload, "application/json", &csv).status, 415);
+    assert_eq!(org.at(0, "PUT", &upload, "text/csv", &csv).status, 201);
+    assert_eq!(org.at(0, "PUT", &upload, "text/csv", &csv).status, 400, "once a job");
+    assert_eq!(org.state(30, &job), "Open", "nothing runs before it is closed");
+    assert_eq!(org.close(&job), 200);
+    let states: Vec<_> = [2, 3, 6, 7].into_iter().map(|second| org.state(second, &job)).collect();
+    assert_eq!(states, ["UploadComplete", "InProgress", "InProgress", "JobComplete"]);
+    let written = org.rows(7, &job, "successfulResults");
+    let keys: Vec<_> = written.lines().map(|line| line.split(',').skip(1).take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(keys, ["\"sf__Created\" \"Key__c\"", "\"true\" \"k4\"", "\"true\" \"k1\"", "\"true\" \"k3\"", "\"false\" \"k1\""]);
+    let refused = org.rows(7, &job, "failedResults");
+    assert!(refused.contains("\"STRING_TOO_LONG:Name: data value too large (max length=80):Name --\",\"k2\""), "{refused}");
+    assert_eq!(org.rows(7, &job, "unprocessedrecords"), "\"Key__c\",\"Name\"\n");
+    let held = org.json("GET", "sobjects/Voice_Call__c/Key__c/k1", &Value::Null);
+    assert_eq!(held.json()["Name"], "one", "an empty column changes nothing");
+}
+
+#[test]
+fn a_job_of_fields_that_are_not_there_fails_and_an_aborted_one_is_never_worked_off() {
+    let mut org = org();
+    let (unknown, aborted) = (org.job(), org.job());
+    for (job, column) in [(&unknown, "Colour"), (&aborted, "Name")] {
+        assert_eq!(org.at(0, "PUT", &format!("/{job}/batches"), "text/csv", &format!("Key__c,{column}\nk1,x\n")).status, 201);
+        assert_eq!(org.close(job), 200);
+    }
+    assert_eq!(org.at(1, "PATCH", &format!("/{aborted}"), "application/json", r#"{"state": "Aborted"}"#).status, 200);
+    assert_eq!((org.state(9, &unknown), org.state(9, &aborted)), ("Failed".to_owned(), "Aborted".to_owned()));
+    assert_eq!(org.at(9, "GET", &format!("/{unknown}"), "", "").json()["errorMessage"], "InvalidBatch : Field name not found : Colour");
+    assert_eq!(org.json("GET", "sobjects/Voice_Call__c/Key__c/k1", &Value::Null).status, 404);
+    assert_eq!(org.at(9, "GET", "/750x", "", "").status, 404);
+    assert_eq!(
+        org.at(9, "POST", "", "application/json", r#"{"object": "Voice_Call__c", "operation": "upsert", "externalIdFieldName": "Name"}"#)
+            .status,
+        400
+    );
+}
