@@ -266,6 +266,7 @@ fn salesforce_signs_with_a_key_or_says_what_the_key_lacks() {
         ("client_secret_file = \"secret\"", "ClientCredentials(..)"),
         ("client_secret_file = \"secret\"\nrefresh_token_file = \"secret\"", "RefreshToken(..)"),
         ("private_key_file = \"server.key\"\nusername = \"u@example.com\"", "Jwt(..)"),
+        ("client_secret_file = \"secret\"\nmodel = \"batch\"\nbulk_from = 500", "ClientCredentials(..)"),
     ] {
         assert!(parse(keys).expect("no fault").contains(grant), "{keys}");
     }
@@ -327,6 +328,8 @@ fn when_a_crm_is_written_is_read_and_a_rule_that_nothing_goes_by_is_a_fault() {
         ("batch_at = \"02:00\"", "`model` is \"real_time\""),
         (rule, "`model` is \"real_time\""),
         ("model = \"hybrid\"", "no rule says which calls"),
+        ("bulk_from = 2000", "this target has none"),
+        ("model = \"batch\"\nbulk_from = 2000", "this target has none"),
         (&format!("model = \"batch\"\n{rule}"), "write model = \"hybrid\""),
         ("model = \"batch\"\nbatch_at = \"25:00\"", "`batch_at` is \"25:00\""),
         ("model = \"hybrid\"\n[[crm.real_time]]\nfield = \"talk\"", "a call record has no `talk`"),

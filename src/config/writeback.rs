@@ -234,8 +234,18 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             per_day: t.integer("per_day", 1..=1_000_000_000),
             day_share: percent(&mut t, "day_share", usual.day_share),
             backlog_share: percent(&mut t, "backlog_share", usual.backlog_share),
+            bulk_from: count(&mut t, "bulk_from", 1_000_000, usual.bulk_from),
         };
         let schedule = schedule::read(&mut t, mapping.as_ref());
+        if t.has("bulk_from") && (schedule.runs().is_none() || !matches!(api, Api::Salesforce { .. })) {
+            let span = t.span.clone();
+            let instead = "take it out, or write model = \"batch\" or \"hybrid\"";
+            t.fault(
+                &span,
+                "`bulk_from` says from how many records on a batch goes to Salesforce as one job, and this target has none",
+                instead,
+            );
+        }
         let signed = file.as_ref().zip(text.as_ref()).map(|((file, span), text)| (file, span, text, signed(file, text)));
         if t.flag("require_signed", false)
             && let Some((file, span, _, Err(what))) = &signed

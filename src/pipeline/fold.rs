@@ -176,7 +176,8 @@ impl Pipeline {
     fn fold_attempt<S: Store>(&self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
         let Ok(attempt) = serde_json::from_slice::<Attempt>(&entry.body) else { return Ok(()) };
         if let Some(crm) = self.config.crms.iter().find(|c| c.name == attempt.crm) {
-            overlay.spend(&attempt.crm, entry.time.day(), crm.connector.cost(attempt.writes.len()))?;
+            let cost = attempt.cost.unwrap_or_else(|| crm.connector.cost(attempt.writes.len()));
+            overlay.spend(&attempt.crm, entry.time.day(), cost)?;
         }
         for Attempted { call_id, fields, .. } in attempt.writes {
             let known = overlay.write(&attempt.crm, call_id)?;
@@ -187,6 +188,7 @@ impl Pipeline {
             // What an attempt carried whose answer never came, since the process died, may have been taken.
             write.doubt_sent();
             write.state = State::InFlight;
+            write.job.clone_from(&attempt.job);
             match attempt.step {
                 Step::Write => write.sent = fields,
                 // Said or not, nobody knows before the answer: it is what an answer of success acknowledges.
@@ -374,7 +376,7 @@ impl Write {
 
     /// What an answer makes of it.
     fn settle(&mut self, crm: Option<&Crm>, step: Step, settled: Settled, at: Wall, attempts_max: u32) {
-        self.answered_at = Some(at);
+        (self.answered_at, self.job) = (Some(at), None);
         self.why = settled.why;
         match settled.outcome.as_str() {
             "done" => {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    Answered, Asked, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting, batch,
+    Answered, Asked, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting, batch, job,
     pace::{self, Leave},
     step::{self, Parts, Request},
     store::{State, Write},
@@ -35,7 +35,9 @@ pub(super) struct Lane {
     /// Calls with an attempt that is not folded to its end.
     pub(super) busy: BTreeSet<CallId>,
     /// Requests between their attempt and their answer.
-    requests: usize,
+    pub(super) requests: usize,
+    /// What goes as jobs.
+    pub(super) jobs: job::Jobs,
     /// Batches that were refused for one of their records, in halves: each is sent by itself.
     halves: VecDeque<Vec<CallId>>,
     /// Requests in a row that failed without a word on any record: the CRM is down, not a record wrong.
@@ -67,6 +69,7 @@ impl Lane {
             paused: None,
             busy: BTreeSet::new(),
             requests: 0,
+            jobs: job::Jobs::default(),
             halves: VecDeque::new(),
             failures: 0,
             next_start: Instant::ORIGIN,
@@ -114,7 +117,7 @@ impl Lane {
     }
 
     /// The circuit breaker: a CRM that failed several times in a row is asked by one request at a time.
-    fn is_broken(&self) -> bool {
+    pub(super) fn is_broken(&self) -> bool {
         self.failures >= BREAKER_FAILURES
     }
 
@@ -161,10 +164,13 @@ impl Pipeline {
         self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
     }
 
-    /// Attempts of the last run whose answer nobody heard are made again: the key makes that harmless.
+    /// Attempts of the last run whose answer nobody heard are made again: the key makes that harmless. What is in a job stays there until that has told.
     fn resume(&mut self, now: Now, store: &mut impl Store) -> Result<(), StoreError> {
         let mut changes = super::store::Changes::default();
         for mut write in store.writes_in(State::InFlight, usize::MAX)? {
+            if self.resume_job(now, &write) {
+                continue;
+            }
             write.doubt_sent();
             write.state = State::Retrying;
             write.due = now.wall;
@@ -214,9 +220,10 @@ impl Pipeline {
             self.wake_in(now, again);
         }
         let Some(traffic) = traffic else { return Ok(()) };
+        let job = self.job_waits(now, crm);
         let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
         let next = store.next_due(crm, traffic)?;
-        if lane.halves.is_empty() && next.is_none_or(|at| at > now.wall) {
+        if lane.halves.is_empty() && !job && next.is_none_or(|at| at > now.wall) {
             self.wake_at(now, next);
             return Ok(());
         }
@@ -228,11 +235,13 @@ impl Pipeline {
         }
         // From here on whatever is taken out of the lane is sent.
         let batches = self.batches(now, store, crm, traffic, free)?;
-        if let (Some(per_second), Some(lane), false) = (pace.per_second, self.lanes.get_mut(crm), batches.is_empty()) {
-            lane.next_start = now.mono + Duration::from_secs(1) / per_second.max(1);
-        }
+        let mut sent = batches.len();
         for (step, batch) in batches {
             self.attempt(now, crm, step, batch);
+        }
+        sent = sent.saturating_add(self.drive_jobs(now, store, crm, free.saturating_sub(sent))?);
+        if let (Some(per_second), Some(lane), true) = (pace.per_second, self.lanes.get_mut(crm), sent > 0) {
+            lane.next_start = now.mono + Duration::from_secs(1) / per_second.max(1);
         }
         Ok(())
     }
@@ -247,6 +256,7 @@ impl Pipeline {
         traffic: Traffic,
         free: usize,
     ) -> Result<Vec<(Step, Vec<Write>)>, StoreError> {
+        let number = self.id();
         let Some(crm) = self.config.crms.iter().find(|c| c.name == crm) else { return Ok(Vec::new()) };
         let Some(lane) = self.lanes.get_mut(&crm.name) else { return Ok(Vec::new()) };
         let ready = |write: &Write| matches!(write.state, State::Queued | State::Retrying) && write.due <= now.wall;
@@ -268,10 +278,12 @@ impl Pipeline {
         if left > 0 {
             let begun = batches.iter().flat_map(|(_, batch)| batch).map(|w| w.call_id);
             let apart = lane.halves.iter().flatten().copied().chain(begun).collect::<BTreeSet<_>>();
-            let taken = lane.busy.len().saturating_add(apart.len());
+            let traffic = if job::holds_backlog(now, store, crm, lane)? { Traffic::Live } else { traffic };
+            let taken = lane.busy.len().saturating_sub(lane.jobs.calls()).saturating_add(apart.len());
             let most = crm.batch_max(Step::Write);
             let due = store.due(&crm.name, now.wall, traffic, taken.saturating_add(left.saturating_mul(most)))?;
             let due = due.into_iter().filter(|w| !lane.busy.contains(&w.call_id) && !apart.contains(&w.call_id)).collect();
+            let due = if traffic == Traffic::All { job::sift(now, store, crm, lane, due, number)? } else { due };
             batches.extend(step::batches(crm, due));
         }
         let (mut wake, mut later) = (None, Vec::new());
@@ -310,7 +322,7 @@ impl Pipeline {
                 Step::Write => None,
             },
         };
-        let attempt = Attempt { crm: crm.to_owned(), step, writes: batch.iter().map(attempted).collect() };
+        let attempt = Attempt { crm: crm.to_owned(), step, job: None, cost: None, writes: batch.iter().map(attempted).collect() };
         let calls = batch.iter().map(|w| w.call_id).collect();
         let request = Request { crm: crm.to_owned(), calls, parts: Parts::of(step, &batch, known) };
         let revision = attempt.writes.first().map_or(0, |w| w.revision);
@@ -412,7 +424,7 @@ impl Pipeline {
 }
 
 /// An entry on one request: of one call it bears the call's name, of several none.
-fn entry(kind: EntryKind, time: Wall, crm: &str, calls: &[CallId], revision: &str, body: &impl Serialize) -> Entry {
+pub(super) fn entry(kind: EntryKind, time: Wall, crm: &str, calls: &[CallId], revision: &str, body: &impl Serialize) -> Entry {
     let (id, key) = match calls {
         [one] => (format!("{crm}/{one}{revision}"), one.to_string()),
         several => (format!("{crm}/{} records", several.len()), String::new()),
@@ -440,7 +452,7 @@ impl Lane {
     }
 
     /// What a request's verdicts tell of the CRM itself. `place`: of the backoff, in thousandths.
-    fn learn(&mut self, now: Instant, told: &[Told], place: u16) {
+    pub(super) fn learn(&mut self, now: Instant, told: &[Told], place: u16) {
         for (verdict, _) in told {
             match verdict {
                 Verdict::Throttled { after, .. } => self.pause(now, after.unwrap_or(THROTTLE_PAUSE)),
@@ -462,7 +474,7 @@ impl Lane {
 }
 
 impl Settled {
-    fn of(call_id: CallId, verdict: Verdict, at: Wall, attempt: Option<u16>, fresh: bool) -> Self {
+    pub(super) fn of(call_id: CallId, verdict: Verdict, at: Wall, attempt: Option<u16>, fresh: bool) -> Self {
         let outcome = verdict.name().to_owned();
         let (mut id, mut why, mut retry_at, mut counts) = (None, None, None, None);
         let person_gone = matches!(verdict, Verdict::PersonGone { .. });

@@ -16,6 +16,7 @@
 //! | `step` | what a write needs next: person, record, link, what is said of the person |
 //! | [`schedule`], [`batch`] | when that is due, and what became of a batch |
 //! | `pace`, `lane` | how fast one CRM is asked, and what its answers mean for the next request |
+//! | `job` | many records as one job of the CRM |
 //! | [`decision`], `reconcile` | what people decide, and what a CRM holds beside what it was told |
 //! | [`activation`], [`restart`] | what is written down, and closed, at a start |
 //! | [`store`] | the tables |
@@ -33,6 +34,7 @@ pub mod decision;
 pub mod expect;
 mod fold;
 mod inbound;
+mod job;
 mod lane;
 mod note;
 mod reconcile;
@@ -212,6 +214,12 @@ struct Attempt {
     crm: String,
     #[serde(default, skip_serializing_if = "Step::is_write")]
     step: Step,
+    /// The CRM's name for the job that carries this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    /// What it costs of the day, where the connector does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cost: Option<u64>,
     writes: Vec<Attempted>,
 }
 
@@ -276,12 +284,14 @@ enum Waiting {
     Webhook { reply: u64 },
     Decision { reply: u64 },
     Attempt(Request),
+    Rows { crm: String, job: u64, calls: Vec<CallId> },
     Answer(Entry),
 }
 
 /// Who waits for an answer of a CRM.
 enum Asked {
     Write(Request),
+    Job { crm: String, job: u64 },
     Read(reconcile::Page),
     Token { crm: String },
 }
@@ -421,6 +431,7 @@ impl Pipeline {
                 self.count(Count::Webhook("refused"));
                 self.respond(reply, 503, Some((format!("the webhook could not be written: {why}"), "send it again later")));
             }
+            (Some(Waiting::Rows { crm, job, calls }), result) => self.rows_synced(now, &crm, job, &calls, result.is_ok()),
             (Some(Waiting::Attempt(request)), Ok(())) => self.send(now, request),
             (Some(Waiting::Attempt(request)), Err(_)) => {
                 if let Some(lane) = self.lanes.get_mut(&request.crm) {
@@ -459,6 +470,7 @@ impl Pipeline {
     pub fn answer(&mut self, now: Now, request: u64, answer: Result<HttpAnswer, NoAnswer>) {
         match self.asked.remove(&request) {
             None => {}
+            Some(Asked::Job { crm, job }) => self.job_answered(now, &crm, job, answer),
             Some(Asked::Read(page)) => self.read_answered(now, page, answer),
             Some(Asked::Token { crm }) => self.token_answered(now, &crm, answer),
             Some(Asked::Write(request)) => self.write_answered(now, request, answer),

@@ -22,11 +22,13 @@ pub struct Pace {
     pub day_share: u8,
     /// Of that budget and of `per_day`, percent: used that far, batches and recoveries wait, and calls go on.
     pub backlog_share: u8,
+    /// Due records of a batch from which on they go as one job, where the CRM takes jobs.
+    pub bulk_from: usize,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { concurrency: 4, batch: 100, per_second: None, per_day: None, day_share: 95, backlog_share: 80 }
+        Self { concurrency: 4, batch: 100, per_second: None, per_day: None, day_share: 95, backlog_share: 80, bulk_from: BULK_FROM }
     }
 }
 
@@ -107,6 +109,8 @@ pub(super) fn learn(now: Instant, budgets: &[Budget]) -> (Option<Day>, Option<Du
     (day, pause)
 }
 
+/// Salesforce recommends jobs from about so many records on: below that, requests are fewer.
+const BULK_FROM: usize = 2000;
 /// How long what a CRM told of its day is gone by, before it is asked again.
 const DAY_TOLD: Duration = Duration::from_secs(900);
 /// Percent of a window that are left to others: the window turns before they are used.

@@ -85,6 +85,9 @@ pub struct Write {
     pub wanted: Fields,
     /// What an attempt without an answer carries.
     pub sent: Fields,
+    /// The CRM's name for the job that carries it, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// What is there.
     pub written: Fields,
     /// The CRM's id.
@@ -123,6 +126,7 @@ impl Write {
             attempts: 0,
             wanted,
             sent,
+            job: None,
             written,
             id: None,
             contact: Contact::default(),
@@ -286,6 +290,8 @@ pub trait Store {
     fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError>;
     /// When the next queued or retrying write of `crm` that may go is due.
     fn next_due(&self, crm: &str, traffic: Traffic) -> Result<Option<Wall>, StoreError>;
+    /// How much of the backlog of `crm` is due at `at`, counted up to `most`.
+    fn backlog(&self, crm: &str, at: Wall, most: usize) -> Result<usize, StoreError>;
     /// What was spent on `crm` on that day ([`Wall::day`]), as its attempts tell.
     fn spent(&self, crm: &str, day: i64) -> Result<u64, StoreError>;
     /// The mapping that `crm` is written by, and since when.
@@ -394,6 +400,10 @@ impl Store for Memory {
 
     fn next_due(&self, crm: &str, traffic: Traffic) -> Result<Option<Wall>, StoreError> {
         Ok(self.waiting(crm, traffic).map(|w| w.due).min())
+    }
+
+    fn backlog(&self, crm: &str, at: Wall, most: usize) -> Result<usize, StoreError> {
+        Ok(self.waiting(crm, Traffic::All).filter(|w| w.backlog && w.due <= at).take(most).count())
     }
 
     fn spent(&self, crm: &str, day: i64) -> Result<u64, StoreError> {

@@ -5,6 +5,7 @@ mod batches;
 mod budgets;
 mod decisions;
 mod expected;
+mod jobs;
 mod people;
 mod schedules;
 mod webhooks;

@@ -24,7 +24,7 @@ pub struct Reply {
     pub status: u16,
     /// Names in lower case, and values.
     pub headers: Vec<(String, String)>,
-    /// The body, cut at 4 MiB.
+    /// The body, cut at 16 MiB.
     pub body: Vec<u8>,
 }
 
@@ -109,5 +109,5 @@ const CONNECT: Duration = Duration::from_secs(5);
 const REDIRECTS_MAX: usize = 3;
 /// Connections that wait for the next request; below what load balancers keep, so that theirs does not end under a request.
 const POOL_IDLE: Duration = Duration::from_secs(30);
-/// Longest answer read: a batch of 100 objects is about 200 kB.
-const REPLY_BYTES_MAX: usize = 4 << 20;
+/// Longest answer read: a batch of 100 objects is about 200 kB; a job's results say each of its rows, of up to 6 MiB, again with what became of it.
+const REPLY_BYTES_MAX: usize = 16 << 20;

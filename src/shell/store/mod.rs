@@ -234,6 +234,11 @@ impl Store for Sqlite {
         Ok(next(false)?.into_iter().chain(backlog).min())
     }
 
+    fn backlog(&self, crm: &str, at: Wall, most: usize) -> Result<usize, StoreError> {
+        let found = self.one(BACKLOG, params![crm, at.as_micros(), number(most)], |row| row.get::<_, i64>(0))?;
+        Ok(found.and_then(|count| usize::try_from(count).ok()).unwrap_or(0))
+    }
+
     fn spent(&self, crm: &str, day: i64) -> Result<u64, StoreError> {
         let found = self.one("SELECT spent FROM spent WHERE crm = ?1 AND day = ?2", params![crm, day], |row| row.get::<_, i64>(0))?;
         Ok(found.and_then(|spent| u64::try_from(spent).ok()).unwrap_or(0))
@@ -318,10 +323,12 @@ impl Store for Sqlite {
 // Asked again and again, with a million rows that wait: each by an index, in its order (`the_queue_is_read_in_the_order_of_an_index`).
 const DUE: &str = "SELECT document FROM writes WHERE crm = ?1 AND backlog = ?2 AND state IN ('queued', 'retrying') AND due <= ?3 ORDER BY due, call_id LIMIT ?4";
 const NEXT_DUE: &str = "SELECT MIN(due) FROM writes WHERE crm = ?1 AND backlog = ?2 AND state IN ('queued', 'retrying')";
+const BACKLOG: &str =
+    "SELECT COUNT(*) FROM (SELECT 1 FROM writes WHERE crm = ?1 AND backlog = 1 AND state IN ('queued', 'retrying') AND due <= ?2 LIMIT ?3)";
 const STANDING: &str = "SELECT document FROM writes WHERE state <> 'done' AND state = ?1 ORDER BY since, call_id LIMIT ?2";
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 8;
+const VERSION: i64 = 9;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;

@@ -84,6 +84,8 @@ fn backlog_behind_calls_as_they_happen(store: &mut impl Store) {
     assert_eq!((due(Traffic::All), due(Traffic::Live)), (vec![call(3), call(2), call(1)], vec![call(3), call(2)]));
     let next = |traffic| store.next_due("late", traffic);
     assert_eq!((next(Traffic::All), next(Traffic::Live)), (Ok(Some(at(10))), Ok(Some(at(20)))));
+    let backlog = |crm, ms, most| store.backlog(crm, at(ms), most).expect("read");
+    assert_eq!((backlog("late", 30, 9), backlog("late", 9, 9), backlog("late", 30, 0), backlog("crm", 30, 9)), (1, 0, 0, 0));
     assert_eq!((store.spent("late", 20_000), store.spent("late", 20_001), store.spent("crm", 20_000)), (Ok(7), Ok(0), Ok(0)));
     assert_eq!((store.activation("late"), store.activation("crm")), (Ok(Some((activation(), at(9)))), Ok(None)));
     commit(&mut |changes| store.commit(changes).expect("committed"), State::Done);
@@ -184,7 +186,7 @@ fn a_store_of_another_version_is_made_anew() {
 fn the_queue_is_read_in_the_order_of_an_index() {
     let scratch = Scratch::new("plan");
     let store = Sqlite::open(&scratch.0.join("store.sqlite")).expect("opened");
-    for (sql, count) in [(DUE, 4), (NEXT_DUE, 2), (STANDING, 2)] {
+    for (sql, count) in [(DUE, 4), (NEXT_DUE, 2), (BACKLOG, 3), (STANDING, 2)] {
         let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
         let none = vec![rusqlite::types::Null; count];
         let plan = statement.query_map(rusqlite::params_from_iter(none), |row| row.get::<_, String>(3)).expect("a plan");
