@@ -32,7 +32,12 @@ pub enum Standing {
     Running,
     /// It is worked off, and its results can be asked for.
     Over,
-    /// It came to nothing, or the CRM knows it no more: what of it was written nobody knows.
+    /// It came to nothing: what of it was written nobody knows, and what is wrong with it a request may tell of each record.
+    Failed {
+        /// For people.
+        why: String,
+    },
+    /// Somebody aborted it, or the CRM knows it no more: what of it was written nobody knows.
     Lost {
         /// For people.
         why: String,

@@ -29,7 +29,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Jobs {
     under_way: Vec<Job>,
-    /// The CRM refused to make one: none is asked for until then.
+    /// The CRM makes none, or one failed: none is asked for until then.
     none_until: Option<Instant>,
 }
 
@@ -351,6 +351,11 @@ impl Pipeline {
                 job.next = now.mono + (LOOK_FIRST * job.tries).min(LOOK_MAX);
             }
             (_, Told::Stands(Standing::Over)) => job.go(Stage::Written, now.mono),
+            (_, Told::Stands(Standing::Failed { why })) => {
+                tracing::error!(crm, job = job.id, why, "a job failed; its records go by requests, which tell what is wrong with each");
+                self.end_job(now, crm, number, &Verdict::Ambiguous { why });
+                self.no_jobs_for_now(now, crm);
+            }
             (_, Told::Stands(Standing::Lost { why })) => {
                 tracing::warn!(crm, job = job.id, why, "a job came to nothing; its records go again");
                 self.end_job(now, crm, number, &Verdict::Ambiguous { why });
@@ -376,11 +381,17 @@ impl Pipeline {
             (Stage::Make, Verdict::Retry { .. } | Verdict::Ambiguous { .. }) if job.tries < TRIES => job.again(now.mono, place),
             (Stage::Make, _) => {
                 tracing::error!(crm, outcome = verdict.name(), "the CRM makes no job; its batch goes by requests");
-                lane.jobs.none_until = Some(now.mono + NONE_FOR);
                 lane.jobs.under_way.retain(|job| job.number != number);
+                self.no_jobs_for_now(now, crm);
             }
             // Taken or not, it was not closed: once it is aborted nothing of it will be written.
-            (Stage::Fill, _) => job.abort(now.mono, "the job could not be filled".into()),
+            (Stage::Fill, verdict) => {
+                job.abort(now.mono, "the job could not be filled".into());
+                if !matches!(verdict, Verdict::Retry { .. } | Verdict::Ambiguous { .. }) {
+                    tracing::error!(crm, outcome = verdict.name(), "the CRM takes no rows into a job; its batch goes by requests");
+                    self.no_jobs_for_now(now, crm);
+                }
+            }
             (Stage::Close | Stage::Abort, _) => {
                 job.again(now.mono, place);
                 job.stage = Stage::Look;
@@ -390,6 +401,12 @@ impl Pipeline {
                 self.end_job(now, crm, number, &Verdict::Ambiguous { why });
             }
             _ => job.again(now.mono, place),
+        }
+    }
+
+    fn no_jobs_for_now(&mut self, now: Now, crm: &str) {
+        if let Some(lane) = self.lanes.get_mut(crm) {
+            lane.jobs.none_until = Some(now.mono + NONE_FOR);
         }
     }
 
@@ -451,5 +468,5 @@ const LOOK_FIRST: Duration = Duration::from_secs(5);
 const LOOK_MAX: Duration = Duration::from_secs(60);
 /// Times that a job is asked to be made, or to be closed.
 const TRIES: u32 = 5;
-/// A CRM that makes no job is asked for none for so long.
+/// A CRM that makes no job, or fails one, is asked for none for so long: its batches go by requests.
 const NONE_FOR: Duration = Duration::from_secs(900);

@@ -80,7 +80,8 @@ impl Bulk for Salesforce {
             "Open" => Standing::Open,
             "UploadComplete" | "InProgress" => Standing::Running,
             "JobComplete" => Standing::Over,
-            state @ ("Failed" | "Aborted") => Standing::Lost { why: format!("the job is {state}: {}", text("errorMessage")) },
+            "Failed" => Standing::Failed { why: format!("the job failed: {}", text("errorMessage")) },
+            "Aborted" => Standing::Lost { why: "the job was aborted".into() },
             state => return Err(Verdict::Retry { after: None, why: format!("a job that is \"{state}\"") }),
         })
     }

@@ -339,7 +339,8 @@ fn a_job_stands_as_its_state_says() {
         ("UploadComplete", Standing::Running),
         ("InProgress", Standing::Running),
         ("JobComplete", Standing::Over),
-        ("Failed", Standing::Lost { why: "the job is Failed: InvalidBatch".into() }),
+        ("Failed", Standing::Failed { why: "the job failed: InvalidBatch".into() }),
+        ("Aborted", Standing::Lost { why: "the job was aborted".into() }),
     ] {
         assert_eq!(stands(200, json!({"state": state, "errorMessage": "InvalidBatch"})), Ok(standing), "{state}");
     }

@@ -296,6 +296,28 @@ fn what_was_in_a_lost_job_goes_again() {
     never_twice_in_flight(&world);
 }
 
+/// A wrong field fails a job whole; by requests each record tells of it, as it does elsewhere.
+#[test]
+fn what_was_in_a_failed_job_goes_by_requests() {
+    for put in [None, Some(json!([{"match": {"method": "PUT"}, "action": {"status": 413}}]))] {
+        let mut world = world();
+        rush_of(&mut world, 12);
+        let unknown = put.is_none();
+        faults(&mut world, &put.unwrap_or(json!([])));
+        world.pipeline.config.crms[0].mapping = Box::new(move |record| {
+            let name = if unknown { "Colour" } else { "Name" };
+            [(name.to_owned(), record["call_id"].clone())].into_iter().collect()
+        });
+        world.until(HOUR + 300 * SECOND);
+        let (asked, changed) = ledger(&mut world);
+        assert_eq!((asked["POST jobs/ingest"], asked["PATCH composite/sobjects/Voice_Call__c/Key__c"]), (1, 1), "{asked:?}");
+        assert!(states(&world).iter().all(|s| *s == if unknown { State::Review } else { State::Done }), "{:?}", states(&world));
+        let why = world.store.writes_of("crm", None, 1).expect("read").remove(0).why.unwrap_or_default();
+        assert_eq!((changed.len(), why.contains("Colour")), if unknown { (0, true) } else { (12, false) }, "{why}");
+        never_twice_in_flight(&world);
+    }
+}
+
 #[test]
 fn a_crm_that_makes_no_jobs_gets_requests() {
     let mut world = world();
