@@ -110,6 +110,14 @@ fn chaos_of_all_at_once() {
     assert!(report["kills"].as_u64().expect("a count") >= 8, "{report:#}");
 }
 
+/// Calls wait for batches, which go to Salesforce as jobs, while the gateway is killed and requests about the jobs fail.
+#[test]
+fn batches_go_as_jobs_through_kills_and_failures() {
+    let report = drill("batch", &["--kind", "salesforce", "--runs", "4", "--seed", "12"]);
+    held(&report);
+    assert!(report["kills"].as_u64().expect("a count") >= 2, "{report:#}");
+}
+
 /// A drill that could not fail would prove nothing.
 #[test]
 fn a_mapping_that_writes_the_wrong_value_is_found() {

@@ -8,7 +8,7 @@ use crate::driver::drill::{self, Drill, Kind, Options};
 /// Arguments of `offhook drill`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which: chaos, outage, throttle, expiry, rejected, ordering, lost, burst.
+    /// Which: chaos, outage, throttle, expiry, rejected, ordering, lost, batch, burst.
     #[arg(value_name = "NAME", value_parser = name)]
     drill: Drill,
     /// How often it is played on the one scratch instance.

@@ -65,13 +65,15 @@ pub enum Drill {
     Ordering,
     /// A thousand records that the CRM had acknowledged are gone, and recovered out of the journal.
     Lost,
+    /// Calls wait for batches, which go as jobs where the CRM takes such, while the gateway is killed and requests fail.
+    Batch,
     /// Six hundred webhooks at once while six hundred calls end.
     Burst,
 }
 
 impl Drill {
     /// All of them, by their names.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("chaos", Self::Chaos),
         ("outage", Self::Outage),
         ("throttle", Self::Throttle),
@@ -79,11 +81,31 @@ impl Drill {
         ("rejected", Self::Rejected),
         ("ordering", Self::Ordering),
         ("lost", Self::Lost),
+        ("batch", Self::Batch),
         ("burst", Self::Burst),
     ];
 
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, drill)| *drill == self).map_or("", |(name, _)| name)
+    }
+
+    /// What its `[[crm]]` says beside the address.
+    const fn schedule(self, kind: Kind) -> &'static str {
+        match (self, kind) {
+            (Self::Batch, Kind::Salesforce) => "model = \"batch\"\nbatch_every_ms = 604800000\nbulk_from = 5\n",
+            (Self::Batch, _) => "model = \"batch\"\nbatch_every_ms = 604800000\n",
+            _ => "",
+        }
+    }
+
+    /// When a run kills the gateway; most runs of some drills do.
+    fn kill(self, chance: &mut Chance) -> Option<Duration> {
+        match self {
+            Self::Chaos => chance.percent(75).then(|| Duration::from_millis(chance.below(1200))),
+            // All along a job, which the double works off within seven seconds.
+            Self::Batch => chance.percent(75).then(|| Duration::from_millis(1000 + chance.below(9000))),
+            _ => None,
+        }
     }
 
     /// Calls of one run.
@@ -114,6 +136,18 @@ impl Drill {
                     faults.insert(0, json!({"action": {"status": 503}}));
                 }
                 json!(faults)
+            }
+            Self::Batch => {
+                let of_a_job = |method: &str, n: u64, action: Value| json!({"match": {"method": method, "path": "jobs/ingest", "every": n}, "action": action});
+                json!([
+                    every(3, json!({"apply_then_drop": true})),
+                    of_a_job("PATCH", 3 + chance.below(3), json!({"lock": true})),
+                    of_a_job("PATCH", 3 + chance.below(3), json!({"apply_then_drop": true})),
+                    of_a_job("PUT", 2 + chance.below(3), json!({"apply_then_drop": true})),
+                    of_a_job("GET", 3 + chance.below(3), json!({"status": 503})),
+                    of_a_job("GET", 5 + chance.below(9), json!({"expire_tokens": true})),
+                    of_a_job("POST", 3 + chance.below(3), json!({"drop": true})),
+                ])
             }
             Self::Outage => json!([{"action": {"status": 503}}]),
             Self::Throttle => json!([every(2, json!({"status": 429, "retry_after_s": 1})), every(3, json!({"status": 429}))]),
@@ -251,9 +285,18 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     }
     let mapping: Mapping = toml::from_str(&text).map_err(|why| Error::Mapping(why.to_string()))?;
     let custom = fields(&mapping, options.drill)?;
-    let mut scratch = Scratch::prepare(&folder, (kind, options.crm.as_deref()), &text, &custom, phones.platform(), &mut chance).await?;
+    let mut scratch = Scratch::prepare(
+        &folder,
+        (kind, options.crm.as_deref()),
+        &text,
+        (&custom, options.drill.schedule(kind)),
+        phones.platform(),
+        &mut chance,
+    )
+    .await?;
     scratch.start().await?;
     let stage = Arc::new(Stage { scratch: RwLock::new(scratch), phones, sent: AtomicUsize::new(0), acks: Mutex::default() });
+    let asking = (options.drill == Drill::Batch).then(|| tokio::spawn(stage::ask_for_batches(Arc::clone(&stage))));
     let human = format!("sip:human@{};transport=udp", stage.phones.platform());
     let (mut played, mut kills, mut ends) = (Vec::new(), 0, Vec::new());
     for run in 0..options.runs {
@@ -277,8 +320,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
             }
         }
         stage.scratch.read().await.set_faults(&options.drill.faults(kind, &mut chance));
-        let kill = (options.drill == Drill::Chaos && chance.percent(75)).then(|| Duration::from_millis(chance.below(1200)));
-        let killed = stage.play(&stories, kill, options.drill).await?;
+        let killed = stage.play(&stories, options.drill.kill(&mut chance), options.drill).await?;
         kills += usize::from(killed.is_some());
         for story in stories {
             let saw = stage.phones.saw(&story.from);
@@ -305,6 +347,9 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         drop(scratch);
         queue = stage.drain().await;
     }
+    if let Some(asking) = asking {
+        asking.abort();
+    }
     let journal = check::journal(&folder)?;
     let wanted = check::named(kind, check::wanted(&played, &journal));
     let owned: Vec<String> = std::iter::once(mapping.key.clone()).chain(mapping.rules.iter().map(|r| r.to.clone())).collect();
@@ -326,6 +371,11 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         tell(fault.clone());
     }
     let ledger = stage.scratch.read().await.ledger();
+    if options.drill == Drill::Batch && kind == Kind::Salesforce && options.crm.is_none() {
+        let jobs = ledger.iter().filter(|l| l["what"].as_str().is_some_and(|what| what.starts_with("PUT ") && what.ends_with("/batches")));
+        let jobs = jobs.count();
+        checks.push(Check::new("batches went as jobs", 4 * jobs >= options.runs, format!("{jobs} jobs")));
+    }
     stage.scratch.write().await.stop().await;
     let number = |name: &str| queue.get(name).and_then(Value::as_u64).unwrap_or(u64::MAX);
     let refusals = u64::try_from(played.iter().filter(|p| p.story.refused.is_some()).count()).unwrap_or(u64::MAX);

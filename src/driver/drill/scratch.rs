@@ -62,7 +62,7 @@ impl Scratch {
         folder: &Path,
         (kind, crm): (Kind, Option<&str>),
         mapping: &str,
-        custom: &[Field],
+        (custom, schedule): (&[Field], &str),
         platform: SocketAddr,
         chance: &mut Chance,
     ) -> Result<Self, Error> {
@@ -90,7 +90,8 @@ impl Scratch {
             files::replace(&folder.join(name), text.as_bytes()).map_err(|why| Error::Gateway(why.to_string()))?;
         }
         let rtp_from = 20_000 + u16::try_from(chance.below(3)).unwrap_or(0) * 3000;
-        let text = configuration(folder, sip, http, rtp_from, &kind.configuration(&crm_url, &folder.display().to_string()), platform);
+        let crm = kind.configuration(&crm_url, &folder.display().to_string()) + schedule;
+        let text = configuration(folder, sip, http, rtp_from, &crm, platform);
         for (name, text) in [("mapping.toml", mapping), ("offhook.toml", &text)] {
             std::fs::write(folder.join(name), text).map_err(system("writing the configuration"))?;
         }
@@ -168,6 +169,12 @@ impl Scratch {
         let body = serde_json::json!({"since": "2020-01-01T00:00:00Z", "by": "drill"});
         self.web.post(&format!("{}/v1/recover", self.http), None, &body).await?;
         Ok(())
+    }
+
+    /// Makes due what waits for a batch, as `offhook batch run` does; a gateway that is just killed is asked again.
+    pub(super) async fn run_batch(&self) {
+        let body = serde_json::json!({"target": self.kind.name(), "by": "drill"});
+        let _ = self.web.post(&format!("{}/v1/batch", self.http), None, &body).await;
     }
 
     /// How the writes stand.

@@ -43,7 +43,7 @@ impl Stage {
             _ => 100,
         };
         // Only a kill keeps a call's end from the platform; anything else is late at most.
-        let patience = if drill == Drill::Chaos { FORGOTTEN } else { DRAIN };
+        let patience = if matches!(drill, Drill::Chaos | Drill::Batch) { FORGOTTEN } else { DRAIN };
         for (place, story) in stories.iter().enumerate() {
             let (phones, story_of_call) = (Arc::clone(&self.phones), story.clone());
             let begin = Duration::from_millis(u64::try_from(place * spread / stories.len().max(1)).unwrap_or(0));
@@ -91,6 +91,14 @@ impl Stage {
     }
 }
 
+/// Campaigns end all the time.
+pub(super) async fn ask_for_batches(stage: Arc<Stage>) {
+    loop {
+        sleep(BATCH_EVERY).await;
+        stage.scratch.read().await.run_batch().await;
+    }
+}
+
 /// A platform tells something, as often as it does, and each time until it is answered 200.
 async fn tell(stage: Arc<Stage>, story: Story, told: Told, patience: Duration) {
     let began = Instant::now();
@@ -124,6 +132,8 @@ async fn tell(stage: Arc<Stage>, story: Story, told: Told, patience: Duration) {
     }
 }
 
+/// How often what waits for a batch is made due.
+const BATCH_EVERY: Duration = Duration::from_millis(700);
 /// Calls of a burst begin, and so end, within so many ms.
 const BURST_MS: usize = 900;
 /// A thousand calls begin within so many ms.
