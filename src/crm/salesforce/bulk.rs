@@ -12,7 +12,7 @@ use crate::crm::{
 
 /// Rows of a job: Salesforce works it off in batches of so many.
 const ROWS_MAX: usize = 10_000;
-/// Characters of a field; a longer one is refused with its whole batch.
+/// Characters that a row may hold in a field.
 const FIELD_MAX: usize = 32_000;
 /// Empties a field. An empty column leaves it as it is.
 const NULL: &str = "#N/A";
@@ -125,9 +125,11 @@ impl Salesforce {
     }
 }
 
-/// `CODE:message:Field__c,Other__c --` as the error of a record that it is; the message may hold colons, and the fields may be missing.
+/// `CODE:message:Field__c,Other__c --` as the error of a record that it is; the message may hold colons, and the fields may be missing. No vendor's page
+/// confirms that form `[U]`: what reads otherwise is a message whole.
 fn fault(text: &str) -> Value {
-    let (code, rest) = text.split_once(':').unwrap_or(("", text));
+    let code = |code: &str| !code.is_empty() && code.bytes().all(|o| matches!(o, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
+    let (code, rest) = text.split_once(':').filter(|(first, _)| code(first)).unwrap_or(("", text));
     let (message, fields) = match rest.trim_end().strip_suffix("--").and_then(|rest| rest.rsplit_once(':')) {
         Some((message, fields)) => (message, fields.split(',').map(str::trim).filter(|field| !field.is_empty()).collect()),
         None => (rest, Vec::new()),

@@ -327,7 +327,7 @@ fn a_refused_row_is_told_as_a_refused_record_is() {
     assert_eq!(one("DUPLICATE_VALUE:duplicate value found: Key__c duplicates value on record with id: a01:--").name(), "retry");
     assert_eq!(one("INVALID_CROSS_REFERENCE_KEY:invalid cross reference id:Contact__c --").name(), "gone");
     assert!(matches!(one("ENTITY_IS_DELETED:entity is deleted:Contact__c --"), Verdict::PersonGone { .. }));
-    assert_eq!(one("who knows").name(), "rejected");
+    assert_eq!(one("who: knows"), Verdict::Rejected { why: "who: knows ()".into() });
     assert_eq!(one("").name(), "ambiguous");
 }
 
