@@ -5,6 +5,7 @@
 mod expect;
 mod fault;
 mod peers;
+mod pull;
 mod schedule;
 mod server;
 mod table;

@@ -302,6 +302,48 @@ fn what_platforms_are_to_send_is_read_and_the_disposition_is_always_among_it() {
 }
 
 #[test]
+fn how_a_platforms_api_is_asked_is_read_and_an_address_without_a_place_for_the_call_is_a_fault() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new("pull");
+    for (name, text) in [("key", "raw:hush"), ("api-key", "s3cret")] {
+        fs::write(scratch.0.join(name), text).expect("written");
+        fs::set_permissions(scratch.0.join(name), fs::Permissions::from_mode(0o600)).expect("private");
+    }
+    let parse = |keys: &str| {
+        let webhook = format!("[[webhook]]\nsource = \"platform\"\nsecret_file = \"key\"\npull = {{ secret_file = \"api-key\", {keys} }}");
+        match Config::parse(&scratch.0.join("offhook.toml"), &format!("{LEAST}\n{webhook}\n")) {
+            Ok(mut config) => Ok(config.webhooks.remove(0).pull.expect("a pull")),
+            Err(Error::Faults(faults)) => Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let secret = |keys: &str| {
+        let (header, value) = parse(keys).expect("no fault").secret;
+        (header, value.to_string())
+    };
+    let own = "id = \"offhook\", url = \"https://api.example.com/call/{id}\"";
+    let pull = parse(own).expect("no fault");
+    assert_eq!((pull.url.as_str(), pull.attempts_max, pull.per_second), ("https://api.example.com/call/{id}", 4, 5));
+    assert!(!format!("{pull:?}").contains("s3cret"));
+    assert_eq!(secret(own), ("authorization".into(), "Bearer s3cret".into()));
+    assert_eq!(secret(&format!("{own}, user = \"AC1\"")), ("authorization".into(), "Basic QUMxOnMzY3JldA==".into()));
+    assert_eq!(secret(&format!("{own}, secret_header = \"X-Api-Key\"")), ("x-api-key".into(), "s3cret".into()));
+    for (keys, said) in [
+        (
+            "id = \"offhook\", url = \"https://api.example.com/call\"",
+            "write {id} where the API wants it, as in \"https://api.example.com/call/{id}\"",
+        ),
+        ("id = \"offhook\", url = \"http://api.example.com/{id}\"", "sends credentials over plain http"),
+        ("id = \"offhook\"", "pull of [[webhook]] has no `url`"),
+        ("url = \"https://api.example.com/call/{id}\"", "the schema \"generic\" does not say by which name"),
+        ("id = \"offhook\", uri = \"https://x/{id}\"", "did you mean `url`?"),
+    ] {
+        let faults = parse(keys).expect_err("a fault");
+        assert!(faults.contains(said), "{keys}: {faults}");
+    }
+}
+
+#[test]
 fn when_a_crm_is_written_is_read_and_a_rule_that_nothing_goes_by_is_a_fault() {
     use crate::{
         crm::mapping::Condition,

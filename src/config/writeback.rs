@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     peers::{NETS, Names, millis, nets},
-    schedule,
+    pull, schedule,
     server::secret,
     table::{Span, Table},
 };
@@ -30,7 +30,7 @@ use crate::{
         },
     },
     pipeline::{
-        Activation, Key, Pace, Schedule,
+        Activation, Key, Pace, Pull, Schedule,
         webhook::{
             Schema,
             schema::SHIPPED,
@@ -180,6 +180,8 @@ pub struct Webhook {
     pub per_second: Option<u32>,
     /// The signing keys, each `whsec_BASE64`, or BASE64, or `raw:TEXT`; checked.
     pub secrets: Vec<Secret>,
+    /// How the platform's API is asked for what a webhook lost.
+    pub pull: Option<Pull>,
 }
 
 pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
@@ -368,8 +370,9 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
         let allow = t.texts("allow", NETS).unwrap_or_default();
         let allow = nets(&t, "allow", allow);
         let per_second = t.integer("per_second", 1..=100_000).and_then(|n| u32::try_from(n).ok());
+        let pull = pull::read(&mut t, directory, &schema);
         t.finish();
-        webhooks.push(Webhook { source, scheme, schema, header, public_url, allow, per_second, secrets });
+        webhooks.push(Webhook { source, scheme, schema, header, public_url, allow, per_second, secrets, pull });
     }
     webhooks
 }
@@ -449,26 +452,31 @@ fn percent(t: &mut Table<'_>, key: &'static str, default: u8) -> u8 {
     u8::try_from(t.integer_or(key, 1..=100, u64::from(default))).unwrap_or(default)
 }
 
-fn required_secret(t: &mut Table<'_>, key: &'static str, directory: &Path) -> Secret {
+pub(super) fn required_secret(t: &mut Table<'_>, key: &'static str, directory: &Path) -> Secret {
     if !t.has(key) {
         t.required(key, "\"FILE\"");
     }
     secret(t, key, directory, "\"FILE\"").map_or_else(|| Secret::new(String::new()), |(secret, _)| secret)
 }
 
-/// An address of `http` or `https`; credentials would cross other people's networks in plain `http`, so that is for loopback only.
+/// An address that must stand in the file.
 fn url(t: &mut Table<'_>, key: &'static str, example: &str) -> String {
     let Some((text, span)) = t.required(key, example) else { return String::new() };
+    safe_url(t, key, text, &span, example)
+}
+
+/// An address of `http` or `https`; credentials would cross other people's networks in plain `http`, so that is for loopback only.
+pub(super) fn safe_url(t: &Table<'_>, key: &str, text: String, span: &Span, example: &str) -> String {
     match reqwest::Url::parse(&text) {
         Ok(url) if url.scheme() == "https" => {}
         Ok(url) if url.scheme() == "http" => {
             let host = url.host_str().unwrap_or_default();
             let here = host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
             if !here {
-                t.fault(&span, format!("`{key}` sends credentials over plain http to {host}"), format!("write https://, as in {example}"));
+                t.fault(span, format!("`{key}` sends credentials over plain http to {host}"), format!("write https://, as in {example}"));
             }
         }
-        _ => t.fault(&span, format!("`{key}` is \"{text}\""), format!("write an address such as {example}")),
+        _ => t.fault(span, format!("`{key}` is \"{text}\""), format!("write an address such as {example}")),
     }
     text.trim_end_matches('/').to_owned()
 }

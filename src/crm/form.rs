@@ -10,8 +10,8 @@ pub(super) fn headers() -> Vec<(String, String)> {
     vec![("content-type".into(), "application/x-www-form-urlencoded".into()), ("accept".into(), "application/json".into())]
 }
 
-/// A value as such a form, or a query, has it.
-pub(super) fn encoded(text: &str) -> String {
+/// A value as such a form, a query, or a segment of a path has it.
+pub(crate) fn encoded(text: &str) -> String {
     let octet = |o: u8| match o {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => char::from(o).to_string(),
         other => format!("%{other:02X}"),

@@ -3,7 +3,7 @@
 pub mod bulk;
 pub mod contact;
 pub mod dynamics;
-mod form;
+pub(crate) mod form;
 pub mod http;
 pub mod hubspot;
 pub mod mapping;

@@ -117,11 +117,11 @@ impl Pipeline {
 
     fn fold_part(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
         let mut overlay = Overlay { store: &*store, changes: Changes { position: Some(next), ..Changes::default() }, touched: Vec::new() };
-        let mut finished = Vec::new();
+        let (mut finished, mut pulled) = (Vec::new(), Vec::new());
         for (at, entry) in entries {
             match entry.kind {
                 EntryKind::Event => self.fold_event(&mut overlay, entry)?,
-                EntryKind::Webhook => self.fold_webhook(&mut overlay, *at, entry)?,
+                EntryKind::Webhook => pulled.extend(self.fold_webhook(&mut overlay, *at, entry)?),
                 EntryKind::Attempt => {
                     // What was attempted, or decided on, is what was planned then, wherever batches begin.
                     self.plan_touched(&mut overlay)?;
@@ -144,6 +144,9 @@ impl Pipeline {
             if let Some(lane) = self.lanes.get_mut(&crm) {
                 lane.busy.remove(&call);
             }
+        }
+        for (source, call) in pulled {
+            self.pull_folded(&source, call);
         }
         Ok(())
     }
@@ -236,7 +239,10 @@ impl Pipeline {
     /// Settles what each CRM should have of a record, and how long it waits for its outcome.
     pub(super) fn plan<S: Store>(&self, overlay: &mut Overlay<'_, S>, call: CallId, at: Wall) -> Result<(), StoreError> {
         let Some((record, wait)) = overlay.changes.records.get_mut(&call) else { return Ok(()) };
-        *wait = record.expect(&self.config.expects);
+        *wait = record.expect(&self.config.expects, &self.config.sources);
+        for (source, due) in record.plan_pulls(&self.config.expects, &self.config.sources) {
+            overlay.changes.pulls.insert((source, call), due);
+        }
         if !record.is_over() {
             return Ok(());
         }
@@ -270,8 +276,8 @@ impl Pipeline {
         }
         let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: Vec::new() };
         for mut record in over {
-            let (call, at) = (record.call_id, record.expect(&self.config.expects).unwrap_or(now.wall));
-            record.give_up(&self.config.expects, at);
+            let (call, at) = (record.call_id, record.expect(&self.config.expects, &self.config.sources).unwrap_or(now.wall));
+            record.give_up(&self.config.expects, &self.config.sources, at);
             overlay.touch(record, at);
             self.plan(&mut overlay, call, at)?;
         }

@@ -7,7 +7,7 @@ use super::{
     fold::Overlay,
     record::Record,
     store::{Aside, Store, StoreError, Why},
-    webhook::{Drift, Odd, Payload, Reading, Received, drift::What},
+    webhook::{Drift, Odd, Payload, Reading, Received, drift::What, pulled::Pulled},
 };
 use crate::{
     event::CallId,
@@ -16,32 +16,48 @@ use crate::{
 };
 
 impl Pipeline {
-    pub(super) fn fold_webhook<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, at: Position, entry: &Entry) -> Result<(), StoreError> {
+    /// The call that a platform's API was asked for, where the entry is the end of that.
+    pub(super) fn fold_webhook<S: Store>(
+        &mut self,
+        overlay: &mut Overlay<'_, S>,
+        at: Position,
+        entry: &Entry,
+    ) -> Result<Option<(String, CallId)>, StoreError> {
         // Entries of before bear more than the source's name.
         let name = entry.id.split('/').next().unwrap_or_default();
         let received = Received::read(&entry.body);
-        let reading = match self.config.sources.get(name) {
+        if let Some(pulled) = &received.head.pulled {
+            self.fold_pulled(overlay, at, entry, name, &received, pulled)?;
+            return Ok(Some((name.to_owned(), pulled.call)));
+        }
+        let source = self.config.sources.get(name);
+        let reading = match source {
             Some(source) => source.schema.read(&received, received.head.came.unwrap_or(entry.time)),
             None => Reading::Unreadable(format!("no [[webhook]] has source = \"{name}\" any more")),
         };
         let aside = |why, detail: String| Aside { position: at, source: name.to_owned(), time: entry.time, why, detail };
-        let (payload, odd) = match reading {
+        let (mut payload, odd) = match reading {
             Reading::Told(payload, odd) => (payload, odd),
             Reading::Nothing => {
                 self.counted("accepted");
-                return Ok(());
+                return Ok(None);
             }
             Reading::Unknown(kind) => {
                 overlay.changes.asides.push(aside(Why::UnknownType, format!("the schema has no type \"{kind}\"")));
                 self.counted("accepted");
-                return Ok(());
+                return Ok(None);
             }
             Reading::Unreadable(detail) => {
                 overlay.changes.asides.push(aside(Why::Unreadable, detail));
                 self.counted("accepted");
-                return Ok(());
+                return Ok(None);
             }
         };
+        if source.is_some_and(|source| source.pull.is_some()) {
+            payload.source = name.to_owned();
+        } else {
+            payload.asked_as = None;
+        }
         let marks = self.config.marks.of(received.body);
         match first_sight(overlay, name, &payload, &marks)? {
             Sight::Again => self.counted("duplicate"),
@@ -54,6 +70,53 @@ impl Pipeline {
                 self.counted("accepted");
                 self.watch(overlay, at, name, entry.time, &payload, odd)?;
                 told(overlay, entry, payload)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The end of an asking: whatever it tells is told to the call that was asked for, once.
+    fn fold_pulled<S: Store>(
+        &mut self,
+        overlay: &mut Overlay<'_, S>,
+        at: Position,
+        entry: &Entry,
+        name: &str,
+        received: &Received<'_>,
+        pulled: &Pulled,
+    ) -> Result<(), StoreError> {
+        // One that is not known was never asked for; its journal has lost its events.
+        let Some(mut record) = overlay.record(pulled.call)? else { return Ok(()) };
+        record.pulls.end(name, pulled.until);
+        overlay.touch(record, entry.time);
+        if pulled.why.is_some() {
+            return Ok(());
+        }
+        let reading = match self.config.sources.get(name) {
+            Some(source) => source.schema.read_document(received.body, pulled.call, entry.time),
+            None => Reading::Unreadable(format!("no [[webhook]] has source = \"{name}\" any more")),
+        };
+        let aside = |why, detail: String| Aside { position: at, source: name.to_owned(), time: entry.time, why, detail };
+        match reading {
+            Reading::Nothing => {}
+            Reading::Unknown(kind) => {
+                let detail = format!("pulled: the schema has no type \"{kind}\"");
+                overlay.changes.asides.push(aside(Why::UnknownType, detail));
+            }
+            Reading::Unreadable(detail) => overlay.changes.asides.push(aside(Why::Unreadable, format!("pulled: {detail}"))),
+            Reading::Told(payload, odd) => {
+                for other in &payload.names {
+                    if let Some(other) = overlay.named(other)?.filter(|other| *other != pulled.call) {
+                        let detail = format!("pulled: it is the document of another call, {other}");
+                        overlay.changes.asides.push(aside(Why::Unreadable, detail));
+                        return Ok(());
+                    }
+                }
+                let marks = self.config.marks.of(received.body);
+                if matches!(first_sight(overlay, name, &payload, &marks)?, Sight::First) {
+                    self.watch(overlay, at, name, entry.time, &payload, odd)?;
+                    told(overlay, entry, payload)?;
+                }
             }
         }
         Ok(())

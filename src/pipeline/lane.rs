@@ -143,6 +143,7 @@ impl Pipeline {
         }
         while self.end_waits(now, store)? {}
         self.wake_at(now, store.next_wait()?);
+        self.pull(now, store)?;
         let names = self.lanes.keys().cloned().collect::<Vec<_>>();
         for crm in names {
             self.drive(now, store, &crm)?;

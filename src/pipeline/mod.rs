@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `fold` | what a batch of entries makes of the store |
 //! | [`record`], `note`, [`expect`] | what is known of a call, and what is still to come of it |
+//! | [`pull`] | what a webhook lost and a platform's API is asked for |
 //! | [`webhook`], `inbound` | who may tell something, what it says, whether it was told before |
 //! | `step` | what a write needs next: person, record, link, what is said of the person |
 //! | [`schedule`], [`batch`] | when that is due, and what became of a batch |
@@ -37,6 +38,7 @@ mod inbound;
 mod job;
 mod lane;
 mod note;
+pub mod pull;
 mod reconcile;
 mod step;
 #[cfg(test)]
@@ -66,6 +68,7 @@ pub use activation::Activation;
 pub use decision::Decision;
 pub use expect::Expect;
 pub use pace::{Pace, Traffic};
+pub use pull::Pull;
 pub use record::Record;
 pub use schedule::Schedule;
 pub use store::{Counts, Memory, Store, StoreError};
@@ -134,6 +137,15 @@ pub enum Output {
         /// What.
         http: HttpRequest,
     },
+    /// Ask a platform's API, then call [`Pipeline::answer`].
+    Ask {
+        /// Comes back.
+        request: u64,
+        /// Whose webhooks are missing.
+        source: String,
+        /// What.
+        http: HttpRequest,
+    },
     /// Answer a webhook.
     Respond {
         /// As given with it.
@@ -186,6 +198,13 @@ pub enum Count {
     },
     /// A call was answered and its outcome is expected.
     Expected,
+    /// A platform's API was asked for what a webhook lost, to the end.
+    Pull {
+        /// Whose.
+        source: String,
+        /// `filled`, `nothing`, `unreadable` or `failed`.
+        result: &'static str,
+    },
     /// A CRM's answer, by the contract's outcome.
     Write {
         /// Which CRM.
@@ -285,12 +304,14 @@ enum Waiting {
     Decision { reply: u64 },
     Attempt(Request),
     Rows { crm: String, job: u64, calls: Vec<CallId> },
+    Pull(pull::End),
     Answer(Entry),
 }
 
-/// Who waits for an answer of a CRM.
+/// Who waits for an answer of a CRM, or of a platform.
 enum Asked {
     Write(Request),
+    Pull(pull::Question),
     Job { crm: String, job: u64 },
     Read(reconcile::Page),
     Token { crm: String },
@@ -301,6 +322,7 @@ pub struct Pipeline {
     config: Config,
     chance: Chance,
     lanes: BTreeMap<String, Lane>,
+    apis: BTreeMap<String, pull::Api>,
     waiting: BTreeMap<u64, Waiting>,
     asked: BTreeMap<u64, Asked>,
     /// Answers that the journal did not take, to be appended again.
@@ -329,6 +351,7 @@ impl Pipeline {
             config,
             chance,
             lanes,
+            apis: BTreeMap::new(),
             waiting: BTreeMap::new(),
             asked: BTreeMap::new(),
             again: Vec::new(),
@@ -439,6 +462,7 @@ impl Pipeline {
                     lane.pause(now.mono, JOURNAL_PAUSE);
                 }
             }
+            (Some(Waiting::Pull(end)), result) => self.pull_synced(now, end, result.is_ok()),
             (Some(Waiting::Answer(entry)), Err(_)) => self.again.push(entry),
         }
     }
@@ -466,11 +490,12 @@ impl Pipeline {
         self.asked.insert(id, Asked::Write(request));
     }
 
-    /// A CRM answered, or did not.
+    /// A CRM answered, or a platform, or did not.
     pub fn answer(&mut self, now: Now, request: u64, answer: Result<HttpAnswer, NoAnswer>) {
         match self.asked.remove(&request) {
             None => {}
             Some(Asked::Job { crm, job }) => self.job_answered(now, &crm, job, answer),
+            Some(Asked::Pull(question)) => self.pull_answered(now, question, answer),
             Some(Asked::Read(page)) => self.read_answered(now, page, answer),
             Some(Asked::Token { crm }) => self.token_answered(now, &crm, answer),
             Some(Asked::Write(request)) => self.write_answered(now, request, answer),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{expect::DISPOSITION, note::note, webhook::Payload};
+use super::{expect::DISPOSITION, note::note, pull::Pulls, webhook::Payload};
 use crate::{
     crm::{contact::digits, record_key},
     event::{CallId, EndedAs, Event, Kind, Leg, PerSide, Terminal},
@@ -43,6 +43,9 @@ pub struct Record {
     pub(super) awaited: BTreeSet<String>,
     /// What had not come when its time was over.
     pub(super) missing: BTreeSet<String>,
+    /// What the APIs of platforms are asked of it ([`super::pull`]).
+    #[serde(default, skip_serializing_if = "Pulls::is_empty")]
+    pub(super) pulls: Pulls,
     /// Sequence numbers seen: an event counts once.
     seen: BTreeSet<u32>,
     /// All events, as CloudEvents, in the order of their sequence.
@@ -72,6 +75,7 @@ impl Record {
             told_of: BTreeSet::new(),
             awaited: BTreeSet::new(),
             missing: BTreeSet::new(),
+            pulls: Pulls::default(),
             seen: BTreeSet::new(),
             events: Vec::new(),
         }
@@ -89,8 +93,8 @@ impl Record {
             self.follow(event);
         } else {
             // It came late: what is derived is derived anew, as if all had come in their order.
-            let Self { told, told_of, awaited, missing, seen, events, .. } = std::mem::replace(self, Self::new(self.call_id));
-            *self = Self { told, told_of, awaited, missing, seen, ..Self::new(self.call_id) };
+            let Self { told, told_of, awaited, missing, pulls, seen, events, .. } = std::mem::replace(self, Self::new(self.call_id));
+            *self = Self { told, told_of, awaited, missing, pulls, seen, ..Self::new(self.call_id) };
             for event in events.iter().filter_map(|e| Event::from_value(e.clone()).ok()) {
                 self.follow(&event);
             }
@@ -137,6 +141,8 @@ impl Record {
     /// does not matter.
     pub fn tell(&mut self, payload: &Payload) {
         self.told_of.insert(payload.kind.clone());
+        self.told_of.extend(payload.also.iter().cloned());
+        self.pulls.named(payload);
         for (name, value) in &payload.data {
             let told = self.told.iter_mut().find(|(n, ..)| n == name);
             match told {
@@ -160,6 +166,15 @@ impl Record {
     /// Whether it has its last event.
     pub fn is_over(&self) -> bool {
         self.terminal.is_some()
+    }
+
+    /// The SIP Call-ID of the leg to the target that answered last.
+    pub(super) fn answered_sip_call_id(&self) -> Option<String> {
+        let answered = |event: &Value| match Event::from_value(event.clone()).ok()?.kind {
+            Kind::Answered { sip_call_id, .. } => sip_call_id,
+            _ => None,
+        };
+        self.events.iter().rev().find_map(answered)
     }
 
     /// When a target answered.
@@ -363,6 +378,9 @@ mod tests {
             names: Vec::new(),
             time: Wall::from_millis(ms),
             data: Map::from_iter([("disposition_code".to_owned(), json!(disposition))]),
+            also: vec![format!("custom.{disposition}")],
+            asked_as: Some(format!("theirs {disposition}")),
+            source: "platform".into(),
         };
         // As the journal gives them back: to the millisecond.
         let journaled = |event: Event| Event::from_value(event.to_cloudevent()).expect("what we wrote");

@@ -237,6 +237,8 @@ pub struct Changes {
     pub records: BTreeMap<CallId, (Record, Option<Wall>)>,
     /// Writes as they are now.
     pub writes: BTreeMap<(String, CallId), Write>,
+    /// When which source's API is to be asked of which call; none: not any more.
+    pub pulls: BTreeMap<(String, CallId), Option<Wall>>,
     /// Other names of calls.
     pub names: BTreeMap<String, CallId>,
     /// Ids of webhooks seen, with the mark of their body.
@@ -302,6 +304,12 @@ pub trait Store {
     fn waited(&self, at: Wall, most: usize) -> Result<Vec<Record>, StoreError>;
     /// When the next such wait ends.
     fn next_wait(&self) -> Result<Option<Wall>, StoreError>;
+    /// Calls of which `source`'s API is to be asked at or before `at`, the earliest first.
+    fn pulls_due(&self, source: &str, at: Wall, most: usize) -> Result<Vec<CallId>, StoreError>;
+    /// When `source`'s API is to be asked of `call`, if it is.
+    fn pull(&self, source: &str, call: CallId) -> Result<Option<Wall>, StoreError>;
+    /// When it is to be asked next, behind `at`.
+    fn next_pull(&self, source: &str, at: Wall) -> Result<Option<Wall>, StoreError>;
     /// Records without a terminal event.
     fn open(&self) -> Result<Vec<Record>, StoreError>;
     /// The latest records, newest first.
@@ -322,6 +330,7 @@ pub struct Memory {
     position: Position,
     records: BTreeMap<CallId, (Record, Option<Wall>)>,
     writes: BTreeMap<(String, CallId), Write>,
+    pulls: BTreeMap<(String, CallId), Wall>,
     names: BTreeMap<String, CallId>,
     seen: BTreeMap<String, String>,
     orphans: Vec<Payload>,
@@ -340,6 +349,12 @@ impl Store for Memory {
         self.position = changes.position.unwrap_or(self.position);
         self.records.extend(changes.records);
         self.writes.extend(changes.writes);
+        for (key, due) in changes.pulls {
+            match due {
+                Some(due) => drop(self.pulls.insert(key, due)),
+                None => drop(self.pulls.remove(&key)),
+            }
+        }
         self.names.extend(changes.names);
         self.seen.extend(changes.seen);
         self.orphans.retain(|o| !changes.adopted.contains(&o.call_id));
@@ -427,6 +442,21 @@ impl Store for Memory {
 
     fn next_wait(&self) -> Result<Option<Wall>, StoreError> {
         Ok(self.records.values().filter_map(|(_, wait)| *wait).min())
+    }
+
+    fn pulls_due(&self, source: &str, at: Wall, most: usize) -> Result<Vec<CallId>, StoreError> {
+        let mut due: Vec<_> =
+            self.pulls.iter().filter(|((s, _), due)| s == source && **due <= at).map(|((_, c), due)| (*due, *c)).collect();
+        due.sort();
+        Ok(due.into_iter().map(|(_, call)| call).take(most).collect())
+    }
+
+    fn pull(&self, source: &str, call: CallId) -> Result<Option<Wall>, StoreError> {
+        Ok(self.pulls.get(&(source.to_owned(), call)).copied())
+    }
+
+    fn next_pull(&self, source: &str, at: Wall) -> Result<Option<Wall>, StoreError> {
+        Ok(self.pulls.iter().filter(|((s, _), due)| s == source && **due > at).map(|(_, due)| *due).min())
     }
 
     fn open(&self) -> Result<Vec<Record>, StoreError> {

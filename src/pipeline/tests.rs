@@ -7,6 +7,7 @@ mod decisions;
 mod expected;
 mod jobs;
 mod people;
+mod pulls;
 mod schedules;
 mod webhooks;
 
@@ -99,6 +100,10 @@ struct World {
     bad: Option<String>,
     /// A vendor's double, where one stands behind `http://crm`.
     account: Option<Double>,
+    /// What a platform's API was asked, and when.
+    asks: Vec<(u64, u64, HttpRequest)>,
+    /// What it answers, one after the other; nothing where none is left.
+    api: VecDeque<Result<HttpAnswer, NoAnswer>>,
 }
 
 fn marks() -> webhook::Marks {
@@ -148,6 +153,8 @@ impl World {
             batches: Vec::new(),
             bad: None,
             account: None,
+            asks: Vec::new(),
+            api: VecDeque::new(),
         }
     }
 
@@ -216,6 +223,12 @@ impl World {
                 self.requests.push((self.ms, serde_json::from_slice(&http.body).expect("fields")));
                 if let Some(status) = self.status {
                     self.pipeline.answer(now, request, Ok(HttpAnswer { status, headers: Vec::new(), body: Vec::new() }));
+                }
+            }
+            Output::Ask { request, http, .. } => {
+                self.asks.push((self.ms, request, http));
+                if let Some(answer) = self.api.pop_front() {
+                    self.pipeline.answer(now, request, answer);
                 }
             }
             Output::Respond { reply, status, .. } => self.responses.push((reply, status)),

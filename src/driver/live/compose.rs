@@ -60,6 +60,7 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
             keys,
             header: w.header.clone(),
             public_url: w.public_url.clone(),
+            pull: w.pull.clone(),
         };
         (w.source.clone(), source)
     };

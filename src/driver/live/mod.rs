@@ -172,10 +172,14 @@ impl Live {
 
         // From here on it talks to the world.
         let mut crms = BTreeMap::new();
+        let client =
+            || http::Client::new(config.writeback.request_timeout).map_err(|e| Error::System("an HTTP client", std::io::Error::other(e)));
         for crm in &config.crms {
-            let client = http::Client::new(config.writeback.request_timeout)
-                .map_err(|e| Error::System("an HTTP client", std::io::Error::other(e)))?;
-            crms.insert(crm.name.clone(), (client, crm.refresh_token.clone()));
+            crms.insert(crm.name.clone(), (client()?, crm.refresh_token.clone()));
+        }
+        let mut platforms = BTreeMap::new();
+        for webhook in config.webhooks.iter().filter(|webhook| webhook.pull.is_some()) {
+            platforms.insert(webhook.source.clone(), client()?);
         }
         let quarantine = quarantine(&config, &metrics, &health, &clock)?;
         let parts = writeback::Parts {
@@ -185,6 +189,7 @@ impl Live {
             lane,
             clock: clock.clone(),
             crms,
+            platforms,
             kept,
             quarantine: quarantine.clone(),
             metrics: metrics.clone(),

@@ -51,7 +51,7 @@ pub(super) enum Told {
     Reconcile { target: String, after: Option<CallId>, reply: oneshot::Sender<http::Answer> },
     /// An entry is on disk, or not.
     Synced(u64, Result<(), String>),
-    /// A CRM answered, or did not.
+    /// A CRM answered, or a platform, or did not.
     Answered(u64, Result<HttpAnswer, NoAnswer>),
     /// A CRM took so long to answer.
     Took(String, Duration),
@@ -74,6 +74,8 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     /// One client a CRM, and the refresh token that its kept one descends from.
     pub(super) crms: BTreeMap<String, (http::Client, Secret)>,
+    /// One client for each platform whose API is asked.
+    pub(super) platforms: BTreeMap<String, http::Client>,
     pub(super) kept: Kept,
     /// Where webhooks with a wrong signature go; none: nowhere.
     pub(super) quarantine: Option<Desk>,
@@ -235,6 +237,10 @@ impl Loop {
             match output {
                 Output::Append { append, entry } => self.append(now, append, entry),
                 Output::Send { request, crm, http } => self.send(now, request, &crm, http),
+                Output::Ask { request, source, http } => {
+                    let client = self.parts.platforms.get(&source).cloned();
+                    self.request(now, request, client, &source, None, http);
+                }
                 Output::Respond { reply, status, problem } => {
                     if let Some(waiting) = self.replies.remove(&reply) {
                         let answer = match problem {
@@ -277,12 +283,18 @@ impl Loop {
     }
 
     fn send(&mut self, now: Now, request: u64, crm: &str, http: HttpRequest) {
-        let Some((client, _)) = self.parts.crms.get(crm) else {
-            let why = format!("no client for {crm}");
+        let client = self.parts.crms.get(crm).map(|(client, _)| client.clone());
+        self.request(now, request, client, crm, Some(crm.to_owned()), http);
+    }
+
+    /// `timed`: whose latency it tells of.
+    fn request(&mut self, now: Now, request: u64, client: Option<http::Client>, whom: &str, timed: Option<String>, http: HttpRequest) {
+        let Some(client) = client else {
+            let why = format!("no client for {whom}");
             self.parts.pipeline.answer(now, request, Err(NoAnswer { maybe_sent: false, why }));
             return;
         };
-        let (client, back, crm, began) = (client.clone(), self.back.clone(), crm.to_owned(), std::time::Instant::now());
+        let (back, began) = (self.back.clone(), std::time::Instant::now());
         self.parts.runtime.spawn(async move {
             let HttpRequest { method, url, headers, body } = http;
             let sent = client.send(http::Request { method: method.into(), url, headers, body }).await;
@@ -290,7 +302,7 @@ impl Loop {
                 Ok(http::Reply { status, headers, body }) => Ok(HttpAnswer { status, headers, body }),
                 Err(http::Failed { maybe_sent, why }) => Err(NoAnswer { maybe_sent, why }),
             };
-            if answer.is_ok() {
+            if let Some(crm) = timed.filter(|_| answer.is_ok()) {
                 let _ = back.send(Told::Took(crm, began.elapsed()));
             }
             let _ = back.send(Told::Answered(request, answer));
@@ -310,6 +322,7 @@ impl Loop {
                 }
             }
             Count::Expected => metrics.webhooks_expected.add(1),
+            Count::Pull { source, result } => metrics.pull(&source, result),
             Count::Write { crm, outcome } => metrics.crm_write(&crm, outcome),
             Count::Batch(report) => {
                 metrics.batch(&report);

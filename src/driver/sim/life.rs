@@ -467,7 +467,9 @@ impl Life {
                 out.schedule(at, Happening::CrmArrives(self.id, request, http));
             }
             pipeline::Output::Respond { reply, status, .. } => out.responses.push((reply, status)),
-            pipeline::Output::Tell { .. }
+            // No platform has an API here.
+            pipeline::Output::Ask { .. }
+            | pipeline::Output::Tell { .. }
             | pipeline::Output::KeepToken { .. }
             | pipeline::Output::Quarantine { .. }
             | pipeline::Output::Count(_) => {}

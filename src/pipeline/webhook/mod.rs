@@ -1,10 +1,11 @@
 //! Webhooks: whether who sent one may be believed ([`scheme`]), how one stands in the journal ([`received`]), whether it was there before ([`Marks`]), and what it
-//! tells ([`schema`]).
+//! tells ([`schema`]); and what is asked of a platform where one was lost ([`pulled`]).
 
 pub mod drift;
 mod key;
 mod mark;
 mod mask;
+pub mod pulled;
 pub mod received;
 pub mod schema;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Pull;
 use crate::time::Wall;
 
 pub use drift::{Drift, Odd};
@@ -38,12 +40,14 @@ pub struct Source {
     pub header: Option<String>,
     /// The address that he was given, as he sees it, without query: some sign it.
     pub public_url: Option<String>,
+    /// How his API is asked for what a webhook lost, where it is.
+    pub pull: Option<Pull>,
 }
 
 impl Source {
     /// One that signs as Standard Webhooks has it and sends what offhook itself asks for.
     pub fn standard(key: Key) -> Self {
-        Self { scheme: scheme::STANDARD_WEBHOOKS, schema: Schema::generic(), keys: vec![key], header: None, public_url: None }
+        Self { scheme: scheme::STANDARD_WEBHOOKS, schema: Schema::generic(), keys: vec![key], header: None, public_url: None, pull: None }
     }
 
     /// Whether one of the keys signed it; `now` is the system's wall clock as it is.
@@ -94,6 +98,15 @@ pub struct Payload {
     /// The fields that a record takes.
     #[serde(default)]
     pub data: Map<String, Value>,
+    /// What else it is, by the catalogue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
+    /// By which name the sender's API knows the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_as: Option<String>,
+    /// Who told it, where his API may be asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
 }
 
 /// What a record takes from a webhook.

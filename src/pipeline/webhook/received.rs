@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Request, Source, mask};
+use super::{Request, Source, mask, pulled::Pulled};
 use crate::time::Wall;
 
 /// The form's first octet.
@@ -34,6 +34,9 @@ pub struct Head {
     /// When it came, where it was written down later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub came: Option<Wall>,
+    /// That it did not come: the platform's API was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<Pulled>,
 }
 
 impl Head {
@@ -41,7 +44,7 @@ impl Head {
     pub(super) fn of(source: &Source, request: &Request<'_>) -> Self {
         let kept = ["content-type", "user-agent"].into_iter().chain(source.scheme.id_header).chain(source.scheme.timestamp_header);
         let headers = kept.filter_map(|name| Some((name.to_owned(), request.header(name)?.to_owned()))).collect();
-        Self { headers, query: request.query.to_owned(), came: None }
+        Self { headers, query: request.query.to_owned(), ..Self::default() }
     }
 
     /// The first header of that name (lower case).
@@ -52,11 +55,21 @@ impl Head {
 
 /// The octets for the journal; `came`: when, where that was not just now.
 pub(in crate::pipeline) fn write(source: &Source, request: &Request<'_>, came: Option<Wall>) -> Vec<u8> {
-    let head = serde_json::to_vec(&Head { came, ..Head::of(source, request) }).unwrap_or_default();
+    form(&Head { came, ..Head::of(source, request) }, request.body)
+}
+
+/// The octets for the journal of what an API has answered; empty where there is no document.
+pub(in crate::pipeline) fn write_pulled(pulled: Pulled, content_type: Option<&str>, body: &[u8]) -> Vec<u8> {
+    let headers = content_type.map(|kind| ("content-type".to_owned(), kind.to_owned())).into_iter().collect();
+    form(&Head { headers, pulled: Some(pulled), ..Head::default() }, body)
+}
+
+fn form(head: &Head, body: &[u8]) -> Vec<u8> {
+    let head = serde_json::to_vec(head).unwrap_or_default();
     let mut octets = vec![FORM];
     octets.extend(u32::try_from(head.len()).unwrap_or(0).to_be_bytes());
     octets.extend(head);
-    octets.extend_from_slice(&mask::masked(request.body));
+    octets.extend_from_slice(&mask::masked(body));
     octets
 }
 

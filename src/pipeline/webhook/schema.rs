@@ -24,9 +24,10 @@ use serde_json::{Map, Value};
 use super::{
     FIELDS, Odd, Payload, Received,
     drift::{What, fits, type_name},
+    pulled::Document,
     scheme,
 };
-use crate::time::Wall;
+use crate::{event::CallId, time::Wall};
 
 /// What may happen, by the catalogue's names; besides, whatever begins with `custom.`.
 pub const CATALOGUE: [&str; 6] =
@@ -73,6 +74,20 @@ pub struct Schema {
     /// What each of the platform's types is.
     #[serde(rename = "event")]
     pub events: BTreeMap<String, Rule>,
+    /// What the platform's API tells of a call.
+    #[serde(default)]
+    pub pull: Option<Document>,
+}
+
+/// Where what stands in a body: of a webhook, or of what an API has answered.
+struct Shape<'s> {
+    form: Form,
+    kind: &'s str,
+    id: Option<&'s str>,
+    call: &'s [String],
+    time: Option<&'s str>,
+    ignored: &'s [String],
+    events: &'s BTreeMap<String, Rule>,
 }
 
 /// What the body is.
@@ -99,6 +114,9 @@ pub struct Rule {
     /// Where each field of a record stands.
     #[serde(default)]
     pub data: BTreeMap<String, Place>,
+    /// What else of the catalogue it is, where something stands at a place.
+    #[serde(default)]
+    pub also: BTreeMap<String, String>,
 }
 
 /// Where a value stands, and what becomes of it.
@@ -150,78 +168,120 @@ impl Schema {
             time: None,
             ignored: Vec::new(),
             events: BTreeMap::new(),
+            pull: None,
         };
         Self::shipped("generic").unwrap_or(nothing)
     }
 
     /// What is wrong with it beside its form.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut place = |what: &str, at: &str| {
-            if !at.starts_with('/') {
-                faults.push(format!("{what}: \"{at}\" is no JSON pointer; it begins with a slash, as in /call/id"));
-            }
-        };
-        place("type", &self.kind);
-        self.call.iter().for_each(|at| place("call", at));
-        self.id.iter().for_each(|at| place("id", at));
-        self.time.iter().for_each(|at| place("time", at));
-        for (word, rule) in &self.events {
-            for (name, at) in &rule.data {
-                place(&format!("event.{word}.data.{name}"), at.at());
-            }
-        }
+        let mut faults = self.shape().faults("");
         if self.call.is_empty() {
-            faults.push("call: is empty; no webhook could be told whose it is".to_owned());
+            faults.insert(0, "call: is empty; no webhook could be told whose it is".to_owned());
         }
-        for (word, rule) in &self.events {
-            if !CATALOGUE.contains(&rule.kind.as_str()) && !rule.kind.starts_with("custom.") {
-                faults.push(format!(
-                    "event.{word}.as: \"{}\" is none of {} and does not begin with custom.",
-                    rule.kind,
-                    CATALOGUE.join(", ")
-                ));
-            }
-            for name in rule.data.keys().filter(|name| !FIELDS.contains(&name.as_str())) {
-                faults.push(format!("event.{word}.data: a record has no `{name}`; it has {}", FIELDS.join(", ")));
-            }
-        }
-        for (word, rule) in &self.events {
-            let named =
-                |name: &str| rule.data.contains_key(name) || (name == "id" && self.id.is_some()) || (name == "time" && self.time.is_some());
-            for name in rule.always.iter().filter(|name| !named(name)) {
-                faults.push(format!("event.{word}.always: \"{name}\" stands nowhere; it takes names of its data, and `id` and `time` where the schema has them"));
+        if let Some(document) = &self.pull {
+            faults.extend(document.id.iter().filter_map(|at| pointer("pull.id", at)));
+            faults.extend(self.documents().faults("pull."));
+            if document.url.as_ref().is_some_and(|url| !url.contains("{id}")) {
+                faults.push("pull.url: has no {id}, which stands for the call's name".to_owned());
             }
         }
         faults
     }
 
+    /// Of webhooks.
+    fn shape(&self) -> Shape<'_> {
+        let Self { form, kind, id, call, time, ignored, events, .. } = self;
+        Shape { form: *form, kind, id: id.as_deref(), call, time: time.as_deref(), ignored, events }
+    }
+
+    /// Of what the platform's API answers.
+    fn documents(&self) -> Shape<'_> {
+        match &self.pull {
+            // By the id of a webhook, a document in other words would be that webhook's conflict.
+            None => Shape { id: None, ..self.shape() },
+            Some(Document { kind, call, ignored, events, .. }) => {
+                Shape { form: Form::Json, kind, id: None, call, time: None, ignored, events }
+            }
+        }
+    }
+
+    /// Whether the platform's API may tell that: a type, or a field.
+    pub fn pull_tells(&self, what: &str) -> bool {
+        let is = |kind: &str| kind == what || (kind == ANY_CUSTOM && what.starts_with("custom."));
+        self.documents().events.values().any(|rule| is(&rule.kind) || rule.data.contains_key(what) || rule.also.contains_key(what))
+    }
+
     /// What a webhook of this schema tells; `at`: when it came.
     pub fn read(&self, received: &Received<'_>, at: Wall) -> Reading {
+        let pointer = self.pull.as_ref().and_then(|document| document.id.as_deref());
+        self.shape().read(received.body, None, pointer, at)
+    }
+
+    /// What the platform's API has answered of `call`, asked at `at`.
+    pub fn read_document(&self, body: &[u8], call: CallId, at: Wall) -> Reading {
+        self.documents().read(body, Some(call), None, at)
+    }
+}
+
+impl Shape<'_> {
+    /// What is wrong; `part`: where in the file.
+    fn faults(&self, part: &str) -> Vec<String> {
+        let mut faults = Vec::new();
+        faults.extend(pointer(&format!("{part}type"), self.kind));
+        faults.extend(self.call.iter().filter_map(|at| pointer(&format!("{part}call"), at)));
+        faults.extend(self.id.iter().filter_map(|at| pointer("id", at)));
+        faults.extend(self.time.iter().filter_map(|at| pointer("time", at)));
+        for (word, rule) in self.events {
+            let event = format!("{part}event.{word}");
+            faults.extend(rule.data.iter().filter_map(|(name, at)| pointer(&format!("{event}.data.{name}"), at.at())));
+            faults.extend(rule.also.iter().filter_map(|(kind, at)| pointer(&format!("{event}.also.{kind}"), at)));
+            for (key, kind) in std::iter::once(("as", &rule.kind)).chain(rule.also.keys().map(|kind| ("also", kind))) {
+                if !CATALOGUE.contains(&kind.as_str()) && !kind.starts_with("custom.") {
+                    let known = CATALOGUE.join(", ");
+                    faults.push(format!("{event}.{key}: \"{kind}\" is none of {known} and does not begin with custom."));
+                }
+            }
+            for name in rule.data.keys().filter(|name| !FIELDS.contains(&name.as_str())) {
+                faults.push(format!("{event}.data: a record has no `{name}`; it has {}", FIELDS.join(", ")));
+            }
+            let named =
+                |name: &str| rule.data.contains_key(name) || (name == "id" && self.id.is_some()) || (name == "time" && self.time.is_some());
+            for name in rule.always.iter().filter(|name| !named(name)) {
+                faults.push(format!(
+                    "{event}.always: \"{name}\" stands nowhere; it takes names of its data, and `id` and `time` where the schema has them"
+                ));
+            }
+        }
+        faults
+    }
+
+    /// What a body tells. `whose`: the call that was asked for, where one was; `asked_as`: where the name stands by which the platform's API knows it.
+    fn read(&self, body: &[u8], whose: Option<CallId>, asked_as: Option<&str>, at: Wall) -> Reading {
         let body = match self.form {
-            Form::Json => match serde_json::from_slice::<Value>(received.body) {
+            Form::Json => match serde_json::from_slice::<Value>(body) {
                 Ok(body) => body,
                 Err(why) => return Reading::Unreadable(format!("the body is no JSON: {why}")),
             },
-            Form::Form => form(received.body),
+            Form::Form => form(body),
         };
         let text = |at: &str| match body.pointer(at) {
             Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
             Some(Value::Number(number)) => Some(number.to_string()),
             _ => None,
         };
-        let Some(word) = text(&self.kind) else { return Reading::Unreadable(format!("{} holds no type", self.kind)) };
+        let Some(word) = text(self.kind) else { return Reading::Unreadable(format!("{} holds no type", self.kind)) };
         if self.ignored.contains(&word) {
             return Reading::Nothing;
         }
         let custom = || self.events.get(ANY_CUSTOM).filter(|_| word.starts_with("custom."));
         let Some(rule) = self.events.get(&word).or_else(custom) else { return Reading::Unknown(word) };
-        let mut names: Vec<_> = self.call.iter().filter_map(|at| text(at)).collect();
+        let mut names: Vec<_> = whose.map(|call| call.to_string()).into_iter().chain(self.call.iter().filter_map(|at| text(at))).collect();
         names.dedup();
         let Some(call_id) = names.first().cloned() else {
             return Reading::Unreadable(format!("none of {} names a call", self.call.join(", ")));
         };
-        let time = match self.time.as_deref().and_then(&text) {
+        let time = match self.time.and_then(&text) {
             None => at,
             Some(told) => match time(&told) {
                 Some(time) => time,
@@ -248,17 +308,26 @@ impl Schema {
             }
             data.insert(name.clone(), found.clone());
         }
+        let stands = |at: &str| body.pointer(at).is_some_and(|v| !v.is_null());
         let there = |name: &str| match name {
-            "id" => self.id.as_deref().and_then(&text).is_some(),
-            "time" => self.time.as_deref().and_then(&text).is_some(),
-            name => rule.data.get(name).is_some_and(|place| body.pointer(place.at()).is_some_and(|v| !v.is_null())),
+            // A document has none, although webhooks of its form may.
+            "id" => whose.is_some() || self.id.and_then(&text).is_some(),
+            "time" => self.time.and_then(&text).is_some(),
+            name => rule.data.get(name).is_some_and(|place| stands(place.at())),
         };
         odd.extend(rule.always.iter().filter(|name| !there(name)).map(|name| Odd::new(name, What::Vanished, None)));
         names.remove(0);
-        let id = self.id.as_deref().and_then(&text).unwrap_or_default();
+        let id = self.id.and_then(&text).unwrap_or_default();
         let kind = if rule.kind == ANY_CUSTOM { word } else { rule.kind.clone() };
-        Reading::Told(Payload { id, kind, call_id, names, time, data }, odd)
+        let also = rule.also.iter().filter(|(_, at)| stands(at)).map(|(kind, _)| kind.clone()).collect();
+        let asked_as = asked_as.and_then(text);
+        Reading::Told(Payload { id, kind, call_id, names, time, data, also, asked_as, source: String::new() }, odd)
     }
+}
+
+/// What is wrong with a place of `what`, if anything is.
+fn pointer(what: &str, at: &str) -> Option<String> {
+    (!at.starts_with('/')).then(|| format!("{what}: \"{at}\" is no JSON pointer; it begins with a slash, as in /call/id"))
 }
 
 impl Place {

@@ -19,6 +19,7 @@ fn source(scheme: &str, keys: &[&str]) -> Source {
         keys,
         header: None,
         public_url: Some("https://mycompany.com/myapp.php".into()),
+        pull: None,
     }
 }
 

@@ -130,6 +130,16 @@ fn put(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreErro
             params![crm, call.to_string(), write.state.name(), write.backlog, write.due.as_micros(), write.since.as_micros(), json(write)?],
         )?;
     }
+    for ((source, call), due) in &changes.pulls {
+        let call = call.to_string();
+        match due {
+            Some(due) => {
+                let due = due.as_micros();
+                run("INSERT OR REPLACE INTO pulls (source, call_id, due) VALUES (?1, ?2, ?3)", params![source, call, due])?;
+            }
+            None => run("DELETE FROM pulls WHERE source = ?1 AND call_id = ?2", params![source, call])?,
+        }
+    }
     for (name, call) in &changes.names {
         run("INSERT OR REPLACE INTO names (name, call_id) VALUES (?1, ?2)", params![name, call.to_string()])?;
     }
@@ -264,6 +274,20 @@ impl Store for Sqlite {
         self.wall("SELECT MIN(wait) FROM records WHERE wait IS NOT NULL", [])
     }
 
+    fn pulls_due(&self, source: &str, at: Wall, most: usize) -> Result<Vec<CallId>, StoreError> {
+        let mut statement = self.connection.prepare_cached(PULLS_DUE).map_err(failed)?;
+        let rows = statement.query_map(params![source, at.as_micros(), number(most)], |row| row.get::<_, String>(0)).map_err(failed)?;
+        rows.filter_map(|row| row.map(|text| text.parse().ok()).map_err(failed).transpose()).collect()
+    }
+
+    fn pull(&self, source: &str, call: CallId) -> Result<Option<Wall>, StoreError> {
+        self.wall("SELECT due FROM pulls WHERE source = ?1 AND call_id = ?2", params![source, call.to_string()])
+    }
+
+    fn next_pull(&self, source: &str, at: Wall) -> Result<Option<Wall>, StoreError> {
+        self.wall("SELECT MIN(due) FROM pulls WHERE source = ?1 AND due > ?2", params![source, at.as_micros()])
+    }
+
     fn open(&self) -> Result<Vec<Record>, StoreError> {
         self.documents("SELECT document FROM records WHERE over = 0 ORDER BY call_id", [])
     }
@@ -325,10 +349,11 @@ const DUE: &str = "SELECT document FROM writes WHERE crm = ?1 AND backlog = ?2 A
 const NEXT_DUE: &str = "SELECT MIN(due) FROM writes WHERE crm = ?1 AND backlog = ?2 AND state IN ('queued', 'retrying')";
 const BACKLOG: &str =
     "SELECT COUNT(*) FROM (SELECT 1 FROM writes WHERE crm = ?1 AND backlog = 1 AND state IN ('queued', 'retrying') AND due <= ?2 LIMIT ?3)";
+const PULLS_DUE: &str = "SELECT call_id FROM pulls WHERE source = ?1 AND due <= ?2 ORDER BY due, call_id LIMIT ?3";
 const STANDING: &str = "SELECT document FROM writes WHERE state <> 'done' AND state = ?1 ORDER BY since, call_id LIMIT ?2";
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 9;
+const VERSION: i64 = 10;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;
@@ -346,6 +371,8 @@ CREATE INDEX IF NOT EXISTS writes_standing ON writes (state, since, call_id) WHE
 CREATE TABLE IF NOT EXISTS spent (crm TEXT NOT NULL, day INTEGER NOT NULL, spent INTEGER NOT NULL, PRIMARY KEY (crm, day)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS writes_call ON writes (call_id);
 CREATE TABLE IF NOT EXISTS activations (crm TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pulls (source TEXT NOT NULL, call_id TEXT NOT NULL, due INTEGER NOT NULL, PRIMARY KEY (source, call_id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS pulls_due ON pulls (source, due, call_id);
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS numbers (number TEXT NOT NULL, call_id TEXT NOT NULL, PRIMARY KEY (number, call_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID;

@@ -41,6 +41,9 @@ fn payload(name: &str, id: &str) -> Payload {
         names: Vec::new(),
         time: at(1),
         data: [("intent".to_owned(), json!("buy"))].into_iter().collect(),
+        also: Vec::new(),
+        asked_as: None,
+        source: String::new(),
     }
 }
 
@@ -91,6 +94,18 @@ fn backlog_behind_calls_as_they_happen(store: &mut impl Store) {
     commit(&mut |changes| store.commit(changes).expect("committed"), State::Done);
 }
 
+fn pulls_are_due_once_and_no_more_when_they_are_over(store: &mut impl Store) {
+    let pulls = |due: [(u8, Option<i64>); 3]| due.map(|(n, due)| (("platform".to_owned(), call(n)), due.map(at))).into();
+    store.commit(Changes { pulls: pulls([(1, Some(30)), (2, Some(20)), (3, Some(40))]), ..Changes::default() }).expect("committed");
+    let due = |store: &dyn Fn(&str) -> Vec<CallId>| (store("platform"), store("other"));
+    assert_eq!(due(&|source| store.pulls_due(source, at(30), 9).expect("read")), (vec![call(2), call(1)], vec![]));
+    assert_eq!(store.pulls_due("platform", at(30), 1), Ok(vec![call(2)]), "the earliest first");
+    assert_eq!((store.next_pull("platform", at(20)), store.next_pull("other", at(0))), (Ok(Some(at(30))), Ok(None)));
+    assert_eq!((store.pull("platform", call(3)), store.pull("other", call(3))), (Ok(Some(at(40))), Ok(None)));
+    store.commit(Changes { pulls: pulls([(1, Some(50)), (2, None), (3, None)]), ..Changes::default() }).expect("committed");
+    assert_eq!((store.pulls_due("platform", at(49), 9), store.next_pull("platform", at(0))), (Ok(vec![]), Ok(Some(at(50)))));
+}
+
 fn suite(mut store: impl Store) {
     assert_eq!(store.position(), Ok(Position::default()));
     assert_eq!((store.record(call(1)), store.named("1@sip"), store.next_wait()), (Ok(None), Ok(None), Ok(None)));
@@ -125,6 +140,7 @@ fn suite(mut store: impl Store) {
     assert_eq!(due(&ask, 30, 1), [call(2)]);
     assert_eq!((store.next_due("crm", Traffic::All), store.next_due("none", Traffic::All)), (Ok(Some(at(20))), Ok(None)));
     backlog_behind_calls_as_they_happen(&mut store);
+    pulls_are_due_once_and_no_more_when_they_are_over(&mut store);
     assert_eq!(store.writes_in(State::InFlight, 10).expect("read").len(), 1);
     assert_eq!(store.write("crm", call(4)), Ok(Some(write(4, State::Review, 1))));
     assert_eq!(store.writes(call(4)).expect("read").len(), 1);

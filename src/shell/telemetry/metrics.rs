@@ -46,6 +46,12 @@ struct Quantile {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pull {
+    source: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfTarget {
     target: String,
     quantile: &'static str,
@@ -88,6 +94,7 @@ pub struct Metrics {
     pub webhooks_expected: Total,
     calls: Family<Outcome, Counter>,
     webhooks_received: Family<WebhookResult, Counter>,
+    webhook_pulls: Family<Pull, Counter>,
     crm_writes: Family<Write, Counter>,
     batch_calls: Family<BatchCalls, Gauge<i64, AtomicI64>>,
     refused: Family<Cause, Counter>,
@@ -169,6 +176,9 @@ impl Metrics {
         registry.register("calls", "Calls ended, by how they were met", calls.clone());
         let webhooks_received = Family::default();
         registry.register("webhooks_received", "Webhooks received, by result", webhooks_received.clone());
+        let webhook_pulls = Family::default();
+        let help = "Calls that a platform's API was asked for since a webhook was missing, by source and result";
+        registry.register("webhook_pulls", help, webhook_pulls.clone());
         let crm_writes = Family::default();
         registry.register("crm_writes", "CRM writes answered, by target and outcome", crm_writes.clone());
         let batch_calls = Family::default();
@@ -207,6 +217,7 @@ impl Metrics {
             webhooks_expected,
             calls,
             webhooks_received,
+            webhook_pulls,
             crm_writes,
             batch_calls,
             refused,
@@ -239,6 +250,11 @@ impl Metrics {
     /// One webhook more.
     pub fn webhook(&self, result: &'static str) {
         self.webhooks_received.get_or_create(&WebhookResult { result }).inc();
+    }
+
+    /// A platform's API was asked for what a webhook lost.
+    pub fn pull(&self, source: &str, result: &'static str) {
+        self.webhook_pulls.get_or_create(&Pull { source: source.to_owned(), result }).inc();
     }
 
     /// What became of a CRM's last batch.

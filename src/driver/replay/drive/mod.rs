@@ -193,7 +193,7 @@ fn writes(played: &Played, setup: &Setup) -> Vec<Write> {
         return Vec::new();
     }
     // A capture holds no webhook.
-    record.expect(&[pipeline::Expect::disposition(std::time::Duration::ZERO)]);
+    record.expect(&[pipeline::Expect::disposition(std::time::Duration::ZERO)], &Default::default());
     let fields: Map<String, Value> = record.fields();
     let write = |(crm, mapping): &(String, pipeline::Mapping)| Write {
         crm: crm.clone(),
