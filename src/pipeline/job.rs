@@ -233,7 +233,9 @@ impl Pipeline {
         }
         entries.retain(|writes| !writes.is_empty());
         if entries.is_empty() {
+            // What is left, if anything, no job can say.
             job.abort(now.mono, "nothing is left to be written".into());
+            self.no_jobs_for_now(now, crm);
             return Ok(());
         }
         job.go(Stage::Journal, now.mono);
@@ -265,7 +267,8 @@ impl Pipeline {
         job.appends = job.appends.saturating_sub(1);
         match (job.appends, job.calls.is_empty()) {
             (0, false) => job.go(Stage::Fill, now.mono),
-            (0, true) => job.abort(now.mono, "the journal took none of it".into()),
+            // It took none: the job waits for its rows.
+            (0, true) => job.go(Stage::Gather, now.mono),
             _ => {}
         }
     }

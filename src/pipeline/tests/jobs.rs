@@ -329,6 +329,53 @@ fn a_crm_that_makes_no_jobs_gets_requests() {
     assert_eq!((asked["POST jobs/ingest"], asked["PATCH composite/sobjects/Voice_Call__c/Key__c"], changed.len()), (1, 1, 12));
 }
 
+/// The journal takes entries of 2 MiB; a job's requests are counted against the day once, not with each of its entries.
+#[test]
+fn a_job_of_many_octets_is_several_entries_and_costs_once() {
+    let mut world = world();
+    let field = json!({"FullName": "Voice_Call__c.Text__c", "Metadata": {"type": "LongTextArea"}});
+    assert_eq!(ask(&mut world, "POST", "tooling/sobjects/CustomField", &field)["success"], true);
+    world.account.as_mut().expect("a double").take_ledger();
+    world.pipeline.config.crms[0].mapping = Box::new(|_| [("Text__c".to_owned(), json!("x".repeat(30_000)))].into_iter().collect());
+    rush_of(&mut world, 100);
+    world.until(HOUR + 60 * SECOND);
+    let attempts: Vec<_> = world.journal.iter().filter(|(_, e)| e.kind == EntryKind::Attempt).collect();
+    assert_eq!(attempts.iter().map(|(_, e)| attempted(e).len()).sum::<usize>(), 100);
+    assert!(attempts.len() > 2 && attempts.iter().all(|(_, e)| e.body.len() < 2 << 20), "{}", attempts.len());
+    assert_eq!(world.store.spent("crm", world.now().wall.day()), Ok(10));
+    let (asked, changed) = ledger(&mut world);
+    assert_eq!((asked["POST jobs/ingest"], changed.len()), (1, 100));
+}
+
+#[test]
+fn what_no_row_can_say_goes_by_requests() {
+    let mut world = world();
+    world.pipeline.config.crms[0].mapping = Box::new(|_| [("Name".to_owned(), json!("#N/A"))].into_iter().collect());
+    rush_of(&mut world, 12);
+    world.until(HOUR + 60 * SECOND);
+    let (asked, changed) = ledger(&mut world);
+    assert_eq!((asked["POST jobs/ingest"], asked["PATCH composite/sobjects/Voice_Call__c/Key__c"], changed.len()), (1, 1, 12), "{asked:?}");
+    assert!(changed.values().all(|held| held[0]["Name"] == "#N/A"));
+}
+
+/// Nothing is in a job that is not in the journal.
+#[test]
+fn a_job_waits_for_a_journal_that_takes_nothing() {
+    let mut world = world();
+    rush_of(&mut world, 12);
+    world.until(SECOND);
+    world.disk_full = true;
+    world.until(HOUR + 100 * SECOND);
+    let (asked, changed) = ledger(&mut world);
+    assert_eq!((asked.keys().map(String::as_str).collect::<Vec<_>>(), changed.len()), (vec!["POST jobs/ingest"], 0));
+    world.disk_full = false;
+    world.until(HOUR + 200 * SECOND);
+    let (asked, changed) = ledger(&mut world);
+    assert_eq!((asked.get("POST jobs/ingest"), changed.len()), (None, 12), "the same job");
+    assert!(states(&world).iter().all(|s| *s == State::Done));
+    never_twice_in_flight(&world);
+}
+
 /// A row names its person, so all of a batch are looked for before any of it goes.
 #[test]
 fn the_people_of_a_batch_are_found_before_its_job() {
