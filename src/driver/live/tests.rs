@@ -13,7 +13,7 @@ use crate::{
     driver::setup,
     event::{CallId, Kind, SipCallIds},
     journal::Position,
-    pipeline::Key,
+    pipeline::{self, Key},
     shell::{files::tests::Scratch, sandbox::Sandbox, secrets::Secret},
     time::Wall,
 };
@@ -207,6 +207,20 @@ async fn the_api_tells_what_it_is_and_what_it_is_not() {
     live.stop().await;
 }
 
+/// Serves `router` on a free port.
+async fn serve(router: axum::Router) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let server = hyper_util::service::TowerToHyperService::new(router);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let io = hyper_util::rt::TokioIo::new(stream);
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, server.clone()));
+        }
+    });
+    address
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_http_api_gets_its_record_and_is_asked_again_when_it_is_down() {
     let scratch = Scratch::new("live-http");
@@ -222,16 +236,7 @@ async fn any_http_api_gets_its_record_and_is_asked_again_when_it_is_down() {
             if kept.len() == 1 { axum::http::StatusCode::SERVICE_UNAVAILABLE } else { axum::http::StatusCode::NO_CONTENT }
         }
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let api = listener.local_addr().expect("its address");
-    let router = axum::Router::new().route("/calls/{key}", axum::routing::put(keep));
-    let server = hyper_util::service::TowerToHyperService::new(router);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let io = hyper_util::rt::TokioIo::new(stream);
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, server.clone()));
-        }
-    });
+    let api = serve(axum::Router::new().route("/calls/{key}", axum::routing::put(keep))).await;
 
     let mut config = config(&scratch, "http://127.0.0.1:1");
     let crm = config.crms.first_mut().expect("a CRM");
@@ -287,4 +292,58 @@ async fn what_a_wrong_secret_refused_is_taken_once_the_secret_is_mended() {
         assert!(metrics.contains(&format!("offhook_{line}\n")), "{line}: {metrics}");
     }
     live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_webhook_lost_is_asked_of_the_platform_once_also_over_a_lost_store() {
+    let scratch = Scratch::new("live-pull");
+    // The platform's API, which fails at first.
+    type Asked = Arc<std::sync::Mutex<Vec<(String, String)>>>;
+    let asked: Asked = Arc::default();
+    let answer = {
+        let asked = asked.clone();
+        move |axum::extract::Path(id): axum::extract::Path<String>, headers: axum::http::HeaderMap| async move {
+            let mut asked = asked.lock().expect("no panic");
+            let secret = headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+            asked.push((id, secret));
+            let status = if asked.len() == 1 { axum::http::StatusCode::BAD_GATEWAY } else { axum::http::StatusCode::OK };
+            let analysis = json!({"call_summary": "She bought.", "custom_analysis_data": {"disposition_code": "SALE"}});
+            (status, axum::Json(json!({"call_id": "theirs 1", "call_status": "ended", "call_analysis": analysis})))
+        }
+    };
+    let api = serve(axum::Router::new().route("/v2/get-call/{id}", axum::routing::get(answer))).await;
+    let mut config = config(&scratch, "http://127.0.0.1:9");
+    config.webhooks[0].schema = pipeline::webhook::Schema::shipped("retell").expect("shipped");
+    config.webhooks[0].pull = Some(pipeline::Pull {
+        url: format!("http://{api}/v2/get-call/{{id}}"),
+        id: pipeline::pull::Name::Platform,
+        secret: ("authorization".to_owned(), zeroize::Zeroizing::new("Bearer theirs".to_owned())),
+        before: Duration::ZERO,
+        patience: Duration::from_secs(20),
+        attempts_max: 4,
+        per_second: 50,
+        concurrency: 2,
+    });
+    leave_open_call(&config);
+    let live = Live::start(config.clone(), Options::default()).await.expect("it stands");
+    let body = json!({"event": "call_started", "call": {"call_id": "theirs 1", "metadata": {"offhook_call": call()}}}).to_string();
+    let (status, answer) = ask(&live, "POST", "/v1/webhooks/platform", signed(&body), body.as_bytes()).await;
+    assert_eq!(status, 200, "{answer}");
+    let path = format!("/v1/calls/{}", call());
+    let shown = until(&live, &path, |v| v["record"]["disposition_code"] == "SALE").await;
+    assert_eq!((&shown["record"]["needs_review"], &shown["record"]["missing"]), (&json!(false), &Value::Null), "{shown:#}");
+    let (_, metrics) = get(&live, "/metrics").await;
+    for line in ["webhook_pulls_total{source=\"platform\",result=\"filled\"} 1", "webhooks_received_total{result=\"accepted\"} 1"] {
+        assert!(metrics.as_str().expect("text").contains(&format!("offhook_{line}\n")), "{line}: {metrics}");
+    }
+    live.stop().await;
+    let both = vec![("theirs 1".to_owned(), "Bearer theirs".to_owned()); 2];
+    assert_eq!(*asked.lock().expect("no panic"), both);
+
+    rebuild(&config).expect("made anew");
+    let live = Live::start(config, Options::default()).await.expect("started again");
+    let again = until(&live, &path, |v| v["record"]["complete"] == true).await;
+    assert_eq!(again["record"], shown["record"]);
+    live.stop().await;
+    assert_eq!(asked.lock().expect("no panic").len(), 2, "not one request more");
 }

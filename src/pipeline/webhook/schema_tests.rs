@@ -8,6 +8,7 @@ use super::{
     schema::{CATALOGUE, SHIPPED},
     *,
 };
+use crate::event::CallId;
 
 fn read(schema: &str, body: &str) -> Reading {
     let schema = Schema::shipped(schema).expect("a shipped schema");
@@ -88,6 +89,64 @@ fn our_own_id_comes_first_in_whatever_case_the_header_is_passed_on() {
     assert_eq!((twilio.call_id.as_str(), twilio.names.as_slice()), ("ours", &["theirs".to_owned()][..]));
 }
 
+/// The documents of GET requests, as each platform documents them; its webhooks bear the name that is asked by.
+#[test]
+fn what_an_api_answers_is_understood_and_told_to_the_call_that_was_asked_for() {
+    let ours: CallId = "019b8d99-6ce8-7000-8000-000000000001".parse().expect("a call id");
+    let at = Wall::from_millis(7);
+    let read = |schema: &str, body: Value| Schema::shipped(schema).expect("shipped").read_document(body.to_string().as_bytes(), ours, at);
+    let told = |schema: &str, body: Value| match read(schema, body) {
+        Reading::Told(payload, odd) => {
+            assert_eq!((odd, payload.call_id.clone(), payload.id.as_str(), payload.time), (vec![], ours.to_string(), "", at), "{schema}");
+            payload
+        }
+        other => panic!("{schema}: {other:?}"),
+    };
+    let vapi = told(
+        "vapi",
+        json!({"id": "v1", "status": "ended", "endedReason": "customer-ended-call", "artifact": {"transcript": "AI: hello"},
+            "analysis": {"summary": "He paid.", "successEvaluation": "true", "structuredData": {"disposition_code": "PAID"}}}),
+    );
+    assert_eq!(
+        (vapi.kind.as_str(), vapi.also, vapi.names),
+        ("call.ended", vec!["transcription.complete".to_owned()], vec!["v1".to_owned()])
+    );
+    assert_eq!(
+        Value::Object(vapi.data),
+        json!({"transcript": "AI: hello", "call_summary": "He paid.", "call_outcome": "true", "disposition_code": "PAID"})
+    );
+    assert_eq!(read("vapi", json!({"id": "v1", "status": "forwarding"})), Reading::Nothing);
+
+    let retell = told(
+        "retell",
+        json!({"call_id": "r1", "call_status": "ended", "transcript": "Agent: hi", "call_analysis": {"call_summary": "s", "user_sentiment": "Negative",
+            "custom_analysis_data": {"disposition_code": "REFUSED"}}}),
+    );
+    assert_eq!((retell.kind.as_str(), retell.also.as_slice()), ("call.ended", &["transcription.complete".to_owned()][..]));
+    assert_eq!((&retell.data["sentiment_score"], &retell.data["disposition_code"]), (&json!(-1), &json!("REFUSED")));
+    let early = told("retell", json!({"call_id": "r1", "call_status": "ended", "transcript": "Agent: hi"}));
+    assert_eq!(early.also, Vec::<String>::new(), "no analysis yet");
+    assert_eq!(told("retell", json!({"call_id": "r1", "call_status": "not_connected"})).kind, "call.failed");
+
+    assert_eq!(told("twilio", json!({"sid": "CA1", "status": "no-answer", "duration": "0"})).kind, "call.failed");
+    assert_eq!(read("twilio", json!({"sid": "CA1", "status": "in-progress"})), Reading::Nothing);
+    // What has no part of its own is what a webhook is, without the id that a webhook may bear too.
+    let generic = read("generic", json!({"id": "e1", "type": "call.ended", "call_id": "c", "data": {"intent": "buy"}}));
+    assert!(matches!(generic, Reading::Told(Payload { id, data, .. }, odd) if id.is_empty() && data["intent"] == "buy" && odd.is_empty()));
+
+    let webhook = |schema: &str, body: &str| self::told(schema, body).asked_as;
+    assert_eq!(webhook("vapi", r#"{"message": {"type": "status-update", "call": {"id": "v1"}}}"#), Some("v1".into()));
+    assert_eq!(
+        webhook("retell", r#"{"event": "call_started", "call": {"call_id": "r1", "metadata": {"offhook_call": "0196"}}}"#),
+        Some("r1".into())
+    );
+    assert_eq!(webhook("twilio", "CallSid=CA1&CallStatus=ringing&SipHeader_X-Offhook-Call=ours"), Some("CA1".into()));
+
+    let tells = |schema: &str, what: &str| Schema::shipped(schema).expect("shipped").pull_tells(what);
+    assert!(tells("retell", "transcription.complete") && tells("vapi", "disposition_code") && tells("generic", "custom.lead"));
+    assert!(!tells("twilio", "disposition_code") && tells("twilio", "call.failed") && !tells("vapi", "custom.lead"));
+}
+
 #[test]
 fn the_generic_schema_takes_what_is_custom() {
     let payload = told(
@@ -146,6 +205,13 @@ fn a_schema_that_cannot_work_is_named() {
         as = "call.vanished"
         always = ["id", "transcript"]
         data = { mood = "/m" }
+        [pull]
+        url = "https://api.example.com/call"
+        type = "/s"
+        id = "call.id"
+        [pull.event.b]
+        as = "call.ended"
+        also = { "call.analysed" = "/a" }
     "#;
     let faults = toml::from_str::<Schema>(text).expect("a schema").faults().join("\n");
     for part in [
@@ -155,6 +221,9 @@ fn a_schema_that_cannot_work_is_named() {
         "no `mood`",
         "\"id\" stands nowhere",
         "\"transcript\" stands nowhere",
+        "pull.url: has no {id}",
+        "pull.id: \"call.id\" is no JSON pointer",
+        "pull.event.b.also: \"call.analysed\" is none of",
     ] {
         assert!(faults.contains(part), "{part}: {faults}");
     }
