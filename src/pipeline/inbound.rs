@@ -32,7 +32,7 @@ impl Pipeline {
         }
         let source = self.config.sources.get(name);
         let reading = match source {
-            Some(source) => source.schema.read(&received, received.head.came.unwrap_or(entry.time)),
+            Some(source) => source.reading(&received, entry.time),
             None => Reading::Unreadable(format!("no [[webhook]] has source = \"{name}\" any more")),
         };
         let aside = |why, detail: String| Aside { position: at, source: name.to_owned(), time: entry.time, why, detail };
@@ -89,11 +89,8 @@ impl Pipeline {
         let Some(mut record) = overlay.record(pulled.call)? else { return Ok(()) };
         record.pulls.end(name, pulled.until);
         overlay.touch(record, entry.time);
-        if pulled.why.is_some() {
-            return Ok(());
-        }
         let reading = match self.config.sources.get(name) {
-            Some(source) => source.schema.read_document(received.body, pulled.call, entry.time),
+            Some(source) => source.reading(received, entry.time),
             None => Reading::Unreadable(format!("no [[webhook]] has source = \"{name}\" any more")),
         };
         let aside = |why, detail: String| Aside { position: at, source: name.to_owned(), time: entry.time, why, detail };

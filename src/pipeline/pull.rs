@@ -213,37 +213,23 @@ impl Pipeline {
     }
 
     fn pull_from(&mut self, now: Now, store: &mut impl Store, source: &str, concurrency: usize, gap: Duration) -> Result<(), StoreError> {
-        let mut over = Changes::default();
-        loop {
-            let api = self.apis.entry(source.to_owned()).or_default();
-            if api.requests >= concurrency {
-                // The next answer wakes.
-                break;
-            }
-            if now.mono < api.next_start {
-                let wait = api.next_start.since(now.mono);
-                self.wake_in(now, wait);
-                break;
-            }
-            let again = api.calls.iter().filter(|(_, asking)| asking.again.is_some_and(|at| at <= now.mono)).map(|(call, _)| *call).next();
-            let call = match again {
-                Some(call) => call,
-                None => {
-                    let known = api.calls.len().saturating_add(over.pulls.len());
-                    let due = store.pulls_due(source, now.wall, known.saturating_add(1))?;
-                    let new = |call: &CallId| !api.calls.contains_key(call) && !over.pulls.contains_key(&(source.to_owned(), *call));
-                    match due.into_iter().find(new) {
-                        Some(call) => call,
-                        None => {
-                            let tries = api.calls.values().filter_map(|asking| asking.again).min();
-                            let wait = tries.map(|at| at.since(now.mono));
-                            wait.into_iter().for_each(|wait| self.wake_in(now, wait));
-                            self.wake_at(now, store.next_pull(source, now.wall)?);
-                            break;
-                        }
-                    }
-                }
-            };
+        let api = self.apis.entry(source.to_owned()).or_default();
+        if api.requests >= concurrency {
+            // The next answer wakes.
+            return Ok(());
+        }
+        if now.mono < api.next_start {
+            let wait = api.next_start.since(now.mono);
+            self.wake_in(now, wait);
+            return Ok(());
+        }
+        let again = api.calls.iter().filter(|(_, asking)| asking.again.is_some_and(|at| at <= now.mono)).map(|(call, _)| *call);
+        let most = api.calls.len().saturating_add(LOOKED_AT);
+        let due = store.pulls_due(source, now.wall, most)?;
+        let more = due.len() == most;
+        let calls: Vec<_> = again.chain(due.into_iter().filter(|call| !api.calls.contains_key(call))).collect();
+        let (mut over, mut asked) = (Changes::default(), None);
+        for call in calls {
             // What came meanwhile is asked for no more; nor is what nobody waits for any longer.
             let wanted = store.pull(source, call)?.is_some();
             let record = if wanted { store.record(call)? } else { None };
@@ -258,7 +244,20 @@ impl Pipeline {
             asking.again = None;
             api.requests = api.requests.saturating_add(1);
             api.next_start = now.mono + gap;
-            self.question(&name, Question { source: source.to_owned(), call, until });
+            asked = Some((name, Question { source: source.to_owned(), call, until }));
+            break;
+        }
+        let tries = api.calls.values().filter_map(|asking| asking.again).min();
+        if let Some((name, question)) = asked {
+            self.question(&name, question);
+            self.wake_in(now, gap);
+        } else if more {
+            self.wake_in(now, gap);
+        } else {
+            if let Some(at) = tries {
+                self.wake_in(now, at.since(now.mono));
+            }
+            self.wake_at(now, store.next_pull(source, now.wall)?);
         }
         if over.pulls.is_empty() { Ok(()) } else { store.commit(over) }
     }
@@ -356,5 +355,7 @@ const DOCUMENT_OCTETS_MAX: usize = 1 << 20;
 const NAME_OCTETS_MAX: usize = 256;
 /// What was to come so long ago is asked for no more: a store made anew would else ask for every call of former years.
 const ASKED_WITHIN: Duration = Duration::from_secs(86_400);
+/// Calls looked at in one turn: behind a long stop, those that are asked for no more are very many.
+const LOOKED_AT: usize = 200;
 /// Longest wait that an API may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(600);

@@ -381,3 +381,59 @@ fn many_calls_are_asked_for_one_after_the_other() {
     assert_eq!((world.asks.len(), world.results().len()), (12, 12), "each once");
     assert!(world.asks.windows(2).all(|two| two[1].0 - two[0].0 >= 200), "five a second at the most");
 }
+
+/// Whatever happens at whatever time, a store made anew is the same at every step, and in the end the record says what anybody told, or that nobody did.
+#[test]
+fn chance_answers_kills_and_delays_and_the_record_follows_from_the_journal_alone() {
+    let (mut filled, mut missed) = (0, 0);
+    for seed in 0..150 {
+        let mut chance = Chance::from_seed(seed);
+        let mut world = world().named();
+        let mut open = 0;
+        for step in 0..20 {
+            match chance.below(8) {
+                0 => {
+                    world.pipeline = asking(pull());
+                    open = world.asks.len();
+                }
+                1 if chance.below(4) == 0 => world.webhook(step, &format!("w{step}"), "SALE"),
+                1 | 2 => world.disk_full = !world.disk_full && chance.below(2) == 0,
+                _ => {
+                    if let Some((_, request, _)) = world.asks.get(open).cloned() {
+                        open += 1;
+                        let now = world.now();
+                        let said = match chance.below(8) {
+                            0 => document("SALE"),
+                            1 => answer(404, &Value::Null),
+                            2 => answer(200, &json!({"status": "ongoing"})),
+                            3 => Err(NoAnswer { maybe_sent: true, why: "silence".into() }),
+                            _ => answer(503, &Value::Null),
+                        };
+                        world.pipeline.answer(now, request, said);
+                    }
+                }
+            }
+            world.until(world.ms + chance.below(20 * SECOND));
+            if !world.disk_full {
+                world.same_when_made_anew();
+            }
+        }
+        world.disk_full = false;
+        world.pipeline.journal_opened();
+        world.pipeline = asking(pull());
+        world.api = vec![answer(404, &Value::Null); 9].into();
+        world.until(world.ms + 200 * SECOND);
+        world.same_when_made_anew();
+        let facts = world.facts();
+        assert_eq!((&facts["complete"], world.store.next_wait()), (&json!(true), Ok(None)), "seed {seed}");
+        assert_eq!(world.store.pull("platform", call()), Ok(None), "seed {seed}: nothing is to be asked any more");
+        let told = world
+            .journal
+            .iter()
+            .any(|(_, entry)| String::from_utf8_lossy(&entry.body).contains("SALE") && entry.kind == EntryKind::Webhook);
+        assert_eq!((facts["disposition_code"] == "SALE", facts.contains_key("missing")), (told, !told), "seed {seed}");
+        assert!(world.counts.iter().all(|count| *count != Count::Webhook("conflict")));
+        *(if told { &mut filled } else { &mut missed }) += 1;
+    }
+    assert!(filled > 20 && missed > 20, "{filled} filled, {missed} missing");
+}

@@ -61,6 +61,15 @@ impl Source {
         }
         Err(last)
     }
+
+    /// What an entry of his tells, which was journaled at `at`: a webhook, or what his API has answered.
+    pub(super) fn reading(&self, received: &Received<'_>, at: Wall) -> Reading {
+        match &received.head.pulled {
+            None => self.schema.read(received, received.head.came.unwrap_or(at)),
+            Some(pulled) if pulled.why.is_some() => Reading::Nothing,
+            Some(pulled) => self.schema.read_document(received.body, pulled.call, at),
+        }
+    }
 }
 
 /// A webhook as it came.
