@@ -102,8 +102,8 @@ impl Drill {
     fn kill(self, chance: &mut Chance) -> Option<Duration> {
         match self {
             Self::Chaos => chance.percent(75).then(|| Duration::from_millis(chance.below(1200))),
-            // All along a job, which the double works off within seven seconds.
-            Self::Batch => chance.percent(75).then(|| Duration::from_millis(1000 + chance.below(9000))),
+            // All along a job, which the double works off within twelve seconds.
+            Self::Batch => chance.percent(75).then(|| Duration::from_millis(1000 + chance.below(12_000))),
             _ => None,
         }
     }
@@ -308,6 +308,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
                     Drill::Rejected => script::refused(index, &mut chance),
                     Drill::Burst => script::burst(index, &mut chance),
                     Drill::Lost => script::plain(index, &mut chance),
+                    Drill::Batch => script::late(index, &human, &mut chance),
                     drill => script::story(index, &human, drill == Drill::Ordering, &mut chance),
                 }
             })

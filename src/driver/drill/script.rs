@@ -82,6 +82,15 @@ pub(super) fn story(index: usize, human: &str, ordering: bool, chance: &mut Chan
     Story { from, number, manner, talk, told, person: None, refused: None }
 }
 
+/// A call of which most becomes known while its record is under way to the CRM, or is there.
+pub(super) fn late(index: usize, human: &str, chance: &mut Chance) -> Story {
+    let mut story = story(index, human, false, chance);
+    for told in &mut story.told {
+        told.when = When::After(Duration::from_millis(chance.below(9000)));
+    }
+    story
+}
+
 /// A call as it should be, with one webhook.
 pub(super) fn plain(index: usize, chance: &mut Chance) -> Story {
     let mut story = story(index * KINDS, "", false, chance);

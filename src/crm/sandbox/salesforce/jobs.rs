@@ -1,6 +1,7 @@
 //! Bulk API 2.0's ingest jobs of upserts: made, filled once, closed, worked off after a while, the last row first.
 //!
-//! What is written to a record while a job with its key waits is overwritten when the job's turn comes, as it may be in an org.
+//! What is written to a record while a job with its key waits is overwritten when the job's turn comes, and every second job overtakes the one before, as it may be
+//! in an org.
 
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub(super) struct Job {
     key: String,
     state: State,
     made: Wall,
+    /// How long it is worked on.
+    takes: Duration,
     upload: Option<Vec<u8>>,
     /// All of its rows are locked by somebody else.
     pub(super) locked: bool,
@@ -39,8 +42,8 @@ enum State {
 
 /// A closed job waits so long for its turn …
 const WAITS: Duration = Duration::from_secs(3);
-/// … and takes so long.
-const TAKES: Duration = Duration::from_secs(4);
+/// … and takes so long, by turns.
+const TAKES: [Duration; 2] = [Duration::from_secs(9), Duration::from_secs(1)];
 /// Longest upload.
 const UPLOAD_OCTETS_MAX: usize = 150 << 20;
 
@@ -92,11 +95,13 @@ impl Salesforce {
             return refused(400, "INVALIDJOB", &format!("InvalidJob : {key} is no external id of {object}"), &[]);
         }
         let id = self.id("750");
+        let [slow, quick] = TAKES;
         let job = Job {
             object,
             key,
             state: State::Open,
             made: now,
+            takes: if self.jobs.len().is_multiple_of(2) { slow } else { quick },
             upload: None,
             locked: false,
             columns: Vec::new(),
@@ -123,7 +128,7 @@ impl Salesforce {
 
     /// Works off the jobs whose turn has come.
     pub(super) fn work_off(&mut self, now: Wall, ledger: &mut Ledger) {
-        let ripe = |job: &Job| matches!(job.state, State::Closed(at) if at + WAITS + TAKES <= now);
+        let ripe = |job: &Job| matches!(job.state, State::Closed(at) if at + WAITS + job.takes <= now);
         let ripe: Vec<_> = self.jobs.iter().filter(|(_, job)| ripe(job)).map(|(id, _)| id.clone()).collect();
         for id in ripe {
             let Some(mut job) = self.jobs.remove(&id) else { continue };

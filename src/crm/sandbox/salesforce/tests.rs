@@ -202,16 +202,29 @@ fn a_job_is_worked_off_a_while_after_it_was_closed_the_last_row_first() {
     assert_eq!(org.at(0, "PUT", &upload, "text/csv", &csv).status, 400, "once a job");
     assert_eq!(org.state(30, &job), "Open", "nothing runs before it is closed");
     assert_eq!(org.close(&job), 200);
-    let states: Vec<_> = [2, 3, 6, 7].into_iter().map(|second| org.state(second, &job)).collect();
+    let states: Vec<_> = [2, 3, 11, 12].into_iter().map(|second| org.state(second, &job)).collect();
     assert_eq!(states, ["UploadComplete", "InProgress", "InProgress", "JobComplete"]);
-    let written = org.rows(7, &job, "successfulResults");
+    let written = org.rows(12, &job, "successfulResults");
     let keys: Vec<_> = written.lines().map(|line| line.split(',').skip(1).take(2).collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(keys, ["\"sf__Created\" \"Key__c\"", "\"true\" \"k4\"", "\"true\" \"k1\"", "\"true\" \"k3\"", "\"false\" \"k1\""]);
-    let refused = org.rows(7, &job, "failedResults");
+    let refused = org.rows(12, &job, "failedResults");
     assert!(refused.contains("\"STRING_TOO_LONG:Name: data value too large (max length=80):Name --\",\"k2\""), "{refused}");
-    assert_eq!(org.rows(7, &job, "unprocessedrecords"), "\"Key__c\",\"Name\"\n");
+    assert_eq!(org.rows(12, &job, "unprocessedrecords"), "\"Key__c\",\"Name\"\n");
     let held = org.json("GET", "sobjects/Voice_Call__c/Key__c/k1", &Value::Null);
     assert_eq!(held.json()["Name"], "one", "an empty column changes nothing");
+}
+
+#[test]
+fn the_second_of_two_jobs_overtakes_the_first() {
+    let mut org = org();
+    let (first, second) = (org.job(), org.job());
+    for (job, name) in [(&first, "older"), (&second, "newer")] {
+        assert_eq!(org.at(0, "PUT", &format!("/{job}/batches"), "text/csv", &format!("Key__c,Name\nk1,{name}\n")).status, 201);
+        assert_eq!(org.close(job), 200);
+    }
+    assert_eq!((org.state(4, &first), org.state(4, &second)), ("InProgress".to_owned(), "JobComplete".to_owned()));
+    assert_eq!(org.state(12, &first), "JobComplete");
+    assert_eq!(org.json("GET", "sobjects/Voice_Call__c/Key__c/k1", &Value::Null).json()["Name"], "older", "one key in two jobs at a time");
 }
 
 #[test]
@@ -223,8 +236,8 @@ fn a_job_of_fields_that_are_not_there_fails_and_an_aborted_one_is_never_worked_o
         assert_eq!(org.close(job), 200);
     }
     assert_eq!(org.at(1, "PATCH", &format!("/{aborted}"), "application/json", r#"{"state": "Aborted"}"#).status, 200);
-    assert_eq!((org.state(9, &unknown), org.state(9, &aborted)), ("Failed".to_owned(), "Aborted".to_owned()));
-    assert_eq!(org.at(9, "GET", &format!("/{unknown}"), "", "").json()["errorMessage"], "InvalidBatch : Field name not found : Colour");
+    assert_eq!((org.state(12, &unknown), org.state(12, &aborted)), ("Failed".to_owned(), "Aborted".to_owned()));
+    assert_eq!(org.at(12, "GET", &format!("/{unknown}"), "", "").json()["errorMessage"], "InvalidBatch : Field name not found : Colour");
     assert_eq!(org.json("GET", "sobjects/Voice_Call__c/Key__c/k1", &Value::Null).status, 404);
     assert_eq!(org.at(9, "GET", "/750x", "", "").status, 404);
     assert_eq!(
