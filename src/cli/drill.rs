@@ -3,12 +3,12 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use super::{FAILED, OK, WRONG_USE};
-use crate::driver::drill::{self, Drill, Kind, Options};
+use crate::driver::drill::{self, Drill, Kind, Load, Options};
 
 /// Arguments of `offhook drill`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which: chaos, outage, throttle, expiry, rejected, ordering, lost, batch, burst.
+    /// Which: chaos, outage, throttle, expiry, rejected, ordering, lost, batch, burst, load.
     #[arg(value_name = "NAME", value_parser = name)]
     drill: Drill,
     /// How often it is played on the one scratch instance.
@@ -33,6 +33,12 @@ pub struct Args {
     /// Write what must stand in the CRM, by the script, to this file: a JSON object a line.
     #[arg(long, value_name = "FILE")]
     expect_out: Option<PathBuf>,
+    /// With `load`: calls that end in a second.
+    #[arg(long, default_value_t = 500)]
+    rate: u32,
+    /// With `load`: for how long.
+    #[arg(long, default_value_t = 10)]
+    seconds: u32,
     /// One JSON document.
     #[arg(long)]
     json: bool,
@@ -72,6 +78,7 @@ fn hold(args: Args) -> Result<bool, String> {
         data: args.data,
         mapping,
         expect_out: args.expect_out,
+        load: Load { rate: args.rate.max(1), seconds: args.seconds },
     };
     let report = runtime.block_on(drill::run(options, |line| eprintln!("{line}"))).map_err(|why| why.to_string())?;
     if args.json {
@@ -87,6 +94,9 @@ fn hold(args: Args) -> Result<bool, String> {
         report.lost, report.doubled, report.wrong, report.review, report.dead
     );
     println!("ms from call to record {}, from webhook to answer {}", report.lag_ms, report.ack_ms);
+    if let Some(load) = &report.load {
+        println!("{load}");
+    }
     for check in &report.checks {
         println!("{} {} ({})", if check.ok { "ok    " } else { "FAILED" }, check.name, check.detail);
     }

@@ -6,6 +6,7 @@
 
 mod account;
 mod check;
+mod load;
 mod phones;
 mod scratch;
 mod script;
@@ -29,6 +30,7 @@ use tokio::{
 };
 
 pub use account::Kind;
+pub use load::Load;
 use check::Played;
 use phones::Phones;
 use scratch::Scratch;
@@ -69,6 +71,8 @@ pub enum Drill {
     Batch,
     /// Six hundred webhooks at once while six hundred calls end.
     Burst,
+    /// As many calls a second as wanted, for as long as wanted.
+    Load,
 }
 
 impl Drill {
@@ -83,6 +87,7 @@ impl Drill {
         ("lost", Self::Lost),
         ("batch", Self::Batch),
         ("burst", Self::Burst),
+        ("load", Self::Load),
     ];
 
     fn name(self) -> &'static str {
@@ -152,7 +157,7 @@ impl Drill {
             Self::Outage => json!([{"action": {"status": 503}}]),
             Self::Throttle => json!([every(2, json!({"status": 429, "retry_after_s": 1})), every(3, json!({"status": 429}))]),
             Self::Expiry => json!([every(5, json!({"expire_tokens": true}))]),
-            Self::Rejected | Self::Ordering | Self::Lost | Self::Burst => json!([]),
+            Self::Rejected | Self::Ordering | Self::Lost | Self::Burst | Self::Load => json!([]),
         }
     }
 }
@@ -176,6 +181,8 @@ pub struct Options {
     pub mapping: Option<String>,
     /// File for what must stand in the CRM.
     pub expect_out: Option<PathBuf>,
+    /// How much, with [`Drill::Load`].
+    pub load: Load,
 }
 
 /// What came of it, as the contract has it.
@@ -217,6 +224,9 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// Where everything was written.
     pub data: String,
+    /// What went in and through in a second, and the processor's time by part; with [`Drill::Load`] alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<Value>,
 }
 
 /// Why a drill could not be held. What a check finds is no error.
@@ -264,6 +274,9 @@ const OUTAGE: Duration = Duration::from_secs(5);
 
 /// Holds a drill.
 pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Error> {
+    if options.drill == Drill::Load {
+        return load::run(options, tell).await;
+    }
     let began = Instant::now();
     let folder = folder(options.data.clone(), options.drill)?;
     let mut chance = Chance::from_seed(options.seed);
@@ -404,6 +417,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         ack_ms: check::spread(acks),
         checks,
         data: folder.display().to_string(),
+        load: None,
     })
 }
 

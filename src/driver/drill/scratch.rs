@@ -38,7 +38,7 @@ use crate::{
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// What platforms sign their webhooks with.
-const WEBHOOK_SECRET: &str = "whsec_b2ZmaG9vayBkcmlsbCBzZWNyZXQgMDAwMA==";
+pub(super) const WEBHOOK_SECRET: &str = "whsec_b2ZmaG9vayBkcmlsbCBzZWNyZXQgMDAwMA==";
 /// How long the gateway may take to say that it is well.
 const START: Duration = Duration::from_secs(30);
 /// How long after its end a call's outcome may come before it is written down as missing, ms.
@@ -148,9 +148,14 @@ impl Scratch {
 
     /// Posts a webhook, signed now; whether it was answered 200.
     pub(super) async fn webhook(&self, id: &str, body: &Value) -> bool {
-        let url = format!("{}/v1/webhooks/platform", self.http);
+        let url = self.webhooks_at();
         let now = Clock::new().wall().as_millis() / 1000;
         matches!(self.web.webhook(&url, WEBHOOK_SECRET, id, now, body).await, Ok(200))
+    }
+
+    /// Where webhooks are posted.
+    pub(super) fn webhooks_at(&self) -> String {
+        format!("{}/v1/webhooks/platform", self.http)
     }
 
     /// A gauge or counter without labels.

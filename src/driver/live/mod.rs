@@ -19,6 +19,7 @@ mod signalling;
 mod writeback;
 
 pub(crate) use compose::connector_of;
+pub(crate) use signalling::entry as entry_of;
 pub use compose::on_a_stage;
 pub use rebuild::{Rebuilt, rebuild};
 
@@ -258,6 +259,11 @@ impl Live {
     /// The HTTP address really bound.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// A way into the journal as calls have it, for whoever plays their events.
+    pub(crate) fn events_lane(&self) -> disk::Lane {
+        self.journal.lane(EVENTS_LANE)
     }
 
     /// A way to end calls at once while [`Self::stop`] waits for them.

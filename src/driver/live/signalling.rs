@@ -410,7 +410,7 @@ fn secured(answer: SecureAnswer) -> http::Answer {
 }
 
 /// An event as the journal keeps it.
-pub(super) fn entry(event: &Event) -> Entry {
+pub(crate) fn entry(event: &Event) -> Entry {
     let body = event.to_cloudevent().to_string().into_bytes();
     Entry { kind: EntryKind::Event, time: event.time, id: event.id(), key: event.call_id.to_string(), body }
 }

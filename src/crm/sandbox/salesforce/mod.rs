@@ -322,20 +322,8 @@ impl Salesforce {
         let Some(known) = self.objects.get_mut(object) else { return Err(fault("INVALID_TYPE", object, &[])) };
         let id = id.map(str::to_owned).or(fresh).unwrap_or_default();
         let before = known.records.get(&id).map_or(Value::Null, |record| json!(record));
-        let record = known
-            .records
-            .entry(id.clone())
-            .or_insert_with(|| Map::from_iter([("Id".to_owned(), json!(id)), ("CreatedDate".to_owned(), json!(now))]));
-        for (name, value) in fields.into_iter().filter(|(name, _)| name != "attributes") {
-            // Null empties a field.
-            if value.is_null() {
-                record.remove(&name)
-            } else {
-                record.insert(name, value)
-            };
-        }
-        record.insert("LastModifiedDate".into(), json!(now));
-        let after = json!(record);
+        known.put(now, &id, fields);
+        let after = known.records.get(&id).map_or(Value::Null, |record| json!(record));
         let what = if before.is_null() { "create" } else { "update" };
         ledger.mutation(now, Change { what, object, key: key.map(|(_, value)| value), id: &id, before, after });
         Ok(id)
@@ -351,7 +339,7 @@ impl Salesforce {
     }
 
     fn delete(&mut self, now: Wall, object: &str, id: &str, ledger: &mut Ledger) -> Answer {
-        let Some(record) = self.objects.get_mut(object).and_then(|o| o.records.remove(id)) else { return not_found() };
+        let Some(record) = self.objects.get_mut(object).and_then(|o| o.take(id)) else { return not_found() };
         ledger.mutation(now, Change { what: "delete", object, key: None, id, before: json!(record), after: Value::Null });
         Answer { status: 204, headers: Vec::new(), body: Body::Empty }
     }

@@ -1,6 +1,6 @@
 //! What the org's objects are made of, and what a record may hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -12,6 +12,8 @@ use crate::time::Wall;
 pub(super) struct Object {
     pub(super) fields: BTreeMap<String, Field>,
     pub(super) records: BTreeMap<String, Map<String, Value>>,
+    /// Records that bear a value, by field and value, of fields that are external ids or unique.
+    bearers: BTreeMap<(String, String), BTreeSet<String>>,
 }
 
 /// A field.
@@ -64,7 +66,7 @@ pub(super) fn org() -> BTreeMap<String, Object> {
             let required = required.contains(&name);
             (name.to_owned(), Field { required, ..field(kind) })
         });
-        objects.insert(name.to_owned(), Object { fields: fields.collect(), records: BTreeMap::new() });
+        objects.insert(name.to_owned(), Object { fields: fields.collect(), ..Object::default() });
     };
     object(
         "Task",
@@ -143,11 +145,46 @@ impl Field {
 }
 
 impl Object {
-    /// Records that have that value; an external id is compared without regard to case.
-    pub(super) fn bearing<'a>(&'a self, field: &'a str, value: &'a str) -> impl Iterator<Item = &'a str> {
-        let bears =
-            move |record: &Map<String, Value>| record.get(field).and_then(Value::as_str).is_some_and(|v| v.eq_ignore_ascii_case(value));
-        self.records.iter().filter(move |(_, record)| bears(record)).map(|(id, _)| id.as_str())
+    /// Records that have that value, in a field that is an external id or unique; it is compared without regard to case.
+    pub(super) fn bearing(&self, field: &str, value: &str) -> impl Iterator<Item = &str> {
+        self.bearers.get(&(field.to_owned(), value.to_ascii_lowercase())).into_iter().flatten().map(String::as_str)
+    }
+
+    /// Writes `fields` to the record `id`, which is made where there is none; null empties a field.
+    pub(super) fn put(&mut self, now: Wall, id: &str, fields: Map<String, Value>) {
+        let fresh = || Map::from_iter([("Id".to_owned(), json!(id)), ("CreatedDate".to_owned(), json!(now))]);
+        let mut record = self.take(id).unwrap_or_else(fresh);
+        for (name, value) in fields.into_iter().filter(|(name, _)| name != "attributes") {
+            if value.is_null() {
+                record.remove(&name)
+            } else {
+                record.insert(name, value)
+            };
+        }
+        record.insert("LastModifiedDate".into(), json!(now));
+        for key in self.keys(&record) {
+            self.bearers.entry(key).or_default().insert(id.to_owned());
+        }
+        self.records.insert(id.to_owned(), record);
+    }
+
+    /// Takes a record away.
+    pub(super) fn take(&mut self, id: &str) -> Option<Map<String, Value>> {
+        let record = self.records.remove(id)?;
+        for key in self.keys(&record) {
+            if let Some(bearers) = self.bearers.get_mut(&key) {
+                bearers.remove(id);
+            }
+        }
+        Some(record)
+    }
+
+    fn keys(&self, record: &Map<String, Value>) -> Vec<(String, String)> {
+        let key = |(name, field): (&String, &Field)| {
+            let value = record.get(name).and_then(Value::as_str).filter(|_| field.external || field.unique)?;
+            Some((name.clone(), value.to_ascii_lowercase()))
+        };
+        self.fields.iter().filter_map(key).collect()
     }
 
     /// Whether these fields may be written to `id`, or to a new record.
