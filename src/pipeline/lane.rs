@@ -136,11 +136,7 @@ impl Pipeline {
         if !caught_up {
             return Ok(());
         }
-        if !self.live {
-            self.resume(now, store)?;
-            self.activate(now, store)?;
-            self.live = true;
-        }
+        self.begin(now, store)?;
         while self.end_waits(now, store)? {}
         self.wake_at(now, store.next_wait()?);
         self.pull(now, store)?;
@@ -148,6 +144,16 @@ impl Pipeline {
         for crm in names {
             self.drive(now, store, &crm)?;
             self.watch_run(now, store, &crm)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that is durable at a start is folded: from here on things are counted, and sent. What comes to the journal afterwards is news.
+    pub fn begin(&mut self, now: Now, store: &mut impl Store) -> Result<(), StoreError> {
+        if !self.live {
+            self.resume(now, store)?;
+            self.activate(now, store)?;
+            self.live = true;
         }
         Ok(())
     }

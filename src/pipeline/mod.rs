@@ -3,7 +3,7 @@
 //! ```text
 //! journal batch ─ fold ─► records, writes (one transaction with the position)
 //! turn ─► due write ─► Append(attempt) ─ synced ─► Send ─ answer ─► Append(answer) ─► comes back with the next batch
-//! webhook ─ signature good ─► Append(webhook) ─ synced ─► Respond 200
+//! webhook ─ Ingest: signature good ─► on disk ─► 200, by the driver: nobody waits for the machine
 //! ```
 //! What is in the store came from the journal, and nothing else decides what is sent: delete the store, and the same entries make it anew
 //! without a request. It knows no socket and no SQL; the driver hands it a [`Store`].
@@ -146,7 +146,7 @@ pub enum Output {
         /// What.
         http: HttpRequest,
     },
-    /// Answer a webhook.
+    /// Answer whoever asked for something.
     Respond {
         /// As given with it.
         reply: u64,
@@ -162,19 +162,6 @@ pub enum Output {
         /// What was found.
         document: Value,
     },
-    /// Keep a webhook whose signature is wrong, as it came: the secret may be.
-    Quarantine {
-        /// Who should have signed it.
-        source: String,
-        /// Its headers, all of them.
-        headers: Vec<(String, String)>,
-        /// The query of its address.
-        query: String,
-        /// Its body.
-        body: Vec<u8>,
-        /// When it came, by the system's clock.
-        came: Wall,
-    },
     /// Keep a rotated refresh token on disk before anything else is sent to this CRM.
     KeepToken {
         /// Which CRM.
@@ -189,7 +176,7 @@ pub enum Output {
 /// What is counted while the pipeline runs; what is folded again at a start was counted then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Count {
-    /// A webhook, by the contract's result.
+    /// A webhook that was taken, by the contract's result.
     Webhook(&'static str),
     /// A payload that is not what its schema or mapping was written for.
     Drift {
@@ -300,7 +287,6 @@ pub fn attempted(entry: &Entry) -> Vec<CallId> {
 
 /// Who waits for an entry to be on disk.
 enum Waiting {
-    Webhook { reply: u64 },
     Decision { reply: u64 },
     Attempt(Request),
     Rows { crm: String, job: u64, calls: Vec<CallId> },
@@ -396,63 +382,13 @@ impl Pipeline {
         self.outputs.push_back(Output::Count(count));
     }
 
-    /// A webhook came. Its answer is [`Output::Respond`] with `reply`: 200 once it is on disk, whatever it says; what it says is the fold's business. `signed`:
-    /// the system's wall clock as it is, steps and all, which the window of the signature is held against.
-    pub fn webhook(&mut self, now: Now, signed: Wall, reply: u64, source: &str, request: &webhook::Request<'_>) {
-        let Some(known) = self.config.sources.get(source) else {
-            self.count(Count::Webhook("refused"));
-            return self.respond(
-                reply,
-                404,
-                Some((format!("no [[webhook]] has source = \"{source}\""), "see the sources in the configuration")),
-            );
-        };
-        if let Err(bad) = known.verify(request, signed) {
-            self.count(Count::Webhook("bad_signature"));
-            self.outputs.push_back(Output::Quarantine {
-                source: source.to_owned(),
-                headers: request.headers.to_vec(),
-                query: request.query.to_owned(),
-                body: request.body.to_vec(),
-                came: signed,
-            });
-            return self.respond(reply, 401, Some((bad.to_string(), "the key is the one in this source's secret_file")));
-        }
-        let body = webhook::received::write(known, request, None);
-        self.journal_webhook(now, source, body, reply);
-    }
-
-    /// A webhook of the quarantine, which came at `came`, is verified with the keys of today. It is answered as any other, but counts as no further attempt.
-    pub fn release(&mut self, now: Now, came: Wall, reply: u64, source: &str, request: &webhook::Request<'_>) {
-        let Some(known) = self.config.sources.get(source) else {
-            let what = format!("no [[webhook]] has source = \"{source}\" any more");
-            return self.respond(reply, 404, Some((what, "see the sources in the configuration")));
-        };
-        match known.verify(request, came) {
-            Ok(()) => {
-                let body = webhook::received::write(known, request, Some(came));
-                self.journal_webhook(now, source, body, reply);
-            }
-            Err(bad) => self.respond(reply, 401, Some((bad.to_string(), "the key is the one in this source's secret_file"))),
-        }
-    }
-
-    fn journal_webhook(&mut self, now: Now, source: &str, body: Vec<u8>, reply: u64) {
-        let entry = Entry { kind: EntryKind::Webhook, time: now.wall, id: source.to_owned(), key: String::new(), body };
-        self.append(entry, Waiting::Webhook { reply });
-    }
-
     /// An entry is on disk, or was not taken.
     pub fn synced(&mut self, now: Now, append: u64, result: Result<(), String>) {
         match (self.waiting.remove(&append), result) {
             (None, _) | (Some(Waiting::Answer(_)), Ok(())) => {}
-            (Some(Waiting::Webhook { reply } | Waiting::Decision { reply }), Ok(())) => self.respond(reply, 200, None),
+            (Some(Waiting::Decision { reply }), Ok(())) => self.respond(reply, 200, None),
             (Some(Waiting::Decision { reply }), Err(why)) => {
                 self.respond(reply, 503, Some((format!("the decision could not be written: {why}"), "decide again later")));
-            }
-            (Some(Waiting::Webhook { reply }), Err(why)) => {
-                self.count(Count::Webhook("refused"));
-                self.respond(reply, 503, Some((format!("the webhook could not be written: {why}"), "send it again later")));
             }
             (Some(Waiting::Rows { crm, job, calls }), result) => self.rows_synced(now, &crm, job, &calls, result.is_ok()),
             (Some(Waiting::Attempt(request)), Ok(())) => self.send(now, request),

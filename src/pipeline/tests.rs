@@ -76,6 +76,7 @@ const KEY: &str = "raw:hush";
 const CALLER: &str = "+4930123456";
 
 struct World {
+    ingest: webhook::Ingest,
     pipeline: Pipeline,
     store: Memory,
     journal: Vec<(Position, Entry)>,
@@ -135,8 +136,10 @@ fn pipeline() -> Pipeline {
 
 impl World {
     fn new() -> Self {
+        let pipeline = pipeline();
         Self {
-            pipeline: pipeline(),
+            ingest: webhook::Ingest::new(pipeline.config.sources.clone()),
+            pipeline,
             store: Memory::default(),
             journal: Vec::new(),
             folded: 0,
@@ -234,7 +237,6 @@ impl World {
             Output::Respond { reply, status, .. } => self.responses.push((reply, status)),
             Output::Tell { document, .. } => self.told.push(document),
             Output::KeepToken { token, .. } => self.kept.push(token.to_string()),
-            Output::Quarantine { source, body, .. } => self.quarantined.push((source, body)),
             Output::Count(count) => self.counts.push(count),
         }
     }
@@ -298,8 +300,32 @@ impl World {
         let headers = [("webhook-id", "m".to_owned()), ("webhook-timestamp", seconds), ("webhook-signature", signature)];
         let headers = headers.map(|(n, v)| (n.to_owned(), v));
         let request = webhook::Request { headers: &headers, query: "", body: body.as_bytes() };
-        self.pipeline.webhook(now, now.wall, reply, "platform", &request);
         self.settle();
+        let taken = self.ingest.take(now.wall, now.wall, "platform", &request);
+        self.taken(reply, "platform", body.as_bytes(), taken);
+        self.settle();
+    }
+
+    /// What the driver makes of a webhook that was taken or refused.
+    fn taken(&mut self, reply: u64, source: &str, body: &[u8], taken: Result<Entry, webhook::Refusal>) {
+        let status = match taken {
+            Ok(entry) if !self.disk_full => {
+                self.write_down(entry);
+                200
+            }
+            Ok(_) => {
+                self.counts.push(Count::Webhook("refused"));
+                503
+            }
+            Err(refusal) => {
+                if refusal.quarantine {
+                    self.quarantined.push((source.to_owned(), body.to_vec()));
+                }
+                self.counts.extend(refusal.result.map(Count::Webhook));
+                refusal.status
+            }
+        };
+        self.responses.push((reply, status));
     }
 
     fn write(&self) -> Write {

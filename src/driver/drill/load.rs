@@ -63,7 +63,7 @@ pub(super) async fn run(options: Options, tell: impl Fn(String)) -> Result<Repor
     let (mut double, url) = double(&folder, kind.name()).await?;
     let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
     let custom = fields(&mapping, options.drill)?;
-    let scratch = Scratch::prepare(&folder, (kind, Some(&url)), &text, &custom, nowhere, &mut chance).await?;
+    let scratch = Scratch::prepare(&folder, (kind, Some(&url)), &text, (&custom, ""), nowhere, &mut chance).await?;
     let config = Config::load(&folder.join("offhook.toml")).map_err(|why| Error::Gateway(why.to_string()))?;
     // A runtime of its own, so that its threads bear another name than the generator's.
     let runtime = Builder::new_multi_thread().thread_name("http").enable_all().build();

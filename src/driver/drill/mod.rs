@@ -30,8 +30,8 @@ use tokio::{
 };
 
 pub use account::Kind;
-pub use load::Load;
 use check::Played;
+pub use load::Load;
 use phones::Phones;
 use scratch::Scratch;
 use script::KINDS;
@@ -77,7 +77,7 @@ pub enum Drill {
 
 impl Drill {
     /// All of them, by their names.
-    pub const ALL: [(&'static str, Self); 9] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("chaos", Self::Chaos),
         ("outage", Self::Outage),
         ("throttle", Self::Throttle),

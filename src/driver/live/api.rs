@@ -1,4 +1,4 @@
-//! What the HTTP server asks, handed to whoever knows: webhooks to the pipeline, phases to the gateway, calls to the store.
+//! What the HTTP server asks, handed to whoever knows: webhooks to the journal, phases to the gateway, calls to the store.
 
 use std::{
     path::PathBuf,
@@ -6,11 +6,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{
+    ingest::{Came, Ingest},
     signalling::Order,
-    writeback::{Told, Waiting},
+    writeback::Told,
 };
 use crate::{
     event::CallId,
@@ -20,12 +21,12 @@ use crate::{
         http::{Answer, Ask, Problem},
         quarantine::Desk,
         store::Sqlite,
-        telemetry::Metrics,
     },
 };
 
 /// Who knows.
 pub(super) struct To {
+    pub(super) ingest: Ingest,
     pub(super) pipeline: std_mpsc::Sender<Told>,
     pub(super) gateway: mpsc::Sender<Order>,
     /// Where the store is.
@@ -34,21 +35,17 @@ pub(super) struct To {
 }
 
 /// Serves until the HTTP server is gone.
-pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, metrics: Arc<Metrics>, clock: Clock) {
-    let To { pipeline, gateway, store, quarantine } = to;
-    let places = Arc::new(Semaphore::new(WEBHOOKS_MAX));
+pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, clock: Clock) {
+    let To { ingest, pipeline, gateway, store, quarantine } = to;
     let reader = Reader { path: store, open: Arc::default() };
     while let Some(ask) = asks.recv().await {
         match ask {
             Ask::Webhook { source, headers, query, body, reply } => {
-                let Ok(place) = places.clone().try_acquire_owned() else {
-                    metrics.webhook("refused");
-                    let hint = "send it again in a second, and not more at a time";
-                    let _ = reply.send(Err(Problem::new(429, format!("{WEBHOOKS_MAX} webhooks wait to be written already"), hint)));
-                    continue;
-                };
-                // When the thread is gone, the reply is dropped and the server says so.
-                let _ = pipeline.send(Told::Webhook { source, headers, query, body, reply: Waiting { reply, _place: Some(place) } });
+                let ingest = ingest.clone();
+                // A body of a megabyte takes a while to verify.
+                tokio::spawn(async move {
+                    let _ = reply.send(ingest.take(Came { source, headers, query, body }).await);
+                });
             }
             Ask::Secure { call, on, reason, reply } => {
                 if let Err(error) = gateway.try_send(Order::Secure { call, on, reason, reply })
@@ -71,9 +68,9 @@ pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, metrics: Arc<Me
             }
             Ask::Attempts { number, reply } => reader.read(reply, move |store| attempts(store, &number)),
             Ask::Release { source, after, reply } => {
-                let (pipeline, desk) = (pipeline.clone(), quarantine.clone());
+                let (ingest, desk) = (ingest.clone(), quarantine.clone());
                 tokio::spawn(async move {
-                    let _ = reply.send(release(&pipeline, desk, source, after).await);
+                    let _ = reply.send(release(&ingest, desk, source, after).await);
                 });
             }
             Ask::Queue { reply } => {
@@ -90,36 +87,29 @@ pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, metrics: Arc<Me
 }
 
 /// Has a page of the quarantine verified again; what is good by now goes the way of every webhook, and out of the quarantine once it is in the journal.
-async fn release(pipeline: &std_mpsc::Sender<Told>, desk: Option<Desk>, source: Option<String>, after: Option<(String, String)>) -> Answer {
+async fn release(ingest: &Ingest, desk: Option<Desk>, source: Option<String>, after: Option<(String, String)>) -> Answer {
     let Some(desk) = desk else {
         return Err(Problem::new(503, "nothing is kept: there is no quarantine", "see `quarantine` in GET /healthz"));
     };
     let page = desk.page(source, after, RELEASED_AT_ONCE).await;
     let next = page.last().map(|(source, id, _)| json!([source, id]));
     let (mut released, mut bad, mut unreadable) = (0_u32, 0_u32, 0_u32);
-    let mut asked = Vec::new();
     for (source, id, held) in page {
-        match held {
-            Ok(held) => {
-                let (reply, answer) = oneshot::channel();
-                let _ = pipeline.send(Told::Release { source: source.clone(), held, reply });
-                asked.push((source, id, answer));
-            }
+        let held = match held {
+            Ok(held) => held,
             Err(error) => {
                 tracing::warn!(%error, "a webhook of the quarantine cannot be read");
                 unreadable += 1;
+                continue;
             }
-        }
-    }
-    for (source, id, answer) in asked {
-        match answer.await {
-            Ok(Ok(_)) => {
+        };
+        match ingest.release(&source, &held).await {
+            Ok(_) => {
                 desk.remove(source, id);
                 released += 1;
             }
-            Ok(Err(problem)) if matches!(problem.status, 401 | 404) => bad += 1,
-            Ok(Err(problem)) => return Err(problem),
-            Err(_) => return Err(Problem::busy()),
+            Err(problem) if matches!(problem.status, 401 | 404) => bad += 1,
+            Err(problem) => return Err(problem),
         }
     }
     Ok(json!({"released": released, "bad": bad, "unreadable": unreadable, "next": next}))
@@ -194,8 +184,6 @@ fn one(store: &Sqlite, call: CallId) -> Result<Answer, StoreError> {
     })))
 }
 
-/// Webhooks that may wait for the disk at a time; each may hold a megabyte.
-const WEBHOOKS_MAX: usize = 256;
 /// Calls of one number that are told, the latest.
 const ATTEMPTS_MAX: usize = 100;
 /// Webhooks of the quarantine that are verified at once; each may hold a megabyte.

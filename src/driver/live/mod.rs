@@ -5,6 +5,7 @@
 //! | gateway | a thread with a runtime of its own, SIP sockets on it: [`signalling`] |
 //! | media | threads of `shell::media_io`, one a core |
 //! | pipeline | a thread, with the store beside it: [`writeback`] |
+//! | webhooks, until they are on disk | the HTTP server's threads: [`ingest`] |
 //! | journal, recorder | a thread each |
 //! | HTTP, requests to CRMs | the runtime that called [`Live::start`] |
 //!
@@ -13,15 +14,16 @@
 
 mod api;
 mod compose;
+mod ingest;
 mod latency;
 mod rebuild;
 mod signalling;
 mod writeback;
 
 pub(crate) use compose::connector_of;
-pub(crate) use signalling::entry as entry_of;
 pub use compose::on_a_stage;
 pub use rebuild::{Rebuilt, rebuild};
+pub(crate) use signalling::entry as entry_of;
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +42,7 @@ use crate::{
     config::Config,
     event::Event,
     journal::{Entry, EntryKind},
-    pipeline::{Pipeline, Store, StoreError, restart},
+    pipeline::{Pipeline, Store, StoreError, restart, webhook::Ingest},
     shell::{
         clock::Clock,
         disk::{self, Journal, Notice, Recovery},
@@ -163,11 +165,13 @@ impl Live {
         }
         report(&recovery, &health);
         let pipeline_config = compose::pipeline(&config, &kept)?;
+        let sources = Ingest::new(pipeline_config.sources.clone());
         let mut pipeline = Pipeline::new(pipeline_config, chance.split());
         let mut tail = journal.tail(store.position()?);
         while let Some(batch) = tail.next_batch(FOLD_BATCH)? {
             pipeline.fold(&mut store, &batch.entries, batch.next)?;
         }
+        pipeline.begin(clock.now(), &mut store)?;
         let lane = journal.lane(PIPELINE_LANE);
         close_open_calls(&lane, &recovery, restart::close_open_calls(&store, clock.wall())?, &clock);
 
@@ -192,7 +196,6 @@ impl Live {
             crms,
             platforms,
             kept,
-            quarantine: quarantine.clone(),
             metrics: metrics.clone(),
             health: health.clone(),
             runtime,
@@ -227,8 +230,10 @@ impl Live {
         )
         .await?;
         let names = tokio::spawn(compose::follow_names(config.clone(), targets, orders.clone()));
-        let to = api::To { pipeline: told, gateway: orders, store: store_path, quarantine: quarantine.clone() };
-        tokio::spawn(api::serve(asked, to, metrics.clone(), clock.clone()));
+        let webhooks = journal.lane(WEBHOOKS_LANE);
+        let ingest = ingest::Ingest::new(sources, webhooks, clock.clone(), metrics.clone(), quarantine.clone());
+        let to = api::To { ingest, pipeline: told, gateway: orders, store: store_path, quarantine: quarantine.clone() };
+        tokio::spawn(api::serve(asked, to, clock.clone()));
         let live = Self {
             sip: signalling.listeners.clone(),
             http: server.address,
@@ -373,6 +378,8 @@ fn close_open_calls(lane: &disk::Lane, recovery: &Recovery, events: Vec<Event>, 
 
 /// Entries that the pipeline may have on the way to the disk.
 const PIPELINE_LANE: usize = 8192;
+/// Webhooks that may be on the way to the disk: all that have a place, and a page of the quarantine.
+const WEBHOOKS_LANE: usize = 1024;
 /// Events that calls may have on the way to the disk, reserved ones not counted.
 const EVENTS_LANE: usize = 65_536;
 /// Entries folded at once at the start.

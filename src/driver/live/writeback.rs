@@ -7,12 +7,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use serde_json::json;
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, oneshot},
-};
+use tokio::{runtime::Handle, sync::oneshot};
 
 use super::latency::Latencies;
 use crate::{
@@ -23,7 +19,6 @@ use crate::{
         clock::Clock,
         disk::{Lane, Tail},
         http::{self, Problem},
-        quarantine::{Desk, Head, Held},
         secrets::{Kept, Secret},
         store::Sqlite,
         telemetry::{Health, Heart, Metrics},
@@ -37,10 +32,6 @@ pub(super) enum Told {
     Durable,
     /// The journal takes entries again.
     JournalOpened,
-    /// A webhook came.
-    Webhook { source: String, headers: Vec<(String, String)>, query: String, body: Bytes, reply: Waiting },
-    /// A webhook of the quarantine is to be verified again.
-    Release { source: String, held: Held, reply: oneshot::Sender<http::Answer> },
     /// A person decides on a write.
     Decide { target: String, call: CallId, decision: Decision, by: String, reply: oneshot::Sender<http::Answer> },
     /// Calls are to be told again.
@@ -59,12 +50,6 @@ pub(super) enum Told {
     Stop(Instant),
 }
 
-/// Who waits for the answer to a webhook, and the place that it takes until then.
-pub(super) struct Waiting {
-    pub(super) reply: oneshot::Sender<http::Answer>,
-    pub(super) _place: Option<OwnedSemaphorePermit>,
-}
-
 /// What the thread works with.
 pub(super) struct Parts {
     pub(super) pipeline: Pipeline,
@@ -77,8 +62,6 @@ pub(super) struct Parts {
     /// One client for each platform whose API is asked.
     pub(super) platforms: BTreeMap<String, http::Client>,
     pub(super) kept: Kept,
-    /// Where webhooks with a wrong signature go; none: nowhere.
-    pub(super) quarantine: Option<Desk>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
     pub(super) runtime: Handle,
@@ -116,7 +99,7 @@ struct Loop {
     parts: Parts,
     heart: Heart,
     back: mpsc::Sender<Told>,
-    replies: BTreeMap<u64, Waiting>,
+    replies: BTreeMap<u64, oneshot::Sender<http::Answer>>,
     next_reply: u64,
     stop: Option<Instant>,
     /// When gauges were last set.
@@ -170,43 +153,31 @@ impl Loop {
             Told::Took(crm, took) => self.latencies.record(&crm, took),
             Told::Stop(until) => self.stop = Some(until),
             Told::Decide { target, call, decision, by, reply } => {
-                let reply = self.wait(Waiting { reply, _place: None });
+                let reply = self.wait(reply);
                 let Parts { pipeline, store, .. } = &mut self.parts;
                 pipeline.decide(now, store, reply, &target, call, decision, &by)?;
             }
             Told::Recover { since, target, by, reply } => {
-                let reply = self.wait(Waiting { reply, _place: None });
+                let reply = self.wait(reply);
                 self.parts.pipeline.recover(now, reply, since, target, &by);
             }
             Told::Batch { target, by, reply } => {
-                let reply = self.wait(Waiting { reply, _place: None });
+                let reply = self.wait(reply);
                 self.parts.pipeline.run_batch(now, reply, &target, &by);
             }
             Told::Reconcile { target, after, reply } => {
-                let reply = self.wait(Waiting { reply, _place: None });
+                let reply = self.wait(reply);
                 let Parts { pipeline, store, .. } = &mut self.parts;
                 pipeline.reconcile(now, store, reply, &target, after)?;
-            }
-            Told::Release { source, held, reply } => {
-                self.next_reply = self.next_reply.wrapping_add(1);
-                self.replies.insert(self.next_reply, Waiting { reply, _place: None });
-                let request = webhook::Request { headers: &held.head.headers, query: &held.head.query, body: &held.body };
-                self.parts.pipeline.release(now, held.head.time, self.next_reply, &source, &request);
-            }
-            Told::Webhook { source, headers, query, body, reply } => {
-                let reply = self.wait(reply);
-                let request = webhook::Request { headers: &headers, query: &query, body: &body };
-                let signed = self.parts.clock.system_wall();
-                self.parts.pipeline.webhook(now, signed, reply, &source, &request);
             }
         }
         Ok(())
     }
 
     /// Keeps whoever waits for an answer; the number that it comes with.
-    fn wait(&mut self, waiting: Waiting) -> u64 {
+    fn wait(&mut self, reply: oneshot::Sender<http::Answer>) -> u64 {
         self.next_reply = self.next_reply.wrapping_add(1);
-        self.replies.insert(self.next_reply, waiting);
+        self.replies.insert(self.next_reply, reply);
         self.next_reply
     }
 
@@ -247,12 +218,12 @@ impl Loop {
                             None => Ok(json!({"ok": true})),
                             Some((detail, hint)) => Err(Problem::new(status, detail, hint)),
                         };
-                        let _ = waiting.reply.send(answer);
+                        let _ = waiting.send(answer);
                     }
                 }
                 Output::Tell { reply, document } => {
                     if let Some(waiting) = self.replies.remove(&reply) {
-                        let _ = waiting.reply.send(Ok(document));
+                        let _ = waiting.send(Ok(document));
                     }
                 }
                 Output::KeepToken { crm, token } => {
@@ -263,10 +234,6 @@ impl Loop {
                         self.parts.health.say("secrets", Err(error.to_string()));
                     }
                 }
-                Output::Quarantine { source, headers, query, body, came } => match &self.parts.quarantine {
-                    Some(desk) => desk.keep(source, Held { head: Head { time: came, headers, query }, body }),
-                    None => self.parts.metrics.quarantine_lost.add(1),
-                },
                 Output::Count(count) => self.count(count),
             }
         }

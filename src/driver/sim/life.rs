@@ -39,6 +39,7 @@ const REOPEN: Duration = Duration::from_secs(2);
 enum Waiter {
     Event,
     Append(u64),
+    Webhook(u64),
 }
 
 /// One life of the process.
@@ -46,6 +47,7 @@ pub(super) struct Life {
     pub(super) id: u32,
     pub(super) gateway: Gateway,
     pub(super) media: Media,
+    ingest: webhook::Ingest,
     pipeline: Pipeline,
     store: Memory,
     tail: Position,
@@ -148,11 +150,13 @@ impl Life {
         out.disk.recover(out.plant != Some(Plant::TornEntryTaken))?;
         out.disk.begin();
         let now = out.now();
+        let config = pipeline_config();
         let mut life = Self {
             id,
             gateway: Gateway::new(gateway_config(&out.targets), out.chance.split()),
             media: Media::new(out.media_config(), out.chance.split()),
-            pipeline: Pipeline::new(pipeline_config(), out.chance.split()),
+            ingest: webhook::Ingest::new(config.sources.clone()),
+            pipeline: Pipeline::new(config, out.chance.split()),
             tail: store.position().unwrap_or_default(),
             store,
             ports: BTreeMap::new(),
@@ -275,9 +279,10 @@ impl Life {
         self.settle(out)
     }
 
-    fn tell(&mut self, out: &Outside, waiter: Waiter, failed: bool) {
+    fn tell(&mut self, out: &mut Outside, waiter: Waiter, failed: bool) {
         match waiter {
             Waiter::Event => self.gateway.handle_journal(JournalWord::Done(1)),
+            Waiter::Webhook(reply) => out.responses.push((reply, if failed { 503 } else { 200 })),
             Waiter::Append(append) => {
                 let result = if failed { Err("the disk failed".to_owned()) } else { Ok(()) };
                 self.pipeline.synced(out.now(), append, result);
@@ -307,7 +312,12 @@ impl Life {
 
     /// A webhook came.
     pub(super) fn webhook(&mut self, out: &mut Outside, reply: u64, headers: &[(String, String)], body: &[u8]) -> Result<(), String> {
-        self.pipeline.webhook(out.now(), out.system_wall(), reply, "platform", &webhook::Request { headers, query: "", body });
+        let request = webhook::Request { headers, query: "", body };
+        match self.ingest.take(out.now().wall, out.system_wall(), "platform", &request) {
+            Ok(entry) if self.journal_open => self.queue.push((entry, Waiter::Webhook(reply))),
+            Ok(_) => out.responses.push((reply, 503)),
+            Err(refusal) => out.responses.push((reply, refusal.status)),
+        }
         self.settle(out)
     }
 
@@ -468,11 +478,7 @@ impl Life {
             }
             pipeline::Output::Respond { reply, status, .. } => out.responses.push((reply, status)),
             // No platform has an API here.
-            pipeline::Output::Ask { .. }
-            | pipeline::Output::Tell { .. }
-            | pipeline::Output::KeepToken { .. }
-            | pipeline::Output::Quarantine { .. }
-            | pipeline::Output::Count(_) => {}
+            pipeline::Output::Ask { .. } | pipeline::Output::Tell { .. } | pipeline::Output::KeepToken { .. } | pipeline::Output::Count(_) => {}
         }
     }
 

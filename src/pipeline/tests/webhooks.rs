@@ -25,8 +25,10 @@ fn it_is_answered_when_it_is_on_disk_and_counts_once() {
     world.webhook(4, "w1", "SALE");
     let now = world.now();
     let unsigned = webhook::Request { headers: &[], query: "", body: b"{}" };
-    world.pipeline.webhook(now, now.wall, 5, "nobody", &unsigned);
-    world.pipeline.webhook(now, now.wall, 6, "platform", &unsigned);
+    for (reply, source) in [(5, "nobody"), (6, "platform")] {
+        let taken = world.ingest.take(now.wall, now.wall, source, &unsigned);
+        world.taken(reply, source, b"{}", taken);
+    }
     world.settle();
     assert_eq!(world.responses, [(1, 503), (2, 200), (3, 200), (4, 200), (5, 404), (6, 401)]);
     // The fourth bears another time, and so other bytes.
@@ -162,8 +164,9 @@ fn a_wrong_signature_is_handed_to_the_quarantine_and_verified_again_as_of_its_ti
     let mut world = World::new();
     world.call();
     let body = json!({"id": "w1", "type": "call.ended", "call_id": call(), "data": {"disposition_code": "SALE"}}).to_string();
-    let mended = world.pipeline.config.sources.clone();
-    world.pipeline.config.sources.get_mut("platform").expect("a source").keys = vec![Key::parse("raw:another").expect("a key")];
+    let mut wrong = world.pipeline.config.sources.clone();
+    wrong.get_mut("platform").expect("a source").keys = vec![Key::parse("raw:another").expect("a key")];
+    let mended = std::mem::replace(&mut world.ingest, webhook::Ingest::new(wrong));
     let came = world.now().wall;
     let signature = Key::parse(KEY).expect("a key").sign("m", came, body.as_bytes());
     let headers =
@@ -171,20 +174,27 @@ fn a_wrong_signature_is_handed_to_the_quarantine_and_verified_again_as_of_its_ti
     let headers = headers.map(|(n, v)| (n.to_owned(), v));
     let request = webhook::Request { headers: &headers, query: "", body: body.as_bytes() };
     let now = world.now();
-    world.pipeline.webhook(now, now.wall, 1, "platform", &request);
-    world.settle();
+    let taken = world.ingest.take(now.wall, now.wall, "platform", &request);
+    world.taken(1, "platform", body.as_bytes(), taken);
     assert_eq!(world.quarantined, [("platform".to_owned(), body.clone().into_bytes())]);
 
     // Three days later, far outside the window of a signature, the secret is mended.
     world.until(3 * 86_400 * SECOND);
     let now = world.now();
-    world.pipeline.release(now, came, 2, "platform", &request);
-    world.settle();
-    world.pipeline.config.sources = mended;
-    world.pipeline.release(now, now.wall, 3, "platform", &request);
-    world.pipeline.release(now, came, 4, "nobody", &request);
-    world.pipeline.release(now, came, 5, "platform", &request);
-    world.pipeline.release(now, came, 6, "platform", &request);
+    let mut release = |reply, came, source| {
+        let taken = world.ingest.release(now.wall, came, source, &request);
+        world.taken(reply, source, request.body, taken);
+    };
+    release(2, came, "platform");
+    world.ingest = mended;
+    let mut release = |reply, came, source| {
+        let taken = world.ingest.release(now.wall, came, source, &request);
+        world.taken(reply, source, request.body, taken);
+    };
+    release(3, now.wall, "platform");
+    release(4, came, "nobody");
+    release(5, came, "platform");
+    release(6, came, "platform");
     world.settle();
     assert_eq!(world.responses, [(1, 401), (2, 401), (3, 401), (4, 404), (5, 200), (6, 200)]);
     assert_eq!(results(&world), ["bad_signature", "accepted", "duplicate"]);

@@ -1,7 +1,8 @@
-//! Webhooks: whether who sent one may be believed ([`scheme`]), how one stands in the journal ([`received`]), whether it was there before ([`Marks`]), and what it
-//! tells ([`schema`]); and what is asked of a platform where one was lost ([`pulled`]).
+//! Webhooks: which are taken ([`Ingest`]), whether who sent one may be believed ([`scheme`]), how one stands in the journal ([`received`]), whether it was there
+//! before ([`Marks`]), and what it tells ([`schema`]); and what is asked of a platform where one was lost ([`pulled`]).
 
 pub mod drift;
+mod ingest;
 mod key;
 mod mark;
 mod mask;
@@ -21,6 +22,7 @@ use super::Pull;
 use crate::time::Wall;
 
 pub use drift::{Drift, Odd};
+pub use ingest::{Ingest, Refusal};
 pub use key::Key;
 pub use mark::Marks;
 pub use received::Received;
