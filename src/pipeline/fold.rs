@@ -35,6 +35,15 @@ impl<S: Store> Overlay<'_, S> {
         }
     }
 
+    /// The record itself, to be changed and [touched](Self::touch): it grows with each event, and copies cost. With it, how long it waited, where it has
+    /// changed already.
+    pub(super) fn take(&mut self, call: CallId) -> Result<(Option<Record>, Option<Option<Wall>>), StoreError> {
+        match self.changes.records.remove(&call) {
+            Some((record, wait)) => Ok((Some(record), Some(wait))),
+            None => Ok((self.store.record(call)?, None)),
+        }
+    }
+
     pub(super) fn write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError> {
         match self.changes.writes.get(&(crm.to_owned(), call)) {
             Some(write) => Ok(Some(write.clone())),
@@ -45,7 +54,7 @@ impl<S: Store> Overlay<'_, S> {
     /// The call of a name: its own id or a SIP Call-ID of one of its legs.
     pub(super) fn named(&self, name: &str) -> Result<Option<CallId>, StoreError> {
         if let Some(call) = name.parse().ok()
-            && self.record(call)?.is_some()
+            && (self.changes.records.contains_key(&call) || self.store.knows(call)?)
         {
             return Ok(Some(call));
         }
@@ -154,11 +163,13 @@ impl Pipeline {
     fn fold_event<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
         // What an earlier version could not write a later one may not be able to read; the journal keeps it.
         let Ok(event) = Event::from_cloudevent(&entry.body) else { return Ok(()) };
-        let known = overlay.record(event.call_id)?;
+        let (known, wait) = overlay.take(event.call_id)?;
         let fresh = known.is_none();
         let mut record = known.unwrap_or_else(|| Record::new(event.call_id));
         let names = record.sip_call_ids.clone();
         if !record.apply(&event) {
+            // As it was, where it had changed before.
+            overlay.changes.records.extend(wait.map(|wait| (event.call_id, (record, wait))));
             return Ok(());
         }
         if self.live && matches!(event.kind, Kind::Answered { .. }) && !self.config.sources.is_empty() {

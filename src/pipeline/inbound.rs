@@ -223,14 +223,18 @@ fn told<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry, payload: Payload)
         }
         return Ok(());
     };
-    let mut record = overlay.record(call)?.unwrap_or_else(|| Record::new(call));
-    record.tell(&payload);
     // What else the platform calls it: webhooks that bear one of these names alone belong to it, those that came before too.
+    let mut fresh = Vec::new();
     for name in std::iter::once(&payload.call_id).chain(&payload.names) {
         if overlay.named(name)?.is_none() {
-            overlay.changes.names.insert(name.clone(), call);
-            overlay.adopt(&mut record, name)?;
+            fresh.push(name);
         }
+    }
+    let mut record = overlay.take(call)?.0.unwrap_or_else(|| Record::new(call));
+    record.tell(&payload);
+    for name in fresh {
+        overlay.changes.names.insert(name.clone(), call);
+        overlay.adopt(&mut record, name)?;
     }
     overlay.touch(record, entry.time);
     Ok(())

@@ -137,8 +137,19 @@ impl Pipeline {
             return Ok(());
         }
         self.begin(now, store)?;
-        while self.end_waits(now, store)? {}
-        self.wake_at(now, store.next_wait()?);
+        if now.mono >= self.waits_from {
+            let mut ended = false;
+            while self.end_waits(now, store)? {
+                ended = true;
+            }
+            if ended {
+                self.waits_from = now.mono + WAITS_PAUSE;
+            }
+        }
+        match store.next_wait()? {
+            Some(over) if over <= now.wall => self.wake_in(now, self.waits_from.since(now.mono)),
+            next => self.wake_at(now, next),
+        }
         self.pull(now, store)?;
         let names = self.lanes.keys().cloned().collect::<Vec<_>>();
         for crm in names {
@@ -509,6 +520,8 @@ pub(super) fn backoff(attempts: u32, place: u16) -> Duration {
     (BACKOFF_MAX.min(Duration::from_secs(seconds)) * u32::from(place) / 1000).max(BACKOFF_MIN)
 }
 
+/// Waits for an outcome end so long after others did at the earliest: many in one transaction.
+const WAITS_PAUSE: Duration = Duration::from_millis(50);
 /// Failed requests in a row after which a CRM counts as down.
 const BREAKER_FAILURES: u32 = 5;
 /// A CRM that is down is asked at least so often whether it is back.

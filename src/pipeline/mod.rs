@@ -318,6 +318,8 @@ pub struct Pipeline {
     /// Everything durable was folded once: from here on things are sent and counted.
     live: bool,
     wake: Option<Instant>,
+    /// When waits for an outcome may be ended again.
+    waits_from: Instant,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -345,6 +347,7 @@ impl Pipeline {
             next_id: 0,
             live: false,
             wake: None,
+            waits_from: Instant::ORIGIN,
         }
     }
 

@@ -270,6 +270,8 @@ pub trait Store {
     fn commit(&mut self, changes: Changes) -> Result<(), StoreError>;
     /// A call's record.
     fn record(&self, call: CallId) -> Result<Option<Record>, StoreError>;
+    /// Whether there is a record of that call.
+    fn knows(&self, call: CallId) -> Result<bool, StoreError>;
     /// The call of that name.
     fn named(&self, name: &str) -> Result<Option<CallId>, StoreError>;
     /// One write.
@@ -368,6 +370,10 @@ impl Store for Memory {
 
     fn record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
         Ok(self.records.get(&call).map(|(record, _)| record.clone()))
+    }
+
+    fn knows(&self, call: CallId) -> Result<bool, StoreError> {
+        Ok(self.records.contains_key(&call))
     }
 
     fn named(&self, name: &str) -> Result<Option<CallId>, StoreError> {

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, config::DbConfig, params};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -26,6 +26,9 @@ mod tests;
 #[derive(Debug)]
 pub struct Sqlite {
     connection: Connection,
+    /// The one connection that writes. It reads within the transaction that its next commit ends: a transaction of its own for each read costs more than
+    /// the read, and nobody else changes what it has seen.
+    writes: bool,
 }
 
 fn failed(error: rusqlite::Error) -> StoreError {
@@ -57,7 +60,7 @@ impl Sqlite {
         }
         connection.execute_batch(SCHEMA).map_err(failed)?;
         connection.pragma_update(None, "user_version", VERSION).map_err(failed)?;
-        Ok(Self { connection })
+        Self::new(connection, true)
     }
 
     /// Removes the tables at `path`, where there are any.
@@ -75,6 +78,9 @@ impl Sqlite {
 
     /// Ends it with everything in its one file.
     pub fn close(self) -> Result<(), StoreError> {
+        if !self.connection.is_autocommit() {
+            self.run("COMMIT", [])?;
+        }
         self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE").map_err(failed)?;
         self.connection.close().map_err(|(_, error)| failed(error))
     }
@@ -89,14 +95,34 @@ impl Sqlite {
                 "it is of version {version}, this program's is {VERSION}: start the gateway, or run `offhook rebuild`"
             )));
         }
-        Ok(Self { connection })
+        Self::new(connection, false)
+    }
+
+    fn new(connection: Connection, writes: bool) -> Result<Self, StoreError> {
+        // Else a plan is made anew for each value that is bound, where a partial index might fit that value.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(Self { connection, writes })
+    }
+
+    fn begin(&self) -> Result<(), StoreError> {
+        if self.writes && self.connection.is_autocommit() {
+            self.run("BEGIN", [])?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, sql: &str, params: impl Params) -> Result<(), StoreError> {
+        self.connection.prepare_cached(sql).and_then(|mut s| s.execute(params)).map(drop).map_err(failed)
     }
 
     fn one<T>(&self, sql: &str, params: impl Params, read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>) -> Result<Option<T>, StoreError> {
+        self.begin()?;
         self.connection.prepare_cached(sql).and_then(|mut s| s.query_row(params, read).optional()).map_err(failed)
     }
 
     fn documents<T: DeserializeOwned>(&self, sql: &str, params: impl Params) -> Result<Vec<T>, StoreError> {
+        self.begin()?;
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params, |row| row.get::<_, String>(0)).map_err(failed)?;
         rows.map(|row| from_json(&row.map_err(failed)?)).collect()
@@ -111,10 +137,8 @@ impl Sqlite {
     }
 }
 
-fn put(transaction: &Transaction<'_>, changes: &Changes) -> Result<(), StoreError> {
-    let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| -> Result<(), StoreError> {
-        transaction.prepare_cached(sql).and_then(|mut s| s.execute(params)).map(drop).map_err(failed)
-    };
+fn put(store: &Sqlite, changes: &Changes) -> Result<(), StoreError> {
+    let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| store.run(sql, params);
     for (call, (record, wait)) in &changes.records {
         run(
             "INSERT OR REPLACE INTO records (call_id, over, wait, document) VALUES (?1, ?2, ?3, ?4)",
@@ -183,13 +207,20 @@ impl Store for Sqlite {
     }
 
     fn commit(&mut self, changes: Changes) -> Result<(), StoreError> {
-        let transaction = self.connection.transaction().map_err(failed)?;
-        put(&transaction, &changes)?;
-        transaction.commit().map_err(failed)
+        self.begin()?;
+        let done = put(self, &changes).and_then(|()| self.run("COMMIT", []));
+        if done.is_err() && !self.connection.is_autocommit() {
+            self.run("ROLLBACK", [])?;
+        }
+        done
     }
 
     fn record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
         self.document("SELECT document FROM records WHERE call_id = ?1", [call.to_string()])
+    }
+
+    fn knows(&self, call: CallId) -> Result<bool, StoreError> {
+        Ok(self.one("SELECT 1 FROM records WHERE call_id = ?1", [call.to_string()], |_| Ok(()))?.is_some())
     }
 
     fn named(&self, name: &str) -> Result<Option<CallId>, StoreError> {
@@ -262,7 +293,7 @@ impl Store for Sqlite {
         if state == State::Done {
             return self.documents("SELECT document FROM writes WHERE state = 'done' ORDER BY since, call_id LIMIT ?1", [number(most)]);
         }
-        self.documents(STANDING, params![state.name(), number(most)])
+        self.documents(&standing(state), params![number(most)])
     }
 
     fn waited(&self, at: Wall, most: usize) -> Result<Vec<Record>, StoreError> {
@@ -317,6 +348,7 @@ impl Store for Sqlite {
 
     fn counts(&self) -> Result<Counts, StoreError> {
         let sql = "SELECT state, COUNT(*), MIN(since) FROM writes WHERE state <> 'done' AND state <> 'dropped' GROUP BY state";
+        self.begin()?;
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
         let mut counts = Counts::default();
@@ -350,8 +382,13 @@ const NEXT_DUE: &str = "SELECT MIN(due) FROM writes WHERE crm = ?1 AND backlog =
 const BACKLOG: &str =
     "SELECT COUNT(*) FROM (SELECT 1 FROM writes WHERE crm = ?1 AND backlog = 1 AND state IN ('queued', 'retrying') AND due <= ?2 LIMIT ?3)";
 const PULLS_DUE: &str = "SELECT call_id FROM pulls WHERE source = ?1 AND due <= ?2 ORDER BY due, call_id LIMIT ?3";
-const STANDING: &str = "SELECT document FROM writes WHERE state <> 'done' AND state = ?1 ORDER BY since, call_id LIMIT ?2";
+fn standing(state: State) -> String {
+    // Written out: no index is chosen by what is bound.
+    format!("SELECT document FROM writes WHERE state <> 'done' AND state = '{}' ORDER BY since, call_id LIMIT ?1", state.name())
+}
 
+/// Statements that are kept prepared: all that there are.
+const STATEMENTS: usize = 64;
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
 const VERSION: i64 = 10;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.

@@ -202,7 +202,8 @@ fn a_store_of_another_version_is_made_anew() {
 fn the_queue_is_read_in_the_order_of_an_index() {
     let scratch = Scratch::new("plan");
     let store = Sqlite::open(&scratch.0.join("store.sqlite")).expect("opened");
-    for (sql, count) in [(DUE, 4), (NEXT_DUE, 2), (BACKLOG, 3), (STANDING, 2)] {
+    let asked = [(DUE.to_owned(), 4), (NEXT_DUE.to_owned(), 2), (BACKLOG.to_owned(), 3), (standing(State::Review), 1)];
+    for (sql, count) in asked {
         let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
         let none = vec![rusqlite::types::Null; count];
         let plan = statement.query_map(rusqlite::params_from_iter(none), |row| row.get::<_, String>(3)).expect("a plan");
