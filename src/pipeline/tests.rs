@@ -300,7 +300,8 @@ impl World {
         let headers = [("webhook-id", "m".to_owned()), ("webhook-timestamp", seconds), ("webhook-signature", signature)];
         let headers = headers.map(|(n, v)| (n.to_owned(), v));
         let request = webhook::Request { headers: &headers, query: "", body: body.as_bytes() };
-        self.settle();
+        // As a start does, before anything is heard.
+        self.pipeline.begin(now, &mut self.store).expect("begun");
         let taken = self.ingest.take(now.wall, now.wall, "platform", &request);
         self.taken(reply, "platform", body.as_bytes(), taken);
         self.settle();

@@ -478,7 +478,10 @@ impl Life {
             }
             pipeline::Output::Respond { reply, status, .. } => out.responses.push((reply, status)),
             // No platform has an API here.
-            pipeline::Output::Ask { .. } | pipeline::Output::Tell { .. } | pipeline::Output::KeepToken { .. } | pipeline::Output::Count(_) => {}
+            pipeline::Output::Ask { .. }
+            | pipeline::Output::Tell { .. }
+            | pipeline::Output::KeepToken { .. }
+            | pipeline::Output::Count(_) => {}
         }
     }
 
