@@ -100,6 +100,7 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
         marks: Marks::new(Vec::new()),
         expects: vec![Expect::disposition(Duration::from_secs(60))],
         attempts_max: 50,
+        keep: None,
     };
     let mut pipeline = Pipeline::new(config, Chance::from_seed(1));
     let mut store = Memory::default();

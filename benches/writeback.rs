@@ -132,7 +132,14 @@ fn pipeline() -> Pipeline {
     };
     let sources = BTreeMap::from([("platform".to_owned(), Source::standard(Key::parse("raw:bench").expect("a key")))]);
     let marks = Marks::new(vec![b"marks".to_vec().into()]);
-    let config = Config { crms: vec![crm], sources, marks, expects: vec![Expect::disposition(Duration::from_secs(60))], attempts_max: 50 };
+    let config = Config {
+        crms: vec![crm],
+        sources,
+        marks,
+        expects: vec![Expect::disposition(Duration::from_secs(60))],
+        keep: None,
+        attempts_max: 50,
+    };
     Pipeline::new(config, Chance::from_seed(1))
 }
 

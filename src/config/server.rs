@@ -223,6 +223,8 @@ pub struct Data {
     pub on_journal_failure: OnJournalFailure,
     /// Whether to start on a new segment when a damaged one was set aside; else the start is refused.
     pub start_after_damage: bool,
+    /// How long behind its end a call is kept whole, once everything of it is settled; none: for ever.
+    pub keep: Option<Duration>,
 }
 
 impl Data {
@@ -231,10 +233,14 @@ impl Data {
         let policies = [("refuse", OnJournalFailure::Refuse), ("carry", OnJournalFailure::Carry)];
         let on_journal_failure = t.choice("on_journal_failure", &policies).unwrap_or(OnJournalFailure::Refuse);
         let start_after_damage = t.flag("start_after_damage", true);
+        let keep = t.integer("keep_days", 0..=KEEP_DAYS_MAX).map(|days| Duration::from_secs(days.saturating_mul(86_400)));
         t.finish();
-        Self { directory: directory.join(path), on_journal_failure, start_after_damage }
+        Self { directory: directory.join(path), on_journal_failure, start_after_damage, keep }
     }
 }
+
+/// A hundred years: who wants more wants for ever, and leaves the key out.
+const KEEP_DAYS_MAX: u64 = 36_500;
 
 /// `[log]`; the environment variable `OFFHOOK_LOG` goes before `level`.
 #[derive(Clone, Debug)]

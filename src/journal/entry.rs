@@ -58,12 +58,14 @@ pub enum EntryKind {
     Run,
     /// Another content of a mapping is in use.
     Activation,
+    /// What calls held is taken away, but for their skeletons.
+    Retention,
     /// Of a later version: kept, not understood.
     Other(u8),
 }
 
 impl EntryKind {
-    const NAMED: [(Self, u8, &'static str); 9] = [
+    const NAMED: [(Self, u8, &'static str); 10] = [
         (Self::Event, 1, "event"),
         (Self::Webhook, 2, "webhook"),
         (Self::Attempt, 3, "attempt"),
@@ -73,6 +75,7 @@ impl EntryKind {
         (Self::Recovery, 7, "recovery"),
         (Self::Run, 8, "run"),
         (Self::Activation, 9, "activation"),
+        (Self::Retention, 10, "retention"),
     ];
 
     /// Its octet in a frame.

@@ -65,7 +65,8 @@ impl Report {
             after = Some(last.call_id);
             for record in page.iter().filter(|r| r.ended_at.is_some_and(|at| from <= at && at < run)) {
                 let count = match store.write(target, record.call_id)?.map(|w| w.state) {
-                    None if !schedule.takes(&record.fields()) => continue,
+                    // What a pruned call was nobody can tell any more; it was settled.
+                    None if record.is_pruned() || !schedule.takes(&record.fields()) => continue,
                     Some(State::Done) => &mut report.written,
                     Some(State::Queued | State::Retrying | State::InFlight) => &mut report.pending,
                     Some(State::Review | State::Dead | State::Dropped) => &mut report.rejected,

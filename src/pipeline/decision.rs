@@ -13,7 +13,7 @@ use super::{
 use crate::{
     crm::{Fields, contact::Standing},
     event::CallId,
-    journal::{Entry, EntryKind},
+    journal::{Entry, EntryKind, Position},
     time::{Now, Wall},
 };
 
@@ -106,6 +106,11 @@ impl Pipeline {
             self.respond(reply, 404, Some((what, "`offhook queue show` lists what waits, with target and call")));
             return Ok(());
         };
+        if write.pruned {
+            let what = "what this call held was taken away by retention".to_owned();
+            self.respond(reply, 409, Some((what, "see keep_days in [data]")));
+            return Ok(());
+        }
         if let Err(hint) = decision.fits(write.state) {
             let what = format!("this write is {}", write.state.name());
             self.respond(reply, 409, Some((what, hint)));
@@ -132,11 +137,15 @@ impl Pipeline {
     }
 
     /// What a person decided of a write.
-    pub(super) fn fold_decision<S: Store>(&self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
-        let Ok(Decided { crm: name, call_id, decision, .. }) = serde_json::from_slice(&entry.body) else { return Ok(()) };
-        let Some(mut write) = overlay.write(&name, call_id)? else { return Ok(()) };
+    pub(super) fn fold_decision<S: Store>(&self, overlay: &mut Overlay<'_, S>, at: Position, entry: &Entry) -> Result<(), StoreError> {
+        let Ok(Decided { crm: name, call_id, decision, .. }) = serde_json::from_slice(&entry.body) else {
+            return overlay.told_of_lost(at, entry);
+        };
+        let Some(mut write) = overlay.write(&name, call_id)?.filter(|w| !w.pruned) else { return overlay.told_of_lost(at, entry) };
+        write.touched = Some(at);
         if decision.fits(write.state).is_err() {
             // An answer came first.
+            overlay.changes.writes.insert((name, call_id), write);
             return Ok(());
         }
         let crm = self.config.crms.iter().find(|c| c.name == name);
@@ -173,7 +182,7 @@ impl Pipeline {
     }
 
     /// Plans every call since the asked time again, and has it told again; some at a time, since there may be many. Doing it twice is doing it once.
-    pub(super) fn fold_recovery(&mut self, store: &mut impl Store, entry: &Entry) -> Result<(), StoreError> {
+    pub(super) fn fold_recovery(&mut self, store: &mut impl Store, at: Position, entry: &Entry) -> Result<(), StoreError> {
         let Ok(Recovery { since, target, .. }) = serde_json::from_slice(&entry.body) else { return Ok(()) };
         let mut after = None;
         loop {
@@ -181,8 +190,9 @@ impl Pipeline {
             let Some(last) = calls.last() else { return Ok(()) };
             after = Some(last.call_id);
             let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: Vec::new() };
-            for record in calls {
+            for mut record in calls.into_iter().filter(|record| !record.is_skeleton()) {
                 let call = record.call_id;
+                record.told_at(at);
                 for crm in self.config.crms.iter().filter(|c| target.as_ref().is_none_or(|t| *t == c.name)) {
                     let Some(mut write) = overlay.write(&crm.name, call)? else { continue };
                     match write.state {

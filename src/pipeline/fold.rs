@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::{
     Answered, Attempt, Attempted, Count, Crm, Pipeline, Settled, Step, activation,
     record::Record,
+    retention::left,
     schedule::Due,
     store::{Changes, State, Store, StoreError, Write},
 };
@@ -51,6 +52,14 @@ impl<S: Store> Overlay<'_, S> {
         }
     }
 
+    /// Whether what a call held was taken away.
+    pub(super) fn is_pruned(&self, call: CallId) -> Result<bool, StoreError> {
+        match self.changes.records.get(&call) {
+            Some((record, _)) => Ok(record.is_pruned()),
+            None => self.store.is_pruned(call),
+        }
+    }
+
     /// The call of a name: its own id or a SIP Call-ID of one of its legs.
     pub(super) fn named(&self, name: &str) -> Result<Option<CallId>, StoreError> {
         if let Some(call) = name.parse().ok()
@@ -58,6 +67,11 @@ impl<S: Store> Overlay<'_, S> {
         {
             return Ok(Some(call));
         }
+        self.bearer(name)
+    }
+
+    /// The call that has taken that name.
+    fn bearer(&self, name: &str) -> Result<Option<CallId>, StoreError> {
         match self.changes.names.get(name) {
             Some(call) => Ok(Some(*call)),
             None => self.store.named(name),
@@ -68,21 +82,60 @@ impl<S: Store> Overlay<'_, S> {
     pub(super) fn adopt(&mut self, record: &mut Record, name: &str) -> Result<(), StoreError> {
         let mut names = vec![name.to_owned()];
         while let Some(name) = names.pop() {
-            let early = self.changes.orphans.iter().filter(|o| o.call_id == name).cloned();
+            let early = self.changes.orphans.iter().filter(|o| o.payload.call_id == name).cloned();
             let orphans = self.store.orphans(&name)?.into_iter().chain(early).collect::<Vec<_>>();
             if orphans.is_empty() || !self.changes.adopted.insert(name.clone()) {
                 continue;
             }
             for orphan in &orphans {
-                record.tell(orphan);
-                for other in &orphan.names {
+                record.tell(&orphan.payload);
+                record.told_at(orphan.position);
+                for other in &orphan.payload.names {
                     self.changes.names.insert(other.clone(), record.call_id);
                     names.push(other.clone());
                 }
             }
-            self.changes.orphans.retain(|o| o.call_id != name);
+            self.changes.orphans.retain(|o| o.payload.call_id != name);
         }
         Ok(())
+    }
+
+    /// An event at `at` has made `record` out of one that bore the SIP Call-IDs `before`; none: there was none.
+    fn happened(&mut self, at: Position, time: Wall, before: Option<BTreeSet<String>>, mut record: Record) -> Result<(), StoreError> {
+        let call = record.call_id;
+        let fresh = before.is_none();
+        let mut turned_up: BTreeSet<String> = record.sip_call_ids.difference(&before.unwrap_or_default()).cloned().collect();
+        for name in &turned_up {
+            record.took_from.extend(self.bearer(name)?.filter(|former| *former != call));
+        }
+        self.changes.names.extend(turned_up.iter().map(|name| (name.clone(), call)));
+        if fresh {
+            turned_up.insert(call.to_string());
+        }
+        for name in turned_up {
+            self.adopt(&mut record, &name)?;
+        }
+        record.told_at(at);
+        self.touch(record, time);
+        Ok(())
+    }
+
+    /// Somebody decided at `at` on a call of which the journal has lost what was decided: that he did is known.
+    pub(super) fn told_of_lost(&mut self, at: Position, entry: &Entry) -> Result<(), StoreError> {
+        let Ok(call) = entry.key.parse() else { return Ok(()) };
+        if let Some(mut record) = self.record(call)?.filter(|record| record.is_pruned() && !record.is_skeleton()) {
+            record.told_at(at);
+            self.changes.records.insert(call, (record, None));
+        }
+        Ok(())
+    }
+
+    /// The mark of the webhook that is known by that key.
+    pub(super) fn seen(&self, key: &str) -> Result<Option<String>, StoreError> {
+        match self.changes.seen.get(key) {
+            Some(mark) => Ok(Some(mark.clone())),
+            None => self.store.seen(key),
+        }
     }
 
     /// Counts what an attempt costs of a CRM's day.
@@ -106,18 +159,19 @@ impl<S: Store> Overlay<'_, S> {
 }
 
 impl Pipeline {
-    /// Folds a batch into the store; `next` is committed with it. Behind a recovery, or a batch that somebody asked for, its part goes on as a batch of its own: were the process to die
-    /// within it, the whole of it would come again.
+    /// Folds a batch into the store; `next` is committed with it. Behind a recovery, a batch that somebody asked for or a pruning, its part goes on as a batch of
+    /// its own: were the process to die within it, the whole of it would come again.
     pub fn fold(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
         let mut rest = entries;
-        while let Some(place) = rest.iter().position(|(_, e)| matches!(e.kind, EntryKind::Recovery | EntryKind::Run)) {
+        while let Some(place) = rest.iter().position(|(_, e)| matches!(e.kind, EntryKind::Recovery | EntryKind::Run | EntryKind::Retention))
+        {
             let (before, from) = rest.split_at(place);
             let Some(((at, asked), after)) = from.split_first() else { break };
             self.fold_part(store, before, *at)?;
-            if asked.kind == EntryKind::Run {
-                self.fold_run(store, asked)?
-            } else {
-                self.fold_recovery(store, asked)?
+            match asked.kind {
+                EntryKind::Run => self.fold_run(store, asked)?,
+                EntryKind::Retention => self.fold_retention(store, asked)?,
+                _ => self.fold_recovery(store, *at, asked)?,
             }
             rest = after;
         }
@@ -129,20 +183,20 @@ impl Pipeline {
         let (mut finished, mut pulled) = (Vec::new(), Vec::new());
         for (at, entry) in entries {
             match entry.kind {
-                EntryKind::Event => self.fold_event(&mut overlay, entry)?,
+                EntryKind::Event => self.fold_event(&mut overlay, *at, entry)?,
                 EntryKind::Webhook => pulled.extend(self.fold_webhook(&mut overlay, *at, entry)?),
                 EntryKind::Attempt => {
                     // What was attempted, or decided on, is what was planned then, wherever batches begin.
                     self.plan_touched(&mut overlay)?;
-                    self.fold_attempt(&mut overlay, entry)?;
+                    self.fold_attempt(&mut overlay, *at, entry)?;
                 }
-                EntryKind::Answer => finished.extend(self.fold_answer(&mut overlay, entry)?),
+                EntryKind::Answer => finished.extend(self.fold_answer(&mut overlay, *at, entry)?),
                 EntryKind::Review => {
                     self.plan_touched(&mut overlay)?;
-                    self.fold_decision(&mut overlay, entry)?;
+                    self.fold_decision(&mut overlay, *at, entry)?;
                 }
                 EntryKind::Activation => activation::fold(&mut overlay, entry),
-                EntryKind::Alarm | EntryKind::Recovery | EntryKind::Run | EntryKind::Other(_) => {}
+                EntryKind::Alarm | EntryKind::Recovery | EntryKind::Run | EntryKind::Retention | EntryKind::Other(_) => {}
             }
         }
         self.plan_touched(&mut overlay)?;
@@ -160,13 +214,18 @@ impl Pipeline {
         Ok(())
     }
 
-    fn fold_event<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
-        // What an earlier version could not write a later one may not be able to read; the journal keeps it.
-        let Ok(event) = Event::from_cloudevent(&entry.body) else { return Ok(()) };
+    fn fold_event<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, at: Position, entry: &Entry) -> Result<(), StoreError> {
+        let Ok(event) = Event::from_cloudevent(&entry.body) else {
+            // What an earlier version could not write a later one may not be able to read; the journal keeps it.
+            let Some((call, names)) = left::event(entry) else { return Ok(()) };
+            let known = overlay.record(call)?;
+            let before = known.as_ref().map(|known| known.sip_call_ids.clone());
+            let mut record = known.unwrap_or_else(|| Record::lost(call));
+            return if record.lose(names) { overlay.happened(at, entry.time, before, record) } else { Ok(()) };
+        };
         let (known, wait) = overlay.take(event.call_id)?;
-        let fresh = known.is_none();
+        let before = known.as_ref().map(|known| known.sip_call_ids.clone());
         let mut record = known.unwrap_or_else(|| Record::new(event.call_id));
-        let names = record.sip_call_ids.clone();
         if !record.apply(&event) {
             // As it was, where it had changed before.
             overlay.changes.records.extend(wait.map(|wait| (event.call_id, (record, wait))));
@@ -175,30 +234,26 @@ impl Pipeline {
         if self.live && matches!(event.kind, Kind::Answered { .. }) && !self.config.sources.is_empty() {
             self.count(Count::Expected);
         }
-        let mut turned_up: BTreeSet<String> = record.sip_call_ids.difference(&names).cloned().collect();
-        overlay.changes.names.extend(turned_up.iter().map(|name| (name.clone(), event.call_id)));
-        if fresh {
-            turned_up.insert(event.call_id.to_string());
-        }
-        for name in turned_up {
-            overlay.adopt(&mut record, &name)?;
-        }
-        overlay.touch(record, entry.time);
+        overlay.happened(at, entry.time, before, record)?;
         self.plan_under_way(overlay, &event, entry.time)
     }
 
-    fn fold_attempt<S: Store>(&self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<(), StoreError> {
+    fn fold_attempt<S: Store>(&self, overlay: &mut Overlay<'_, S>, at: Position, entry: &Entry) -> Result<(), StoreError> {
         let Ok(attempt) = serde_json::from_slice::<Attempt>(&entry.body) else { return Ok(()) };
         if let Some(crm) = self.config.crms.iter().find(|c| c.name == attempt.crm) {
-            let cost = attempt.cost.unwrap_or_else(|| crm.connector.cost(attempt.writes.len()));
+            let cost = attempt.cost.unwrap_or_else(|| crm.connector.cost(attempt.writes.len().saturating_add(attempt.pruned)));
             overlay.spend(&attempt.crm, entry.time.day(), cost)?;
         }
         for Attempted { call_id, fields, .. } in attempt.writes {
-            let known = overlay.write(&attempt.crm, call_id)?;
-            let mut write = known.unwrap_or_else(|| Write::new(&attempt.crm, call_id, entry.time));
-            if write.is_behind(entry.time) {
+            let mut write = match overlay.write(&attempt.crm, call_id)? {
+                Some(known) => known,
+                None if overlay.is_pruned(call_id)? => continue,
+                None => Write::new(&attempt.crm, call_id, entry.time),
+            };
+            if write.pruned || write.is_behind(entry.time) {
                 continue;
             }
+            write.touched = Some(at);
             // What an attempt carried whose answer never came, since the process died, may have been taken.
             write.doubt_sent();
             write.state = State::InFlight;
@@ -214,12 +269,18 @@ impl Pipeline {
         Ok(())
     }
 
-    fn fold_answer<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, entry: &Entry) -> Result<Vec<(String, CallId)>, StoreError> {
+    fn fold_answer<S: Store>(
+        &mut self,
+        overlay: &mut Overlay<'_, S>,
+        at: Position,
+        entry: &Entry,
+    ) -> Result<Vec<(String, CallId)>, StoreError> {
         let Ok(answered) = serde_json::from_slice::<Answered>(&entry.body) else { return Ok(Vec::new()) };
         let mut finished = Vec::new();
         for settled in answered.writes {
             let call = settled.call_id;
-            let Some(mut write) = overlay.write(&answered.crm, call)?.filter(|w| !w.is_behind(entry.time)) else { continue };
+            let Some(mut write) = overlay.write(&answered.crm, call)?.filter(|w| !w.pruned && !w.is_behind(entry.time)) else { continue };
+            write.touched = Some(at);
             if answered.step.is_write() && settled.outcome == "done" && write.id.is_none() && write.written.is_empty() && self.live {
                 self.delivered(overlay, call, entry.time)?;
             }
@@ -249,7 +310,7 @@ impl Pipeline {
 
     /// Settles what each CRM should have of a record, and how long it waits for its outcome.
     pub(super) fn plan<S: Store>(&self, overlay: &mut Overlay<'_, S>, call: CallId, at: Wall) -> Result<(), StoreError> {
-        let Some((record, wait)) = overlay.changes.records.get_mut(&call) else { return Ok(()) };
+        let Some((record, wait)) = overlay.changes.records.get_mut(&call).filter(|(r, _)| !r.is_pruned()) else { return Ok(()) };
         *wait = record.expect(&self.config.expects, &self.config.sources);
         for (source, due) in record.plan_pulls(&self.config.expects, &self.config.sources) {
             overlay.changes.pulls.insert((source, call), due);

@@ -6,7 +6,8 @@ use super::{
     Count, Pipeline,
     fold::Overlay,
     record::Record,
-    store::{Aside, Store, StoreError, Why},
+    retention::left::Left,
+    store::{Aside, Orphan, Store, StoreError, Why},
     webhook::{Drift, Odd, Payload, Reading, Received, drift::What, pulled::Pulled},
 };
 use crate::{
@@ -25,6 +26,10 @@ impl Pipeline {
     ) -> Result<Option<(String, CallId)>, StoreError> {
         // Entries of before bear more than the source's name.
         let name = entry.id.split('/').next().unwrap_or_default();
+        if let Some(left) = Left::read(&entry.body) {
+            self.fold_left(overlay, at, name, entry.time, left)?;
+            return Ok(None);
+        }
         let received = Received::read(&entry.body);
         if let Some(pulled) = &received.head.pulled {
             self.fold_pulled(overlay, at, entry, name, &received, pulled)?;
@@ -68,8 +73,12 @@ impl Pipeline {
             }
             Sight::First => {
                 self.counted("accepted");
-                self.watch(overlay, at, name, entry.time, &payload, odd)?;
-                told(overlay, entry, payload)?;
+                for drift in self.findings(at, name, entry.time, &payload, odd) {
+                    self.drifted(overlay, drift)?;
+                }
+                if let Some(call) = told(overlay, at, entry.time, payload)? {
+                    overlay.changes.asides.push(aside(Why::Pruned, format!("it is of {call}, which was pruned before it came")));
+                }
             }
         }
         Ok(None)
@@ -86,8 +95,10 @@ impl Pipeline {
         pulled: &Pulled,
     ) -> Result<(), StoreError> {
         // One that is not known was never asked for; its journal has lost its events.
-        let Some(mut record) = overlay.record(pulled.call)? else { return Ok(()) };
+        // Of one whose skeleton stands nothing is told any more.
+        let Some(mut record) = overlay.record(pulled.call)?.filter(|record| !record.is_skeleton()) else { return Ok(()) };
         record.pulls.end(name, pulled.until);
+        record.told_at(at);
         overlay.touch(record, entry.time);
         let reading = match self.config.sources.get(name) {
             Some(source) => source.reading(received, entry.time),
@@ -111,25 +122,19 @@ impl Pipeline {
                 }
                 let marks = self.config.marks.of(received.body);
                 if matches!(first_sight(overlay, name, &payload, &marks)?, Sight::First) {
-                    self.watch(overlay, at, name, entry.time, &payload, odd)?;
-                    told(overlay, entry, payload)?;
+                    for drift in self.findings(at, name, entry.time, &payload, odd) {
+                        self.drifted(overlay, drift)?;
+                    }
+                    told(overlay, at, entry.time, payload)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Writes down what is odd about a payload: held against its schema, and against the value sets of the mappings behind it.
-    fn watch<S: Store>(
-        &mut self,
-        overlay: &mut Overlay<'_, S>,
-        position: Position,
-        source: &str,
-        time: Wall,
-        payload: &Payload,
-        odd: Vec<Odd>,
-    ) -> Result<(), StoreError> {
-        let Some(schema) = self.config.sources.get(source).map(|s| &s.schema) else { return Ok(()) };
+    /// What is odd about a payload: held against its schema, and against the value sets of the mappings behind it.
+    pub(super) fn findings(&self, position: Position, source: &str, time: Wall, payload: &Payload, odd: Vec<Odd>) -> Vec<Drift> {
+        let Some(schema) = self.config.sources.get(source).map(|s| &s.schema) else { return Vec::new() };
         let mut found: Vec<_> = odd.into_iter().map(|odd| (format!("schema {} {}", schema.name, schema.version), odd)).collect();
         for crm in &self.config.crms {
             for read in &crm.reads.fields {
@@ -140,17 +145,16 @@ impl Pipeline {
             }
         }
         found.dedup();
-        for (against, Odd { field, what, found }) in found {
+        let drift = |(against, Odd { field, what, found })| {
             let reads = self.config.crms.iter().flat_map(|crm| crm.reads.fields.iter().map(move |read| (crm, read)));
             let affects = reads.filter(|(_, read)| read.from == field).map(|(crm, read)| format!("{} {}", crm.name, read.to)).collect();
             let (source, kind, found) = (source.to_owned(), payload.kind.clone(), found.into_iter().collect());
-            let drift = Drift { source, against, kind, field, what, found, affects, first: time, last: time, count: 1, position };
-            self.drifted(overlay, drift)?;
-        }
-        Ok(())
+            Drift { source, against, kind, field, what, found, affects, first: time, last: time, count: 1, position }
+        };
+        found.into_iter().map(drift).collect()
     }
 
-    fn drifted<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, drift: Drift) -> Result<(), StoreError> {
+    pub(super) fn drifted<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, drift: Drift) -> Result<(), StoreError> {
         let key = drift.key();
         let known = match overlay.changes.drifts.get(&key) {
             Some(drift) => Some(drift.clone()),
@@ -179,70 +183,86 @@ impl Pipeline {
     }
 }
 
+/// By what a webhook is known again, with the mark of its body: with an id of its own, by that; without one, by everything that it says. One for each key of
+/// marks, the one in use first.
+pub(super) fn keys<'m>(source: &str, payload: &Payload, marks: &'m [String]) -> impl Iterator<Item = (String, &'m String)> {
+    let Payload { id, kind, call_id, .. } = payload;
+    let key = move |mark: &String| if id.is_empty() { format!("{source}//{kind}/{call_id}/{mark}") } else { format!("{source}/{id}") };
+    marks.iter().map(move |mark| (key(mark), mark))
+}
+
 enum Sight {
     First,
     Again,
     Conflict,
 }
 
-/// Whether a webhook was seen before. With an id of its own, by that: the same id with another body is a conflict. Without one, by everything that it says.
+/// Whether a webhook was seen before. The same id with another body is a conflict.
 fn first_sight<S: Store>(overlay: &mut Overlay<'_, S>, source: &str, payload: &Payload, marks: &[String]) -> Result<Sight, StoreError> {
-    let Some(mark) = marks.first() else { return Ok(Sight::First) };
-    let seen = |overlay: &Overlay<'_, S>, id: &str| match overlay.changes.seen.get(id) {
-        Some(mark) => Ok(Some(mark.clone())),
-        None => overlay.store.seen(id),
-    };
-    let id = if payload.id.is_empty() {
-        let by = |mark: &String| format!("{source}//{}/{}/{mark}", payload.kind, payload.call_id);
-        for mark in marks {
-            if seen(overlay, &by(mark))?.is_some() {
-                return Ok(Sight::Again);
-            }
-        }
-        by(mark)
-    } else {
-        let id = format!("{source}/{}", payload.id);
-        match seen(overlay, &id)? {
+    for (key, _) in keys(source, payload, marks) {
+        match overlay.seen(&key)? {
             Some(before) if marks.contains(&before) => return Ok(Sight::Again),
             Some(_) => return Ok(Sight::Conflict),
-            None => id,
+            None => {}
         }
-    };
-    overlay.changes.seen.insert(id, mark.clone());
+    }
+    overlay.changes.seen.extend(keys(source, payload, marks).next().map(|(key, mark)| (key, mark.clone())));
     Ok(Sight::First)
 }
 
-/// Tells a payload to its call's record. A call that has no record yet, nor any of whose names is known, has it kept under each of its names.
-fn told<S: Store>(overlay: &mut Overlay<'_, S>, entry: &Entry, payload: Payload) -> Result<(), StoreError> {
-    let Some(call) = whose(overlay, &payload)? else {
+/// Tells a payload to its call's record. A call that has no record yet, nor any of whose names is known, has it kept under each of its names. Where what its call
+/// held was taken away, it is told to nobody, and that call comes back.
+fn told<S: Store>(overlay: &mut Overlay<'_, S>, at: Position, came: Wall, payload: Payload) -> Result<Option<CallId>, StoreError> {
+    let Some(call) = whose(&payload, |name| overlay.named(name))? else {
         // Whichever of its names turns up first.
-        let names: Vec<_> = std::iter::once(&payload.call_id).chain(&payload.names).cloned().collect();
+        let names: Vec<_> = names(&payload).cloned().collect();
         for name in &names {
             let others = names.iter().filter(|other| *other != name).cloned().collect();
-            overlay.changes.orphans.push(Payload { call_id: name.clone(), names: others, ..payload.clone() });
+            let payload = Payload { call_id: name.clone(), names: others, ..payload.clone() };
+            overlay.changes.orphans.push(Orphan { payload, came, position: at });
         }
-        return Ok(());
+        return Ok(None);
     };
-    // What else the platform calls it: webhooks that bear one of these names alone belong to it, those that came before too.
-    let mut fresh = Vec::new();
-    for name in std::iter::once(&payload.call_id).chain(&payload.names) {
-        if overlay.named(name)?.is_none() {
-            fresh.push(name);
-        }
+    let unnamed = unnamed(overlay, names(&payload))?;
+    let (known, wait) = overlay.take(call)?;
+    let mut record = known.unwrap_or_else(|| Record::new(call));
+    if record.is_skeleton() {
+        overlay.changes.records.extend(wait.map(|wait| (call, (record, wait))));
+        return Ok(Some(call));
     }
-    let mut record = overlay.take(call)?.0.unwrap_or_else(|| Record::new(call));
     record.tell(&payload);
-    for name in fresh {
+    for name in unnamed {
         overlay.changes.names.insert(name.clone(), call);
         overlay.adopt(&mut record, name)?;
     }
-    overlay.touch(record, entry.time);
-    Ok(())
+    record.told_at(at);
+    overlay.touch(record, came);
+    Ok(None)
 }
 
-fn whose<S: Store>(overlay: &Overlay<'_, S>, payload: &Payload) -> Result<Option<CallId>, StoreError> {
-    for name in std::iter::once(&payload.call_id).chain(&payload.names) {
-        if let Some(call) = overlay.named(name)? {
+/// What else a webhook calls its call: those that bear one of these names alone belong to it, those that came before too.
+pub(super) fn unnamed<'n, S: Store>(
+    overlay: &Overlay<'_, S>,
+    names: impl Iterator<Item = &'n String>,
+) -> Result<Vec<&'n String>, StoreError> {
+    let mut unnamed = Vec::new();
+    for name in names {
+        if overlay.named(name)?.is_none() {
+            unnamed.push(name);
+        }
+    }
+    Ok(unnamed)
+}
+
+/// The names by which a webhook may mean its call.
+pub(super) fn names(payload: &Payload) -> impl Iterator<Item = &String> {
+    std::iter::once(&payload.call_id).chain(&payload.names)
+}
+
+/// The call that a webhook is of, where `named` knows one of its names.
+pub(super) fn whose(payload: &Payload, named: impl Fn(&str) -> Result<Option<CallId>, StoreError>) -> Result<Option<CallId>, StoreError> {
+    for name in names(payload) {
+        if let Some(call) = named(name)? {
             return Ok(Some(call));
         }
     }

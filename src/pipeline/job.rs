@@ -245,7 +245,7 @@ impl Pipeline {
         for (place, writes) in entries.into_iter().enumerate() {
             let calls: Vec<_> = writes.iter().map(|w| w.call_id).collect();
             let cost = Some(if place == 0 { COST } else { 0 });
-            let attempt = Attempt { crm: crm.to_owned(), step: Step::Write, job: Some(id.clone()), cost, writes };
+            let attempt = Attempt { crm: crm.to_owned(), step: Step::Write, job: Some(id.clone()), cost, writes, pruned: 0 };
             let entry = entry(EntryKind::Attempt, now.wall, crm, &calls, "", &attempt);
             self.append(entry, Waiting::Rows { crm: crm.to_owned(), job: number, calls });
         }
@@ -434,7 +434,7 @@ impl Pipeline {
                 self.count(Count::Write { crm: crm.to_owned(), outcome: settled.outcome.clone() });
             }
             let calls: Vec<_> = writes.iter().map(|w| w.call_id).collect();
-            let answered = Answered { crm: crm.to_owned(), step: Step::Write, status: None, writes };
+            let answered = Answered { crm: crm.to_owned(), step: Step::Write, status: None, writes, pruned: 0 };
             let entry: Entry = entry(EntryKind::Answer, now.wall, crm, &calls, "", &answered);
             self.append(entry.clone(), Waiting::Answer(entry));
         }

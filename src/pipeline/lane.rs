@@ -156,6 +156,7 @@ impl Pipeline {
             self.drive(now, store, &crm)?;
             self.watch_run(now, store, &crm)?;
         }
+        self.retain(now, store)?;
         Ok(())
     }
 
@@ -340,7 +341,8 @@ impl Pipeline {
                 Step::Write => None,
             },
         };
-        let attempt = Attempt { crm: crm.to_owned(), step, job: None, cost: None, writes: batch.iter().map(attempted).collect() };
+        let attempt =
+            Attempt { crm: crm.to_owned(), step, job: None, cost: None, writes: batch.iter().map(attempted).collect(), pruned: 0 };
         let calls = batch.iter().map(|w| w.call_id).collect();
         let request = Request { crm: crm.to_owned(), calls, parts: Parts::of(step, &batch, known) };
         let revision = attempt.writes.first().map_or(0, |w| w.revision);
@@ -432,7 +434,7 @@ impl Pipeline {
         let settled =
             |(call, (verdict, people)): (&CallId, Told)| Settled { people, ..Settled::of(*call, verdict, now.wall, counts, fresh) };
         let writes = request.calls.iter().zip(told).map(settled);
-        let answered = Answered { crm: crm.clone(), step: request.parts.step(), status, writes: writes.collect() };
+        let answered = Answered { crm: crm.clone(), step: request.parts.step(), status, writes: writes.collect(), pruned: 0 };
         for settled in &answered.writes {
             self.outputs.push_back(Output::Count(Count::Write { crm: crm.clone(), outcome: settled.outcome.clone() }));
         }

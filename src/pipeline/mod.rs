@@ -19,6 +19,7 @@
 //! | `pace`, `lane` | how fast one CRM is asked, and what its answers mean for the next request |
 //! | `job` | many records as one job of the CRM |
 //! | [`decision`], `reconcile` | what people decide, and what a CRM holds beside what it was told |
+//! | [`retention`] | what is taken away of calls, and when, and what of the journal stays |
 //! | [`activation`], [`restart`] | what is written down, and closed, at a start |
 //! | [`store`] | the tables |
 
@@ -40,6 +41,7 @@ mod lane;
 mod note;
 pub mod pull;
 mod reconcile;
+pub mod retention;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -116,6 +118,8 @@ pub struct Config {
     pub expects: Vec<Expect>,
     /// Attempts before a write is given up.
     pub attempts_max: u32,
+    /// How long behind its end a call is kept whole, once everything of it is settled; none: for ever.
+    pub keep: Option<Duration>,
 }
 
 /// What the driver has to do.
@@ -227,6 +231,9 @@ struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cost: Option<u64>,
     writes: Vec<Attempted>,
+    /// Calls that it carried too, of which what it held was taken away.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pruned: usize,
 }
 
 /// What an attempt carries of one call.
@@ -251,6 +258,13 @@ struct Answered {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
     writes: Vec<Settled>,
+    /// Calls that it settled too, of which what it held was taken away.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pruned: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What came of an attempt for one call.
@@ -292,6 +306,7 @@ enum Waiting {
     Rows { crm: String, job: u64, calls: Vec<CallId> },
     Pull(pull::End),
     Answer(Entry),
+    Retention,
 }
 
 /// Who waits for an answer of a CRM, or of a platform.
@@ -320,6 +335,7 @@ pub struct Pipeline {
     wake: Option<Instant>,
     /// When waits for an outcome may be ended again.
     waits_from: Instant,
+    rounds: retention::Rounds,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -348,6 +364,7 @@ impl Pipeline {
             live: false,
             wake: None,
             waits_from: Instant::ORIGIN,
+            rounds: retention::Rounds::default(),
         }
     }
 
@@ -388,7 +405,8 @@ impl Pipeline {
     /// An entry is on disk, or was not taken.
     pub fn synced(&mut self, now: Now, append: u64, result: Result<(), String>) {
         match (self.waiting.remove(&append), result) {
-            (None, _) | (Some(Waiting::Answer(_)), Ok(())) => {}
+            (None, _) | (Some(Waiting::Answer(_) | Waiting::Retention), Ok(())) => {}
+            (Some(Waiting::Retention), Err(_)) => self.rounds.refused(now.mono),
             (Some(Waiting::Decision { reply }), Ok(())) => self.respond(reply, 200, None),
             (Some(Waiting::Decision { reply }), Err(why)) => {
                 self.respond(reply, 503, Some((format!("the decision could not be written: {why}"), "decide again later")));

@@ -96,6 +96,11 @@ impl Pulls {
         }
     }
 
+    /// Who is to be asked.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &String> {
+        self.due.keys()
+    }
+
     /// What was to come until `until` is asked for no more.
     pub(super) fn end(&mut self, source: &str, until: Wall) {
         let last = self.ended.entry(source.to_owned()).or_insert(until);

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{expect::DISPOSITION, note::note, pull::Pulls, webhook::Payload};
+use super::{expect::DISPOSITION, note::note, pull::Pulls, retention::Bones, webhook::Payload};
 use crate::{
     crm::{contact::digits, record_key},
     event::{CallId, EndedAs, Event, Kind, Leg, PerSide, Terminal},
+    journal::Position,
     time::Wall,
 };
 
@@ -50,6 +51,18 @@ pub struct Record {
     seen: BTreeSet<u32>,
     /// All events, as CloudEvents, in the order of their sequence.
     events: Vec<Value>,
+    /// Other names that webhooks gave it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) names: BTreeSet<String>,
+    /// Calls that bore one of its SIP Call-IDs before it: carriers reuse them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) took_from: BTreeSet<CallId>,
+    /// Where the first and the last entry stand that told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) span: Option<(Position, Position)>,
+    /// Whether what it held was taken away ([`super::retention`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pruned: bool,
 }
 
 impl Record {
@@ -78,11 +91,64 @@ impl Record {
             pulls: Pulls::default(),
             seen: BTreeSet::new(),
             events: Vec::new(),
+            names: BTreeSet::new(),
+            took_from: BTreeSet::new(),
+            span: None,
+            pruned: false,
         }
+    }
+
+    /// Of a call of which the journal has lost what it held, until its skeleton comes.
+    pub(crate) fn lost(call_id: CallId) -> Self {
+        Self { pruned: true, ..Self::new(call_id) }
+    }
+
+    /// What stays of a call.
+    pub(super) fn skeleton(bones: &Bones) -> Self {
+        let Bones { call_id, started_at, ended_at, trunk, route, terminal, .. } = bones.clone();
+        Self { started_at, ended_at, trunk, route, terminal: Some(terminal), ..Self::lost(call_id) }
+    }
+
+    /// Whether what it held was taken away.
+    pub fn is_pruned(&self) -> bool {
+        self.pruned
+    }
+
+    /// Whether it is what stays of a call: nothing changes it any more.
+    pub(super) fn is_skeleton(&self) -> bool {
+        self.pruned && self.terminal.is_some()
+    }
+
+    /// Trunk and route.
+    pub(super) fn way(&self) -> (Option<String>, Option<String>) {
+        (self.trunk.clone(), self.route.clone())
+    }
+
+    /// Whether another says the same, wherever in the journal it was told.
+    pub fn says_as(&self, other: &Self) -> bool {
+        Self { span: other.span, ..self.clone() } == *other
+    }
+
+    /// An entry at `at` told of it.
+    pub(super) fn told_at(&mut self, at: Position) {
+        let (first, last) = self.span.unwrap_or((at, at));
+        self.span = Some((first.min(at), last.max(at)));
+    }
+
+    /// An event was here that the journal has lost but for these names; false where nothing changes it.
+    pub(super) fn lose(&mut self, names: impl IntoIterator<Item = String>) -> bool {
+        let open = self.pruned && !self.is_skeleton();
+        if open {
+            self.sip_call_ids.extend(names);
+        }
+        open
     }
 
     /// Folds an event in; false where it was there already.
     pub fn apply(&mut self, event: &Event) -> bool {
+        if self.pruned {
+            return self.lose(names_in(&event.kind).map(str::to_owned));
+        }
         let latest = self.last_sequence();
         if !self.seen.insert(event.sequence) {
             return false;
@@ -93,8 +159,9 @@ impl Record {
             self.follow(event);
         } else {
             // It came late: what is derived is derived anew, as if all had come in their order.
-            let Self { told, told_of, awaited, missing, pulls, seen, events, .. } = std::mem::replace(self, Self::new(self.call_id));
-            *self = Self { told, told_of, awaited, missing, pulls, seen, ..Self::new(self.call_id) };
+            let Self { told, told_of, awaited, missing, pulls, seen, events, names, took_from, span, .. } =
+                std::mem::replace(self, Self::new(self.call_id));
+            *self = Self { told, told_of, awaited, missing, pulls, seen, names, took_from, span, ..Self::new(self.call_id) };
             for event in events.iter().filter_map(|e| Event::from_value(e.clone()).ok()) {
                 self.follow(&event);
             }
@@ -108,20 +175,18 @@ impl Record {
         let ms = |ms: i64| Wall::from_micros(ms.saturating_mul(1000));
         let start = Wall::from_micros(event.time.as_micros().saturating_sub(ms(event.at_ms).as_micros()));
         self.started_at.get_or_insert(start);
+        self.sip_call_ids.extend(names_in(&event.kind).map(str::to_owned));
         match &event.kind {
-            Kind::Started { from, to, trunk, route, sip_call_ids } => {
+            Kind::Started { from, to, trunk, route, .. } => {
                 self.from = Some(from.clone());
                 self.to = Some(to.clone());
                 self.trunk = Some(trunk.clone());
                 self.route = Some(route.clone());
-                self.sip_call_ids.insert(sip_call_ids.caller.clone());
-                self.sip_call_ids.extend(sip_call_ids.callee.clone());
             }
-            Kind::Answered { target, codec, sip_call_id, .. } => {
+            Kind::Answered { target, codec, .. } => {
                 self.target = Some(target.clone());
                 self.answered_at = Some(event.time);
                 self.codec = Some(codec.clone());
-                self.sip_call_ids.extend(sip_call_id.clone());
             }
             // What the platform keys (or echoes) is no input of the caller's.
             Kind::Dtmf { leg: Leg::Caller, digits: Some(digits), .. } => self.digits.push((event.sequence, digits.clone())),
@@ -140,6 +205,11 @@ impl Record {
     /// Folds a webhook in: of each field, what was stamped last counts, and of two with one stamp the greater as text, so that their order
     /// does not matter.
     pub fn tell(&mut self, payload: &Payload) {
+        let of_webhook = std::iter::once(&payload.call_id).chain(&payload.names);
+        self.names.extend(of_webhook.filter(|name| **name != self.call_id.to_string()).cloned());
+        if self.pruned {
+            return;
+        }
         self.told_of.insert(payload.kind.clone());
         self.told_of.extend(payload.also.iter().cloned());
         self.pulls.named(payload);
@@ -165,7 +235,7 @@ impl Record {
 
     /// Whether it has its last event.
     pub fn is_over(&self) -> bool {
-        self.terminal.is_some()
+        self.terminal.is_some() || self.pruned
     }
 
     /// The SIP Call-ID of the leg to the target that answered last.
@@ -284,7 +354,9 @@ impl Record {
             fields.extend(word.map(|word| (DISPOSITION.to_owned(), json!(word))));
         }
         fields.insert("status".into(), self.ended_as().map_or_else(|| json!(IN_PROGRESS), |ended_as| json!(ended_as)));
-        if self.is_over() {
+        if self.pruned {
+            fields.insert("pruned".into(), json!(true));
+        } else if self.is_over() {
             fields.insert("needs_review".into(), json!(!lacks.is_empty()));
             fields.insert("complete".into(), json!(self.is_complete()));
         }
@@ -293,6 +365,16 @@ impl Record {
         }
         fields
     }
+}
+
+/// The SIP Call-IDs that an event tells of.
+pub(super) fn names_in(kind: &Kind) -> impl Iterator<Item = &str> {
+    let (first, second) = match kind {
+        Kind::Started { sip_call_ids, .. } => (Some(&sip_call_ids.caller), sip_call_ids.callee.as_ref()),
+        Kind::Answered { sip_call_id, .. } => (sip_call_id.as_ref(), None),
+        _ => (None, None),
+    };
+    first.into_iter().chain(second).map(String::as_str)
 }
 
 fn sequence(event: &Value) -> u64 {

@@ -109,6 +109,12 @@ pub struct Write {
     /// When the last answer was given.
     #[serde(default)]
     pub answered_at: Option<Wall>,
+    /// Where the last attempt, answer or decision stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touched: Option<Position>,
+    /// Whether what it held was taken away ([`super::retention`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pruned: bool,
 }
 
 impl Write {
@@ -135,6 +141,8 @@ impl Write {
             condoned: BTreeMap::new(),
             why: None,
             answered_at: None,
+            touched: None,
+            pruned: false,
         }
     }
 
@@ -146,6 +154,10 @@ impl Write {
 
     /// What stands, and what is to be told beside it.
     pub fn document(&self) -> Value {
+        if self.pruned {
+            let Self { crm, call_id, state, revision, id, .. } = self;
+            return json!({"target": crm, "call_id": call_id, "state": state, "revision": revision, "id": id, "pruned": true});
+        }
         json!({"target": self.crm, "call_id": self.call_id, "state": self.state, "revision": self.revision, "attempts": self.attempts, "since": self.since,
             "due": self.due, "id": self.id, "person": self.contact.person(), "why": self.why, "written": self.written, "wanted": self.difference(),
             "edits": self.edits.iter().map(|(field, edit)| (field, &edit.value)).collect::<BTreeMap<_, _>>()})
@@ -215,6 +227,8 @@ pub enum Why {
     UnknownType,
     /// It cannot be read by the schema.
     Unreadable,
+    /// What its call held was taken away before it came.
+    Pruned,
 }
 
 impl Why {
@@ -224,8 +238,20 @@ impl Why {
             Self::Conflict => "conflict",
             Self::UnknownType => "unknown_type",
             Self::Unreadable => "unreadable",
+            Self::Pruned => "pruned",
         }
     }
+}
+
+/// A webhook under a name that no call has yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Orphan {
+    /// What it tells, of the call of this name.
+    pub payload: Payload,
+    /// When it came.
+    pub came: Wall,
+    /// Where it stands.
+    pub position: Position,
 }
 
 /// What one batch changes, committed at once.
@@ -233,7 +259,8 @@ impl Why {
 pub struct Changes {
     /// What was read of the journal, if anything.
     pub position: Option<Position>,
-    /// Records as they are now, each with when its wait for an outcome ends, if it waits.
+    /// Records as they are now, each with when its wait for an outcome ends, if it waits. With one that is pruned go its numbers and all writes of its call; those
+    /// that stay stand in `writes`.
     pub records: BTreeMap<CallId, (Record, Option<Wall>)>,
     /// Writes as they are now.
     pub writes: BTreeMap<(String, CallId), Write>,
@@ -244,7 +271,7 @@ pub struct Changes {
     /// Ids of webhooks seen, with the mark of their body.
     pub seen: BTreeMap<String, String>,
     /// Webhooks under a name that no call has yet.
-    pub orphans: Vec<Payload>,
+    pub orphans: Vec<Orphan>,
     /// Names whose call turned up: their orphans are folded.
     pub adopted: BTreeSet<String>,
     /// Webhooks that are in no record.
@@ -255,6 +282,8 @@ pub struct Changes {
     pub spent: BTreeMap<(String, i64), u64>,
     /// The mapping that each CRM is written by, and since when.
     pub activations: BTreeMap<String, (Activation, Wall)>,
+    /// What belongs to no call goes that came before this, and what was spent on days before it; done before all else.
+    pub swept: Option<Wall>,
 }
 
 /// Why the store failed; the pipeline stops until it works again.
@@ -282,12 +311,14 @@ pub trait Store {
     fn seen(&self, id: &str) -> Result<Option<String>, StoreError>;
     /// Webhooks that are in no record, the latest first.
     fn asides(&self, most: usize) -> Result<Vec<Aside>, StoreError>;
+    /// The webhook at `position`, where it is in no record.
+    fn aside(&self, position: Position) -> Result<Option<Aside>, StoreError>;
     /// What has drifted, by its key.
     fn drift(&self, key: &str) -> Result<Option<Drift>, StoreError>;
     /// All that has drifted, by key.
     fn drifts(&self) -> Result<Vec<Drift>, StoreError>;
     /// Webhooks under a name that no call had.
-    fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError>;
+    fn orphans(&self, name: &str) -> Result<Vec<Orphan>, StoreError>;
     /// Webhooks under names that no call has, the latest first. One that bears several names is there once for each.
     fn unmatched(&self, most: usize) -> Result<Vec<Payload>, StoreError>;
     /// Writes of `crm` due at `at`: those of calls as they happen first, then the backlog if it may go, of each the earliest first.
@@ -322,12 +353,20 @@ pub trait Store {
     fn writes_of(&self, crm: &str, after: Option<CallId>, most: usize) -> Result<Vec<Write>, StoreError>;
     /// Records of calls that this number made or was called by, the latest first.
     fn of_number(&self, number: &str, most: usize) -> Result<Vec<Record>, StoreError>;
+    /// Records that may be pruned: of calls behind `after` that began before `before`, are over and wait for nothing, in the order of their ids.
+    fn prunable(&self, before: Wall, after: Option<CallId>, most: usize) -> Result<Vec<Record>, StoreError>;
+    /// Whether a call's record is pruned.
+    fn is_pruned(&self, call: CallId) -> Result<bool, StoreError>;
+    /// Calls before `call` of that number that are not pruned, the first ones.
+    fn older_of_number(&self, number: &str, call: CallId, most: usize) -> Result<Vec<CallId>, StoreError>;
+    /// What belongs to no call has gone that came before this.
+    fn swept(&self) -> Result<Option<Wall>, StoreError>;
     /// Figures.
     fn counts(&self) -> Result<Counts, StoreError>;
 }
 
 /// A store in memory, for tests and simulation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
     position: Position,
     records: BTreeMap<CallId, (Record, Option<Wall>)>,
@@ -335,11 +374,12 @@ pub struct Memory {
     pulls: BTreeMap<(String, CallId), Wall>,
     names: BTreeMap<String, CallId>,
     seen: BTreeMap<String, String>,
-    orphans: Vec<Payload>,
+    orphans: Vec<Orphan>,
     asides: BTreeMap<Position, Aside>,
     drifts: BTreeMap<String, Drift>,
     spent: BTreeMap<(String, i64), u64>,
     activations: BTreeMap<String, (Activation, Wall)>,
+    swept: Option<Wall>,
 }
 
 impl Store for Memory {
@@ -349,6 +389,15 @@ impl Store for Memory {
 
     fn commit(&mut self, changes: Changes) -> Result<(), StoreError> {
         self.position = changes.position.unwrap_or(self.position);
+        if let Some(before) = changes.swept {
+            self.swept = self.swept.max(Some(before));
+            self.asides.retain(|_, aside| aside.time >= before);
+            self.orphans.retain(|orphan| orphan.came >= before);
+            self.drifts.retain(|_, drift| drift.last >= before);
+            self.spent.retain(|(_, day), _| *day >= before.day());
+        }
+        let pruned = |call: &CallId| changes.records.get(call).is_some_and(|(record, _)| record.is_pruned());
+        self.writes.retain(|(_, call), _| !pruned(call));
         self.records.extend(changes.records);
         self.writes.extend(changes.writes);
         for (key, due) in changes.pulls {
@@ -359,7 +408,7 @@ impl Store for Memory {
         }
         self.names.extend(changes.names);
         self.seen.extend(changes.seen);
-        self.orphans.retain(|o| !changes.adopted.contains(&o.call_id));
+        self.orphans.retain(|o| !changes.adopted.contains(&o.payload.call_id));
         self.orphans.extend(changes.orphans);
         self.asides.extend(changes.asides.into_iter().map(|aside| (aside.position, aside)));
         self.drifts.extend(changes.drifts);
@@ -396,6 +445,10 @@ impl Store for Memory {
         Ok(self.asides.values().rev().take(most).cloned().collect())
     }
 
+    fn aside(&self, position: Position) -> Result<Option<Aside>, StoreError> {
+        Ok(self.asides.get(&position).cloned())
+    }
+
     fn drift(&self, key: &str) -> Result<Option<Drift>, StoreError> {
         Ok(self.drifts.get(key).cloned())
     }
@@ -404,12 +457,12 @@ impl Store for Memory {
         Ok(self.drifts.values().cloned().collect())
     }
 
-    fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError> {
-        Ok(self.orphans.iter().filter(|o| o.call_id == name).cloned().collect())
+    fn orphans(&self, name: &str) -> Result<Vec<Orphan>, StoreError> {
+        Ok(self.orphans.iter().filter(|o| o.payload.call_id == name).cloned().collect())
     }
 
     fn unmatched(&self, most: usize) -> Result<Vec<Payload>, StoreError> {
-        Ok(self.orphans.iter().rev().take(most).cloned().collect())
+        Ok(self.orphans.iter().rev().take(most).map(|o| o.payload.clone()).collect())
     }
 
     fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError> {
@@ -487,6 +540,27 @@ impl Store for Memory {
     fn of_number(&self, number: &str, most: usize) -> Result<Vec<Record>, StoreError> {
         let with = |record: &&Record| record.numbers().iter().any(|n| n == number);
         Ok(self.records.values().rev().map(|(r, _)| r).filter(with).take(most).cloned().collect())
+    }
+
+    fn prunable(&self, before: Wall, after: Option<CallId>, most: usize) -> Result<Vec<Record>, StoreError> {
+        let may = |(call, (record, wait)): &(&CallId, &(Record, Option<Wall>))| {
+            let between = **call < CallId::first_of(before) && after.is_none_or(|after| **call > after);
+            between && record.is_over() && !record.is_pruned() && wait.is_none()
+        };
+        Ok(self.records.iter().filter(may).map(|(_, (record, _))| record.clone()).take(most).collect())
+    }
+
+    fn is_pruned(&self, call: CallId) -> Result<bool, StoreError> {
+        Ok(self.records.get(&call).is_some_and(|(record, _)| record.is_pruned()))
+    }
+
+    fn older_of_number(&self, number: &str, call: CallId, most: usize) -> Result<Vec<CallId>, StoreError> {
+        let with = |(_, (record, _)): &(&CallId, &(Record, Option<Wall>))| record.numbers().iter().any(|n| n == number);
+        Ok(self.records.range(..call).filter(with).map(|(call, _)| *call).take(most).collect())
+    }
+
+    fn swept(&self) -> Result<Option<Wall>, StoreError> {
+        Ok(self.swept)
     }
 
     fn counts(&self) -> Result<Counts, StoreError> {

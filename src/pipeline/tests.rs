@@ -8,6 +8,7 @@ mod expected;
 mod jobs;
 mod people;
 mod pulls;
+mod retention;
 mod schedules;
 mod webhooks;
 
@@ -129,8 +130,14 @@ fn pipeline() -> Pipeline {
         activation: None,
     };
     let sources = [("platform".to_owned(), Source::standard(Key::parse(KEY).expect("a key")))].into();
-    let config =
-        Config { crms: vec![crm], sources, marks: marks(), expects: vec![Expect::disposition(Duration::from_secs(60))], attempts_max: 3 };
+    let config = Config {
+        crms: vec![crm],
+        sources,
+        marks: marks(),
+        expects: vec![Expect::disposition(Duration::from_secs(60))],
+        attempts_max: 3,
+        keep: None,
+    };
     Pipeline::new(config, Chance::from_seed(1))
 }
 

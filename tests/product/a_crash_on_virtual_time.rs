@@ -135,6 +135,7 @@ fn pipeline() -> Pipeline {
         marks: pipeline::webhook::Marks::new(Vec::new()),
         expects: vec![pipeline::Expect::disposition(Duration::from_secs(60))],
         attempts_max: 3,
+        keep: None,
     };
     Pipeline::new(config, Chance::from_seed(2))
 }

@@ -70,6 +70,7 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
         marks: Marks::new(kept.marks()?),
         expects: config.expects.clone(),
         attempts_max: config.writeback.attempts_max,
+        keep: config.data.keep,
     })
 }
 

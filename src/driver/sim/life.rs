@@ -141,6 +141,7 @@ pub(super) fn pipeline_config() -> pipeline::Config {
         marks: webhook::Marks::new(vec![Zeroizing::new(b"marks".to_vec())]),
         expects: vec![pipeline::Expect::disposition(Duration::from_secs(20))],
         attempts_max: 1000,
+        keep: None,
     }
 }
 

@@ -39,7 +39,7 @@ fn a_spent_day_ends_at_midnight_and_nothing_is_lost_also_over_a_restart() {
     // What was spent is in the store: another life knows it.
     let config = std::mem::replace(
         &mut world.pipeline.config,
-        Config { crms: Vec::new(), sources: BTreeMap::new(), marks: marks(), expects: Vec::new(), attempts_max: 3 },
+        Config { crms: Vec::new(), sources: BTreeMap::new(), marks: marks(), expects: Vec::new(), attempts_max: 3, keep: None },
     );
     world.pipeline = Pipeline::new(config, Chance::from_seed(2));
     world.until(13 * HOUR);

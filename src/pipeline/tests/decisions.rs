@@ -194,7 +194,8 @@ fn which_mapping_is_in_use_is_on_record_once_for_each_content() {
     };
     let mut world = World::new();
     let mut live = |version: u32| {
-        let config = Config { crms: Vec::new(), sources: BTreeMap::new(), marks: marks(), expects: Vec::new(), attempts_max: 3 };
+        let config =
+            Config { crms: Vec::new(), sources: BTreeMap::new(), marks: marks(), expects: Vec::new(), attempts_max: 3, keep: None };
         let mut config = std::mem::replace(&mut world.pipeline.config, config);
         config.crms[0].activation = Some(activation(version));
         world.pipeline = Pipeline::new(config, Chance::from_seed(7));

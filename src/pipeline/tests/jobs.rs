@@ -52,7 +52,7 @@ fn config() -> Config {
 }
 
 fn bare() -> Config {
-    Config { crms: Vec::new(), sources: BTreeMap::new(), marks: marks(), expects: Vec::new(), attempts_max: 3 }
+    Config { crms: Vec::new(), sources: BTreeMap::new(), marks: marks(), expects: Vec::new(), attempts_max: 3, keep: None }
 }
 
 fn ask(world: &mut World, method: &str, path: &str, body: &Value) -> Value {

@@ -61,7 +61,7 @@ fn ask(world: &mut World, method: &str, path: &str, body: &Value) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
-fn person(world: &mut World, phone: &str) -> String {
+pub(super) fn person(world: &mut World, phone: &str) -> String {
     let made = post(world, "/crm/v3/objects/contacts", &json!({"properties": {"phone": phone}}));
     made["id"].as_str().expect("an id").to_owned()
 }
@@ -313,6 +313,7 @@ fn a_store_made_anew_knows_the_same_people_without_asking() {
             marks: marks(),
             expects: vec![Expect::disposition(Duration::from_secs(60))],
             attempts_max: 3,
+            keep: None,
         },
         Chance::from_seed(2),
     );
@@ -327,7 +328,7 @@ fn score(world: &mut World, person: &str) -> Value {
 }
 
 /// A world in which the caller's score is kept with him.
-fn scored() -> World {
+pub(super) fn scored() -> World {
     let update = json!([{"to": "offhook_score", "from": "sentiment_score"}]);
     let mut world = world(&with(with(rule(), "update", update), "country", json!("+49")));
     let property = json!({"name": "offhook_score", "type": "number", "fieldType": "number"});

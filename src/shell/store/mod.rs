@@ -13,7 +13,7 @@ use crate::{
     journal::Position,
     pipeline::{
         Activation, Counts, Record, Store, StoreError, Traffic,
-        store::{Aside, Changes, State, Write},
+        store::{Aside, Changes, Orphan, State, Write},
         webhook::{Drift, Payload},
     },
     time::Wall,
@@ -139,10 +139,21 @@ impl Sqlite {
 
 fn put(store: &Sqlite, changes: &Changes) -> Result<(), StoreError> {
     let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| store.run(sql, params);
+    if let Some(before) = changes.swept {
+        sweep(store, before)?;
+    }
     for (call, (record, wait)) in &changes.records {
+        if record.is_pruned() {
+            let call = call.to_string();
+            run("DELETE FROM writes WHERE call_id = ?1", params![call])?;
+            let held = store.document::<Record>("SELECT document FROM records WHERE call_id = ?1", [&call])?;
+            for number in held.map(|record| record.numbers()).unwrap_or_default() {
+                run("DELETE FROM numbers WHERE number = ?1 AND call_id = ?2", params![number, call])?;
+            }
+        }
         run(
             "INSERT OR REPLACE INTO records (call_id, over, wait, document) VALUES (?1, ?2, ?3, ?4)",
-            params![call.to_string(), record.is_over(), wait.map(Wall::as_micros), json(record)?],
+            params![call.to_string(), stands(record), wait.map(Wall::as_micros), json(record)?],
         )?;
         for number in record.numbers() {
             run("INSERT OR IGNORE INTO numbers (number, call_id) VALUES (?1, ?2)", params![number, call.to_string()])?;
@@ -174,17 +185,18 @@ fn put(store: &Sqlite, changes: &Changes) -> Result<(), StoreError> {
         run("DELETE FROM orphans WHERE name = ?1", params![name])?;
     }
     for orphan in &changes.orphans {
-        run("INSERT INTO orphans (name, document) VALUES (?1, ?2)", params![orphan.call_id, json(orphan)?])?;
+        let (name, came) = (&orphan.payload.call_id, orphan.came.as_micros());
+        run("INSERT INTO orphans (name, came, document) VALUES (?1, ?2, ?3)", params![name, came, json(orphan)?])?;
     }
     for aside in &changes.asides {
         let Position { segment, offset } = aside.position;
         run(
-            "INSERT OR REPLACE INTO asides (segment, offset, document) VALUES (?1, ?2, ?3)",
-            params![number(segment), number(offset), json(aside)?],
+            "INSERT OR REPLACE INTO asides (segment, offset, came, document) VALUES (?1, ?2, ?3, ?4)",
+            params![number(segment), number(offset), aside.time.as_micros(), json(aside)?],
         )?;
     }
     for (key, drift) in &changes.drifts {
-        run("INSERT OR REPLACE INTO drifts (key, document) VALUES (?1, ?2)", params![key, json(drift)?])?;
+        run("INSERT OR REPLACE INTO drifts (key, last, document) VALUES (?1, ?2, ?3)", params![key, drift.last.as_micros(), json(drift)?])?;
     }
     for ((crm, day), spent) in &changes.spent {
         run("INSERT OR REPLACE INTO spent (crm, day, spent) VALUES (?1, ?2, ?3)", params![crm, day, number(*spent)])?;
@@ -196,6 +208,24 @@ fn put(store: &Sqlite, changes: &Changes) -> Result<(), StoreError> {
         run("INSERT OR REPLACE INTO position (one, segment, offset) VALUES (1, ?1, ?2)", params![number(segment), number(offset)])?;
     }
     Ok(())
+}
+
+/// What belongs to no call and came before that goes.
+fn sweep(store: &Sqlite, before: Wall) -> Result<(), StoreError> {
+    let run = |sql: &str, value: i64| store.run(sql, [value]);
+    run("DELETE FROM asides WHERE came < ?1", before.as_micros())?;
+    run("DELETE FROM orphans WHERE came < ?1", before.as_micros())?;
+    run("DELETE FROM drifts WHERE last < ?1", before.as_micros())?;
+    run("DELETE FROM spent WHERE day < ?1", before.day())?;
+    run(
+        "INSERT INTO swept (one, before) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET before = max(before, excluded.before)",
+        before.as_micros(),
+    )
+}
+
+/// Where a record stands: 0 under way, 1 over, 2 pruned.
+fn stands(record: &Record) -> u8 {
+    if record.is_pruned() { 2 } else { u8::from(record.is_over()) }
 }
 
 impl Store for Sqlite {
@@ -244,6 +274,11 @@ impl Store for Sqlite {
         self.documents("SELECT document FROM asides ORDER BY segment DESC, offset DESC LIMIT ?1", [number(most)])
     }
 
+    fn aside(&self, position: Position) -> Result<Option<Aside>, StoreError> {
+        let sql = "SELECT document FROM asides WHERE segment = ?1 AND offset = ?2";
+        self.document(sql, params![number(position.segment), number(position.offset)])
+    }
+
     fn drift(&self, key: &str) -> Result<Option<Drift>, StoreError> {
         self.document("SELECT document FROM drifts WHERE key = ?1", [key])
     }
@@ -252,12 +287,13 @@ impl Store for Sqlite {
         self.documents("SELECT document FROM drifts ORDER BY key", [])
     }
 
-    fn orphans(&self, name: &str) -> Result<Vec<Payload>, StoreError> {
+    fn orphans(&self, name: &str) -> Result<Vec<Orphan>, StoreError> {
         self.documents("SELECT document FROM orphans WHERE name = ?1 ORDER BY rowid", [name])
     }
 
     fn unmatched(&self, most: usize) -> Result<Vec<Payload>, StoreError> {
-        self.documents("SELECT document FROM orphans ORDER BY rowid DESC LIMIT ?1", [number(most)])
+        let orphans = self.documents::<Orphan>("SELECT document FROM orphans ORDER BY rowid DESC LIMIT ?1", [number(most)])?;
+        Ok(orphans.into_iter().map(|orphan| orphan.payload).collect())
     }
 
     fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError> {
@@ -346,6 +382,28 @@ impl Store for Sqlite {
         self.documents(sql, params![digits, number(most)])
     }
 
+    fn prunable(&self, before: Wall, after: Option<CallId>, most: usize) -> Result<Vec<Record>, StoreError> {
+        let after = after.map(|call| call.to_string()).unwrap_or_default();
+        self.documents(PRUNABLE, params![after, CallId::first_of(before).to_string(), number(most)])
+    }
+
+    fn is_pruned(&self, call: CallId) -> Result<bool, StoreError> {
+        let found = self.one("SELECT over = 2 FROM records WHERE call_id = ?1", [call.to_string()], |row| row.get(0))?;
+        Ok(found.unwrap_or(false))
+    }
+
+    fn older_of_number(&self, digits: &str, call: CallId, most: usize) -> Result<Vec<CallId>, StoreError> {
+        let sql = "SELECT call_id FROM numbers WHERE number = ?1 AND call_id < ?2 ORDER BY call_id LIMIT ?3";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let rows = statement.query_map(params![digits, call.to_string(), number(most)], |row| row.get::<_, String>(0)).map_err(failed)?;
+        let calls = rows.map(|row| row.map_err(failed)?.parse().map_err(|_| StoreError("a row cannot be read: no call id".into())));
+        calls.collect()
+    }
+
+    fn swept(&self) -> Result<Option<Wall>, StoreError> {
+        self.wall("SELECT before FROM swept", [])
+    }
+
     fn counts(&self) -> Result<Counts, StoreError> {
         let sql = "SELECT state, COUNT(*), MIN(since) FROM writes WHERE state <> 'done' AND state <> 'dropped' GROUP BY state";
         self.begin()?;
@@ -389,8 +447,11 @@ fn standing(state: State) -> String {
 
 /// Statements that are kept prepared: all that there are.
 const STATEMENTS: usize = 64;
+const PRUNABLE: &str =
+    "SELECT document FROM records WHERE call_id > ?1 AND call_id < ?2 AND over = 1 AND wait IS NULL ORDER BY call_id LIMIT ?3";
+
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 10;
+const VERSION: i64 = 11;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;
@@ -400,6 +461,7 @@ PRAGMA busy_timeout=2000;
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS records (call_id TEXT PRIMARY KEY, over INTEGER NOT NULL, wait INTEGER, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS records_wait ON records (wait) WHERE wait IS NOT NULL;
+CREATE INDEX IF NOT EXISTS records_prunable ON records (call_id) WHERE over = 1 AND wait IS NULL;
 CREATE INDEX IF NOT EXISTS records_open ON records (call_id) WHERE over = 0;
 CREATE TABLE IF NOT EXISTS writes (crm TEXT NOT NULL, call_id TEXT NOT NULL, state TEXT NOT NULL, backlog INTEGER NOT NULL, due INTEGER NOT NULL,
     since INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (crm, call_id)) WITHOUT ROWID;
@@ -411,10 +473,12 @@ CREATE TABLE IF NOT EXISTS activations (crm TEXT PRIMARY KEY, document TEXT NOT 
 CREATE TABLE IF NOT EXISTS pulls (source TEXT NOT NULL, call_id TEXT NOT NULL, due INTEGER NOT NULL, PRIMARY KEY (source, call_id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS pulls_due ON pulls (source, due, call_id);
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS swept (one INTEGER PRIMARY KEY, before INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS numbers (number TEXT NOT NULL, call_id TEXT NOT NULL, PRIMARY KEY (number, call_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS orphans (name TEXT NOT NULL, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS orphans (name TEXT NOT NULL, came INTEGER NOT NULL, document TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS orphans_name ON orphans (name);
-CREATE TABLE IF NOT EXISTS asides (segment INTEGER NOT NULL, offset INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (segment, offset)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS drifts (key TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS asides (segment INTEGER NOT NULL, offset INTEGER NOT NULL, came INTEGER NOT NULL, document TEXT NOT NULL,
+    PRIMARY KEY (segment, offset)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS drifts (key TEXT PRIMARY KEY, last INTEGER NOT NULL, document TEXT NOT NULL) WITHOUT ROWID;
 ";

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    event::{Event, Kind, SipCallIds},
+    event::{EndedAs, EndedBy, Event, Kind, Outcome, SipCallIds, Terminal},
     pipeline::{Memory, store::Why, webhook::drift::What},
     shell::files::tests::Scratch,
 };
@@ -45,6 +45,10 @@ fn payload(name: &str, id: &str) -> Payload {
         asked_as: None,
         source: String::new(),
     }
+}
+
+fn orphan(name: &str, id: &str) -> Orphan {
+    Orphan { payload: payload(name, id), came: at(1), position: Position { segment: 1, offset: 5 } }
 }
 
 fn aside(offset: u64) -> Aside {
@@ -120,13 +124,14 @@ fn suite(mut store: impl Store) {
     }
     changes.names.insert("1@sip".into(), call(1));
     changes.seen.insert("platform/w1".into(), "hash".into());
-    changes.orphans = vec![payload("unknown", "w1"), payload("unknown", "w2"), payload("other", "w3")];
+    changes.orphans = vec![orphan("unknown", "w1"), orphan("unknown", "w2"), orphan("other", "w3")];
     changes.asides = vec![aside(1), aside(2)];
     changes.drifts.insert(drift(1).key(), drift(1));
     store.commit(changes).expect("committed");
 
     assert_eq!(store.position(), Ok(position));
     assert_eq!(store.asides(1), Ok(vec![aside(2)]), "the latest first");
+    assert_eq!((store.aside(aside(1).position), store.aside(Position::default())), (Ok(Some(aside(1))), Ok(None)));
     assert_eq!((store.drift(&drift(1).key()), store.drift("other")), (Ok(Some(drift(1))), Ok(None)));
     store.commit(Changes { drifts: [(drift(2).key(), drift(2))].into(), ..Changes::default() }).expect("committed");
     assert_eq!(store.drifts(), Ok(vec![drift(2)]), "as it is now");
@@ -158,7 +163,7 @@ fn suite(mut store: impl Store) {
     assert_eq!(store.of_number("4931", 9), Ok(vec![]));
     let expected = Counts { queued: 1, in_flight: 1, retrying: 1, dead: 0, review: 1, oldest: Some(at(5)) };
     assert_eq!(store.counts(), Ok(expected));
-    assert_eq!(store.orphans("unknown"), Ok(vec![payload("unknown", "w1"), payload("unknown", "w2")]));
+    assert_eq!(store.orphans("unknown"), Ok(vec![orphan("unknown", "w1"), orphan("unknown", "w2")]));
     let latest = store.unmatched(2).expect("read").into_iter().map(|p| p.id).collect::<Vec<_>>();
     assert_eq!(latest.len(), 2, "the latest first: {latest:?}");
 
@@ -170,6 +175,56 @@ fn suite(mut store: impl Store) {
     assert_eq!((store.orphans("unknown"), store.next_wait()), (Ok(vec![]), Ok(None)));
     assert_eq!(store.orphans("other").expect("read").len(), 1);
     assert_eq!(store.counts().expect("counted").queued, 0);
+    pruning(&mut store);
+}
+
+/// A call's numbers and writes go with its record, and what belongs to no call by its age.
+fn pruning(store: &mut impl Store) {
+    let ended = |n: u8| {
+        let mut record = record(n);
+        let terminal = Terminal {
+            outcome: Outcome::Answered,
+            ended_as: EndedAs::Completed,
+            ended_by: EndedBy::Caller,
+            reason: None,
+            sip_status: None,
+            ring_ms: None,
+            talk_ms: 1,
+            secure_ms: 0,
+            omitted: 0,
+        };
+        record.apply(&Event { call_id: call(n), sequence: 2, time: at(2000), at_ms: 1000, kind: Kind::Ended(terminal) });
+        record
+    };
+    let calls = |store: &dyn Fn() -> Vec<Record>| store().iter().map(|record| record.call_id).collect::<Vec<_>>();
+    let changes = |n: u8, wait| Changes { records: [(call(n), (ended(n), wait))].into(), ..Changes::default() };
+    store.commit(changes(1, None)).expect("committed");
+    store.commit(changes(2, Some(at(9)))).expect("committed");
+    store.commit(changes(3, None)).expect("committed");
+    let late = Wall::parse("2100-01-01T00:00:00Z").expect("a time");
+    assert_eq!(calls(&|| store.prunable(late, None, 9).expect("read")), [call(1), call(3)], "what waits is not over yet");
+    assert_eq!(calls(&|| store.prunable(late, Some(call(1)), 9).expect("read")), [call(3)]);
+    assert_eq!(calls(&|| store.prunable(late, None, 1).expect("read")), [call(1)]);
+    assert_eq!(calls(&|| store.prunable(at(1000), None, 9).expect("read")), [], "they began later");
+    assert_eq!(store.older_of_number("4930", call(3), 9), Ok(vec![call(1), call(2)]));
+
+    let kept = Write { pruned: true, crm: "kept".into(), ..write(1, State::Done, 1) };
+    let mut changes = Changes { swept: Some(at(2)), ..Changes::default() };
+    changes.records.insert(call(1), (Record::lost(call(1)), None));
+    changes.writes.insert(("kept".into(), call(1)), kept.clone());
+    changes.spent = [(("late".to_owned(), 20_001), 8)].into();
+    store.commit(changes).expect("committed");
+    assert_eq!((store.is_pruned(call(1)), store.is_pruned(call(2)), store.is_pruned(call(99))), (Ok(true), Ok(false), Ok(false)));
+    assert_eq!(store.writes(call(1)), Ok(vec![kept]), "those of before have gone");
+    assert_eq!(store.older_of_number("4930", call(3), 9), Ok(vec![call(2)]));
+    assert_eq!(calls(&|| store.prunable(late, None, 9).expect("read")), [call(3)]);
+    assert_eq!((store.asides(9), store.unmatched(9), store.drifts()), (Ok(vec![]), Ok(vec![]), Ok(vec![drift(2)])));
+    assert_eq!(store.spent("late", 20_000), Ok(7), "of a day that is not over");
+    let day = at(20_001 * 86_400_000);
+    store.commit(Changes { swept: Some(day), ..Changes::default() }).expect("committed");
+    store.commit(Changes { swept: Some(at(1)), ..Changes::default() }).expect("committed");
+    assert_eq!((store.drifts(), store.swept()), (Ok(vec![]), Ok(Some(day))));
+    assert_eq!((store.spent("late", 20_000), store.spent("late", 20_001)), (Ok(0), Ok(8)));
 }
 
 #[test]
@@ -185,7 +240,7 @@ fn the_store_in_sqlite_keeps_the_suite_and_keeps_it_across_a_restart() {
     let again = Sqlite::open(&path).expect("opened again");
     assert_eq!(again.position(), Ok(Position { segment: 3, offset: 77 }));
     let reader = Sqlite::reader(&path).expect("a reader");
-    assert_eq!(reader.record(call(1)), Ok(Some(record(1))));
+    assert_eq!((reader.record(call(2)).map(|r| r.is_some()), reader.is_pruned(call(1))), (Ok(true), Ok(true)));
 }
 
 #[test]
@@ -202,7 +257,8 @@ fn a_store_of_another_version_is_made_anew() {
 fn the_queue_is_read_in_the_order_of_an_index() {
     let scratch = Scratch::new("plan");
     let store = Sqlite::open(&scratch.0.join("store.sqlite")).expect("opened");
-    let asked = [(DUE.to_owned(), 4), (NEXT_DUE.to_owned(), 2), (BACKLOG.to_owned(), 3), (standing(State::Review), 1)];
+    let asked =
+        [(DUE.to_owned(), 4), (NEXT_DUE.to_owned(), 2), (BACKLOG.to_owned(), 3), (standing(State::Review), 1), (PRUNABLE.to_owned(), 3)];
     for (sql, count) in asked {
         let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
         let none = vec![rusqlite::types::Null; count];
