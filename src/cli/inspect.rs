@@ -62,7 +62,7 @@ fn told(args: &Args) -> Result<Vec<serde_json::Value>, String> {
         octets = std::fs::read(&args.file).map_err(|e| format!("{}: {e}", args.file.display()))?;
     }
     let capabilities = match (&args.config, &args.trunk) {
-        (Some(file), Some(name)) => of_trunk(&Config::load(file).map_err(|e| e.to_string())?, name)?,
+        (Some(file), Some(name)) => of_trunk(&Config::load_without_secrets(file).map_err(|e| e.to_string())?, name)?,
         _ => Capabilities { codecs: Codec::ALL.to_vec(), telephone_event: true },
     };
     let transport = if args.transport == "tcp" { Transport::Tcp } else { Transport::Udp };

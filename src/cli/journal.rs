@@ -69,7 +69,7 @@ pub fn run(args: Args) -> ExitCode {
     }
     let data = match args.data {
         Some(data) => data,
-        None => match Config::load(&args.config) {
+        None => match Config::load_without_secrets(&args.config) {
             Ok(config) => config.data.directory,
             Err(error) => {
                 eprintln!("{error}\n(or name the data directory with --data)");

@@ -7,6 +7,7 @@ mod fault;
 mod peers;
 mod pull;
 mod schedule;
+mod secret;
 mod server;
 mod table;
 mod writeback;
@@ -85,7 +86,7 @@ impl Config {
         Self::parse(path, &text)
     }
 
-    /// The same for whoever talks to nobody, such as a capture's play: files with secrets need not be there, and what they hold is left empty.
+    /// The same for whoever talks to nobody, such as a capture's play: secrets need not be there, no program is run for one, and they are left empty.
     pub fn load_without_secrets(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
         Self::parse_file(File::new(path, &text, false))

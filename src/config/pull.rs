@@ -5,11 +5,7 @@ use std::path::Path;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-use super::{
-    peers::millis,
-    table::Table,
-    writeback::{required_secret, safe_url},
-};
+use super::{peers::millis, secret, table::Table, writeback::safe_url};
 use crate::pipeline::{
     Pull,
     pull::Name,
@@ -40,7 +36,7 @@ pub(super) fn read(webhook: &mut Table<'_>, directory: &Path, schema: &Schema) -
         let instead = "write id = \"offhook\" for the name in the INVITE's header or id = \"sip_call_id\" for that leg's Call-ID, or put id into [pull] of a schema of your own";
         t.fault(&t.span, what, instead);
     }
-    let secret = Zeroizing::new(required_secret(&mut t, "secret_file", directory).reveal().to_owned());
+    let secret = Zeroizing::new(secret::SECRET.required(&mut t, directory).reveal().to_owned());
     let secret = if let Some((header, _)) = t.text("secret_header", "\"x-api-key\"") {
         (header.to_ascii_lowercase(), secret)
     } else if known.is_some_and(|document| document.auth == Auth::Basic) || t.has("user") {

@@ -11,11 +11,12 @@ use ipnet::IpNet;
 
 use super::{
     peers::{NETS, nets},
+    secret,
     table::{Span, Table, list},
 };
 use crate::shell::{
     net::{Listener, Transport},
-    secrets::{self, Secret},
+    secrets::Secret,
     telemetry::Format,
 };
 
@@ -163,12 +164,12 @@ impl Http {
             }
             listen_span = span;
         }
-        let tokens_named = t.has("tokens_file");
+        let tokens_named = !secret::TOKENS.named(&t).is_empty();
         let mut tokens = Vec::new();
-        if let Some((secret, span)) = secret(&mut t, "tokens_file", directory, "a file with one token a line") {
+        if let Some(secret::Found { secret, span, key }) = secret::TOKENS.read(&mut t, directory) {
             for line in secret.reveal().lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
                 if line.len() < TOKEN_CHARS_MIN {
-                    let what = format!("a token of `tokens_file` has {} characters", line.len());
+                    let what = format!("a token of `{key}` has {} characters", line.len());
                     t.fault(&span, what, format!("use at least {TOKEN_CHARS_MIN}: `openssl rand -hex 32` makes one"));
                 }
                 tokens.push(Secret::new(line.to_owned()));
@@ -274,23 +275,6 @@ pub(super) fn address(t: &mut Table<'_>, key: &'static str) -> Option<IpAddr> {
         t.fault(&span, format!("`{key}` is \"{text}\""), "write one IP address such as \"203.0.113.7\"");
     }
     address
-}
-
-/// The content of a secret file that the file names.
-pub(super) fn secret(t: &mut Table<'_>, key: &'static str, directory: &Path, example: &str) -> Option<(Secret, Span)> {
-    let (text, span) = t.text(key, example)?;
-    if !t.reads_secrets() {
-        return None;
-    }
-    match secrets::read(&directory.join(&text)) {
-        Ok(secret) => Some((secret, span)),
-        Err(error) => {
-            let error = error.to_string();
-            let (what, instead) = split(&error);
-            t.fault(&span, format!("`{key}`: {what}"), instead);
-            None
-        }
-    }
 }
 
 /// The path of a file that the file names and that can be opened.

@@ -70,6 +70,11 @@ impl<'t> Table<'t> {
         self.entries.is_some_and(|e| e.contains_key(key))
     }
 
+    /// Where the value of `key` stands, if the file names it.
+    pub(super) fn place(&self, key: &str) -> Option<Span> {
+        self.entries?.get(key).map(Spanned::span)
+    }
+
     pub(super) fn fault(&self, at: &Span, what: impl Display, instead: impl Display) {
         self.file.fault(at, what, instead);
     }

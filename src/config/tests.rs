@@ -403,3 +403,59 @@ fn the_starting_points_are_good_mappings() {
         .collect();
     assert_eq!(found, every);
 }
+
+#[test]
+fn a_secret_comes_of_a_file_the_environment_or_a_program_and_of_one_of_them() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new("secret-keys");
+    for (name, text, mode) in [("token", "hush-of-a-file-16\n", 0o600), ("vault", "#!/bin/sh\necho \"raw:$1\"\necho leak >&2\n", 0o700)] {
+        fs::write(scratch.0.join(name), text).expect("written");
+        fs::set_permissions(scratch.0.join(name), fs::Permissions::from_mode(mode)).expect("mode set");
+    }
+    let path = scratch.0.join("offhook.toml");
+    let parse = |http: &str, webhook: &str| {
+        let text = format!("{LEAST}\n[http]\n{http}\n[[webhook]]\nsource = \"platform\"\n{webhook}\n");
+        fs::write(&path, &text).expect("written");
+        match Config::load(&path) {
+            Ok(config) => Ok(config),
+            Err(Error::Faults(faults)) => {
+                Err(faults.iter().map(|f| format!("{}: {}: {}", f.line, f.what, f.instead)).collect::<Vec<_>>().join("\n"))
+            }
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let vault = "secret_command = [\"./vault\", \"hush of a program\"]";
+    let config = parse("tokens_file = \"token\"", &format!("{vault}\nold_secret_command = [\"echo\", \"raw:old\"]")).expect("no fault");
+    assert_eq!(config.http.tokens[0].reveal(), "hush-of-a-file-16");
+    assert_eq!(config.webhooks[0].secrets.iter().map(|s| s.reveal()).collect::<Vec<_>>(), ["raw:hush of a program", "raw:old"]);
+    let debug = format!("{config:?}");
+    assert!(!debug.contains("hush") && !debug.contains("leak"), "{debug}");
+    // A variable that each process has; changing the environment would reach the other tests.
+    let config = parse("tokens_env = \"PATH\"", vault).expect("no fault");
+    assert_eq!(config.http.tokens[0].reveal(), std::env::var("PATH").expect("a path").trim());
+
+    let file = "tokens_file = \"token\"";
+    for (http, webhook, said) in [
+        (file, "", "[[webhook]] has no `secret_file`: add secret_file = \"FILE\", secret_env = \"NAME\" or secret_command = "),
+        (file, "secret_env = \"PATH\"\nsecret_command = [\"echo\"]", "23: `secret_command` stands beside `secret_env`"),
+        (
+            file,
+            "secret_env = \"OFFHOOK_NO_SUCH_VARIABLE\"",
+            "22: `secret_env`: the environment variable OFFHOOK_NO_SUCH_VARIABLE is not set",
+        ),
+        (file, "secret_command = [\"false\"]", "`secret_command`: false failed (status 1): run it by hand"),
+        (file, "secret_command = [\"true\"]", "`secret_command`: true printed nothing"),
+        (file, "secret_command = [\"no-such-program-of-offhook\"]", "cannot be started"),
+        (file, "secret_command = \"echo raw:x\"", "`secret_command` is a string: write [\"PROGRAM\", \"ARGUMENT\"]"),
+        (file, "secret_command = [\"echo\", \"no key\"]", "the key in `secret_command` is none"),
+        ("tokens_command = [\"echo\", \"short\"]", vault, "a token of `tokens_command` has 5 characters"),
+        (file, &format!("{vault}\nsecret_comand = \"x\""), "did you mean `secret_command`?"),
+    ] {
+        let faults = parse(http, webhook).expect_err("a fault");
+        assert!(faults.contains(said), "{webhook}: {faults}");
+    }
+
+    // Who talks to nobody runs nothing.
+    parse(file, "secret_command = [\"false\"]").expect_err("a fault");
+    Config::load_without_secrets(&path).expect("no program was asked");
+}

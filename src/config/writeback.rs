@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     peers::{NETS, Names, millis, nets},
     pull, schedule,
-    server::secret,
+    secret::{CLIENT_SECRET, Found, OLD_SECRET, PRIVATE_KEY, REFRESH_TOKEN, SECRET},
     table::{Span, Table},
 };
 use crate::{
@@ -200,7 +200,7 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             Some(Kind::Salesforce) => salesforce(&mut t, directory),
             Some(Kind::Dynamics) => (dataverse(&mut t, directory), Secret::new(String::new())),
             Some(Kind::Http) => (http(&mut t, directory), Secret::new(String::new())),
-            Some(Kind::Hubspot) | None => (hubspot(&mut t, directory), required_secret(&mut t, "refresh_token_file", directory)),
+            Some(Kind::Hubspot) | None => (hubspot(&mut t, directory), REFRESH_TOKEN.required(&mut t, directory)),
         };
         let file = t.required("mapping", "\"mapping.toml\"").map(|(text, span)| (directory.join(text), span));
         let (mapping, text) = file.as_ref().and_then(|(path, span)| read_mapping(&t, path, span)).unzip();
@@ -277,37 +277,37 @@ fn hubspot(t: &mut Table<'_>, directory: &Path) -> Api {
         base_url: url(t, "base_url", "\"https://api.hubapi.com\""),
         token_url: url(t, "token_url", "\"https://api.hubapi.com/oauth/v1/token\""),
         client_id: t.required("client_id", "\"the OAuth client's id\"").map_or_else(String::new, |(text, _)| text),
-        client_secret: required_secret(t, "client_secret_file", directory),
+        client_secret: CLIENT_SECRET.required(t, directory),
         api_version: t.text("api_version", "\"2026-03\"").map(|(text, _)| text),
     }
 }
 
 fn salesforce(t: &mut Table<'_>, directory: &Path) -> (Api, Secret) {
-    let refresh_token = secret(t, "refresh_token_file", directory, "\"FILE\"").map(|(secret, _)| secret);
+    let refresh_named = REFRESH_TOKEN.named(t);
+    let refresh_token = REFRESH_TOKEN.read(t, directory).map(|found| found.secret);
     let base_url = url(t, "base_url", "\"https://MYDOMAIN.my.salesforce.com\"");
     let token_url = url(t, "token_url", "\"https://MYDOMAIN.my.salesforce.com/services/oauth2/token\"");
     let client_id = t.required("client_id", "\"the external client app's consumer key\"").map_or_else(String::new, |(text, _)| text);
     let api_version = t.text("api_version", "\"v62.0\"").map(|(text, _)| text);
-    let grant = if t.has("private_key_file") {
+    let grant = if let [(signs, _), ..] = PRIVATE_KEY.named(t).as_slice() {
         let username = t.required("username", "\"integration@example.com\"").map_or_else(String::new, |(text, _)| text);
         let audiences = [jwt::AUDIENCE, "https://test.salesforce.com"].map(|host| (host, host));
         let audience = t.choice("audience", &audiences).unwrap_or(jwt::AUDIENCE).to_owned();
-        for other in ["client_secret_file", "refresh_token_file"] {
-            if let Some((_, span)) = t.text(other, "\"FILE\"") {
-                let what = format!("`private_key_file` and `{other}` are two ways to get a token");
-                t.fault(&span, what, format!("take `{other}` out where the app signs with its private key"));
-            }
+        for (other, span) in CLIENT_SECRET.named(t).into_iter().chain(refresh_named) {
+            let what = format!("`{signs}` and `{other}` are two ways to get a token");
+            t.fault(&span, what, format!("take `{other}` out where the app signs with its private key"));
         }
-        let key = secret(t, "private_key_file", directory, "\"server.key\"");
-        key.and_then(|(key, span)| match Signer::new(key.reveal(), username, audience) {
+        // Known, whether it stands there or not.
+        CLIENT_SECRET.read(t, directory);
+        PRIVATE_KEY.read(t, directory).and_then(|Found { secret, span, key }| match Signer::new(secret.reveal(), username, audience) {
             Ok(signer) => Some(Grant::Jwt(Arc::new(signer))),
             Err(why) => {
-                t.fault(&span, "the key in `private_key_file` cannot sign", why.to_string());
+                t.fault(&span, format!("the key in `{key}` cannot sign"), why.to_string());
                 None
             }
         })
     } else {
-        let secret = Zeroizing::new(required_secret(t, "client_secret_file", directory).reveal().to_owned());
+        let secret = Zeroizing::new(CLIENT_SECRET.required(t, directory).reveal().to_owned());
         Some(if refresh_token.is_some() { Grant::RefreshToken(secret) } else { Grant::ClientCredentials(secret) })
     };
     // Without one there was a fault, or nobody asks for a token.
@@ -320,7 +320,7 @@ fn dataverse(t: &mut Table<'_>, directory: &Path) -> Api {
         base_url: url(t, "base_url", "\"https://ORG.crm4.dynamics.com\""),
         token_url: url(t, "token_url", "\"https://login.microsoftonline.com/TENANT/oauth2/v2.0/token\""),
         client_id: t.required("client_id", "\"the registered app's application (client) id\"").map_or_else(String::new, |(text, _)| text),
-        client_secret: required_secret(t, "client_secret_file", directory),
+        client_secret: CLIENT_SECRET.required(t, directory),
         api_version: t.text("api_version", "\"v9.2\"").map(|(text, _)| text),
     }
 }
@@ -334,7 +334,7 @@ fn http(t: &mut Table<'_>, directory: &Path) -> Api {
     let method = t.choice("method", &[("PUT", "PUT"), ("POST", "POST"), ("PATCH", "PATCH")]).unwrap_or("PUT");
     let header =
         t.text("secret_header", "\"authorization\"").map_or_else(|| "authorization".to_owned(), |(text, _)| text.to_ascii_lowercase());
-    let secret = secret(t, "secret_file", directory, "\"FILE\"").map(|(secret, _)| (header, secret));
+    let secret = SECRET.read(t, directory).map(|found| (header, found.secret));
     Api::Http { method, url, body, secret }
 }
 
@@ -354,17 +354,15 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
         if scheme.proof == Proof::AddressAndForm && public_url.is_none() {
             t.required("public_url", "\"https://calls.example.com/v1/webhooks/twilio\", the address that the sender was given");
         }
-        if !t.has("secret_file") {
-            t.required("secret_file", "\"FILE\"");
-        }
         // While a key is changed both are good: the new one in `secret_file`, the old one here.
-        let secrets = ["secret_file", "old_secret_file"].into_iter().filter_map(|key| {
-            let (secret, span) = secret(&mut t, key, directory, "\"FILE\"")?;
+        let old = OLD_SECRET.read(&mut t, directory);
+        let new = SECRET.wanted(&mut t, directory);
+        let secrets = new.into_iter().chain(old).map(|Found { secret, span, key }| {
             if Key::parse(secret.reveal()).is_none() {
-                let instead = "put whsec_BASE64, BASE64 or raw:TEXT into the file, as the platform shows it";
+                let instead = "put whsec_BASE64, BASE64 or raw:TEXT there, as the platform shows it";
                 t.fault(&span, format!("the key in `{key}` is none"), instead);
             }
-            Some(secret)
+            secret
         });
         let secrets = secrets.collect();
         let allow = t.texts("allow", NETS).unwrap_or_default();
@@ -450,13 +448,6 @@ fn read_mapping(t: &Table<'_>, path: &Path, span: &Span) -> Option<(Mapping, Str
 
 fn percent(t: &mut Table<'_>, key: &'static str, default: u8) -> u8 {
     u8::try_from(t.integer_or(key, 1..=100, u64::from(default))).unwrap_or(default)
-}
-
-pub(super) fn required_secret(t: &mut Table<'_>, key: &'static str, directory: &Path) -> Secret {
-    if !t.has(key) {
-        t.required(key, "\"FILE\"");
-    }
-    secret(t, key, directory, "\"FILE\"").map_or_else(|| Secret::new(String::new()), |(secret, _)| secret)
 }
 
 /// An address that must stand in the file.

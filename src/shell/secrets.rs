@@ -1,7 +1,10 @@
-//! Keys and tokens: read once from private files; those that a CRM rotates are kept in `secrets/` below the data directory.
+//! Keys and tokens: read once, from private files, the environment or a program's output; those that a CRM rotates are kept in `secrets/` below the
+//! data directory.
+
+pub mod command;
 
 use std::{
-    fmt,
+    env, fmt,
     fs::{self, Permissions},
     io,
     os::unix::fs::PermissionsExt,
@@ -49,6 +52,9 @@ pub enum Error {
     /// Nothing in it.
     #[error("{0} is empty: put the secret into its first line")]
     Empty(PathBuf),
+    /// The environment has it not.
+    #[error("the environment variable {0} is not set, is empty or is no text: set it for the process that runs offhook")]
+    NotInEnvironment(String),
     /// A kept token is damaged.
     #[error("{0} is damaged ({1}): remove it, and put a fresh token into the configured file")]
     Damaged(PathBuf, serde_json::Error),
@@ -67,6 +73,15 @@ pub fn read(path: &Path) -> Result<Secret, Error> {
     let text = Zeroizing::new(fs::read_to_string(path).map_err(unreadable)?);
     match text.trim() {
         "" => Err(Error::Empty(path.to_owned())),
+        trimmed => Ok(Secret::new(trimmed.to_owned())),
+    }
+}
+
+/// Takes the secret in the environment variable `name`; white space around it is dropped.
+pub fn of_environment(name: &str) -> Result<Secret, Error> {
+    let text = env::var(name).map(Zeroizing::new).unwrap_or_default();
+    match text.trim() {
+        "" => Err(Error::NotInEnvironment(name.to_owned())),
         trimmed => Ok(Secret::new(trimmed.to_owned())),
     }
 }
