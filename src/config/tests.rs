@@ -459,3 +459,27 @@ fn a_secret_comes_of_a_file_the_environment_or_a_program_and_of_one_of_them() {
     parse(file, "secret_command = [\"false\"]").expect_err("a fault");
     Config::load_without_secrets(&path).expect("no program was asked");
 }
+
+#[test]
+fn licences_add_to_what_a_day_allows_and_one_figure_of_the_two_is_a_fault() {
+    let scratch = Scratch::new("licences");
+    fs::write(scratch.0.join("mapping.toml"), include_str!("../../examples/mapping.toml")).expect("written");
+    let crm = "[[crm]]\nname = \"c\"\nkind = \"http\"\nurl = \"https://x.example.com/{key}\"\nmapping = \"mapping.toml\"\n";
+    let parse = |keys: &str| match Config::parse(&scratch.0.join("offhook.toml"), &format!("{LEAST}\n{crm}{keys}\n")) {
+        Ok(config) => Ok(config.crms[0].pace.per_day),
+        Err(Error::Faults(faults)) => Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(parse(""), Ok(None));
+    assert_eq!(parse("per_day = 100000"), Ok(Some(100_000)));
+    assert_eq!(parse("licences = 40\nper_licence = 1000"), Ok(Some(40_000)));
+    assert_eq!(parse("per_day = 100000\nlicences = 40\nper_licence = 1000"), Ok(Some(140_000)));
+    for (keys, said) in [
+        ("licences = 40", "`licences` stands without `per_licence`: add per_licence = NUMBER"),
+        ("per_day = 5\nper_licence = 1000", "`per_licence` stands without `licences`"),
+        ("licences = 0\nper_licence = 1000", "`licences` is 0: write a whole number from 1 to 1000000"),
+    ] {
+        let faults = parse(keys).expect_err("a fault");
+        assert!(faults.contains(said), "{keys}: {faults}");
+    }
+}

@@ -233,7 +233,7 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             concurrency: count(&mut t, "concurrency", 64, usual.concurrency),
             batch: count(&mut t, "batch", 1000, if matches!(api, Api::Dynamics { .. }) { dynamics::BATCH } else { usual.batch }),
             per_second: t.integer("per_second", 1..=10_000).and_then(|n| u32::try_from(n).ok()),
-            per_day: t.integer("per_day", 1..=1_000_000_000),
+            per_day: per_day(&mut t),
             day_share: percent(&mut t, "day_share", usual.day_share),
             backlog_share: percent(&mut t, "backlog_share", usual.backlog_share),
             bulk_from: count(&mut t, "bulk_from", 1_000_000, usual.bulk_from),
@@ -444,6 +444,20 @@ fn read_mapping(t: &Table<'_>, path: &Path, span: &Span) -> Option<(Mapping, Str
             None
         }
     }
+}
+
+/// What may be asked a day: `per_day`, and `per_licence` for each of `licences`, where both stand.
+fn per_day(t: &mut Table<'_>) -> Option<u64> {
+    let base = t.integer("per_day", 1..=1_000_000_000);
+    for (one, other) in [("licences", "per_licence"), ("per_licence", "licences")] {
+        if let (Some(span), None) = (t.place(one), t.place(other)) {
+            t.fault(&span, format!("`{one}` stands without `{other}`"), format!("add {other} = NUMBER, or take `{one}` out"));
+        }
+    }
+    let licences = t.integer("licences", 1..=1_000_000);
+    let each = t.integer("per_licence", 1..=1_000_000);
+    let of_licences = licences.zip(each).map(|(licences, each)| licences.saturating_mul(each));
+    base.into_iter().chain(of_licences).reduce(u64::saturating_add)
 }
 
 fn percent(t: &mut Table<'_>, key: &'static str, default: u8) -> u8 {
