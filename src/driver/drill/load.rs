@@ -35,7 +35,10 @@ use crate::{
     config::Config,
     crm::mapping::Mapping,
     driver::{
-        demo::{report::Check, web::Web},
+        demo::{
+            report::Check,
+            web::{self, Web},
+        },
         live::{self, Live},
     },
     event::{CallId, DtmfMethod, EndedAs, EndedBy, Event, Kind, Leg, Outcome, PerSide, SipCallIds, Terminal},
@@ -87,12 +90,16 @@ pub(super) async fn run(options: Options, tell: impl Fn(String)) -> Result<Repor
 
     let ledger = scratch.ledger();
     let found = held(&ledger, kind, &fed.calls);
+    for (why, times) in &fed.refused {
+        tell(format!("{times} webhooks were not taken: {why}"));
+    }
     for fault in found.faults.iter().take(20) {
         tell(fault.clone());
     }
     let number = |name: &str| queue.get(name).and_then(Value::as_u64).unwrap_or(u64::MAX);
     let mut checks = check::checks(&found, fed.calls.len());
     let waiting = ["queued", "in_flight", "retrying", "dead", "review"].map(number).into_iter().fold(0, u64::saturating_add);
+    checks.push(Check::new("the disk took every event", fed.unwritten == 0, format!("{} not", fed.unwritten)));
     checks.push(Check::new("the queue has drained", waiting == 0, queue.to_string()));
     let ends: Vec<_> = fed.calls.iter().map(|(id, (_, ended))| (id.clone(), *ended)).collect();
     let a_second = |calls: usize, took: Duration| (calls as f64 / took.as_secs_f64().max(0.001)).round();
@@ -161,13 +168,17 @@ struct Fed {
     calls: BTreeMap<String, (Story, Wall)>,
     webhooks: usize,
     acks: Vec<Duration>,
+    /// Why webhooks were not taken, and how often.
+    refused: BTreeMap<String, usize>,
+    /// Events that the disk did not take.
+    unwritten: usize,
 }
 
 /// Lets calls end at the rate wanted, each with what its platform tells of it.
 async fn feed(lane: Lane, scratch: &Scratch, load: Load, calls: usize, chance: &mut Chance) -> Result<Fed, Error> {
     let clock = Clock::new();
     let acks = Arc::new(Mutex::new(Vec::new()));
-    let refused = Arc::new(AtomicUsize::new(0));
+    let (refused, unwritten) = (Refused::default(), Arc::new(AtomicUsize::new(0)));
     let (told, tellers) = tellers(scratch, &acks, &refused)?;
     let mut fed = BTreeMap::new();
     let mut ticks = interval(TICK);
@@ -181,7 +192,11 @@ async fn feed(lane: Lane, scratch: &Scratch, load: Load, calls: usize, chance: &
         let (id, now) = (CallId(chance.uuid_v7(clock.wall())), clock.wall());
         for event in events(id, now, index, &story) {
             let entry = live::entry_of(&event);
-            while lane.append(entry.clone(), |_| {}).is_err() {
+            let unwritten = unwritten.clone();
+            let written = move |result: Result<_, _>| {
+                unwritten.fetch_add(usize::from(result.is_err()), Ordering::Relaxed);
+            };
+            while lane.append(entry.clone(), written.clone()).is_err() {
                 // It is slower than this: whoever calls would hear 503.
                 sleep(TICK).await;
             }
@@ -200,13 +215,17 @@ async fn feed(lane: Lane, scratch: &Scratch, load: Load, calls: usize, chance: &
         let _ = teller.await;
     }
     let acks = std::mem::take(&mut *acks.lock().await);
-    Ok(Fed { calls: fed, webhooks: webhooks + refused.load(Ordering::Relaxed), acks })
+    let refused = std::mem::take(&mut *refused.lock().await);
+    webhooks += refused.values().sum::<usize>();
+    Ok(Fed { calls: fed, webhooks, acks, refused, unwritten: unwritten.load(Ordering::Relaxed) })
 }
 
+/// How often each reason was given.
+type Refused = Arc<Mutex<BTreeMap<String, usize>>>;
 type Tellers = (mpsc::Sender<(String, Value)>, Vec<tokio::task::JoinHandle<()>>);
 
 /// Posts webhooks over a few connections, each again until it is taken.
-fn tellers(scratch: &Scratch, acks: &Arc<Mutex<Vec<Duration>>>, refused: &Arc<AtomicUsize>) -> Result<Tellers, Error> {
+fn tellers(scratch: &Scratch, acks: &Arc<Mutex<Vec<Duration>>>, refused: &Refused) -> Result<Tellers, Error> {
     let web = Web::new().map_err(|why| Error::System { what: "an HTTP client", why: std::io::Error::other(why) })?;
     let url = scratch.webhooks_at();
     let (told, inbox) = mpsc::channel::<(String, Value)>(TOLD_MAX);
@@ -219,11 +238,12 @@ fn tellers(scratch: &Scratch, acks: &Arc<Mutex<Vec<Duration>>>, refused: &Arc<At
                 let Some((id, body)) = inbox.lock().await.recv().await else { break };
                 loop {
                     let (asked, unix_s) = (Instant::now(), Clock::new().system_wall().as_millis() / 1000);
-                    if matches!(web.webhook(&url, WEBHOOK_SECRET, &id, unix_s, &body).await, Ok(200)) {
-                        took.push(asked.elapsed());
-                        break;
-                    }
-                    refused.fetch_add(1, Ordering::Relaxed);
+                    let why = match web.webhook(&url, WEBHOOK_SECRET, &id, unix_s, &body).await {
+                        Ok(_) => break took.push(asked.elapsed()),
+                        Err(web::Error::Status { status, body, .. }) => format!("{status} {body}"),
+                        Err(why) => why.to_string(),
+                    };
+                    *refused.lock().await.entry(why).or_default() += 1;
                     sleep(TICK).await;
                 }
             }
