@@ -1,7 +1,9 @@
 //! `offhook mapping lint|diff|preview|sign`: for the CRM administrator who signs off what goes into which field.
 
+mod history;
+
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -20,6 +22,7 @@ use crate::{
     event::CallId,
     pipeline::Store,
     shell::{clock::Clock, files},
+    time::Wall,
 };
 
 /// Arguments of `offhook mapping`.
@@ -61,18 +64,28 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show what a mapping makes of a call that the gateway has carried.
+    /// Show what a mapping makes of a call that the gateway has carried; with --all, --since or --limit of all of them: for each field how many records have it
+    /// filled, defaulted, or not at all, with a call for each.
     Preview {
         /// The mapping.
         #[arg(value_name = "FILE")]
         mapping: PathBuf,
         /// The call; without one, the latest.
-        #[arg(value_name = "CALL_ID")]
+        #[arg(value_name = "CALL_ID", conflicts_with_all = ["all", "since", "limit"])]
         call: Option<CallId>,
+        /// Every call.
+        #[arg(long)]
+        all: bool,
+        /// Every call that began then or later: a date or a time, RFC 3339 in UTC.
+        #[arg(long, value_name = "TIME", value_parser = super::recover::since)]
+        since: Option<Wall>,
+        /// So many calls at most, the earliest first.
+        #[arg(long, value_name = "NUMBER")]
+        limit: Option<usize>,
         /// Configuration of the gateway that carried it.
         #[arg(long, short, value_name = "FILE", default_value = "offhook.toml", env = "OFFHOOK_CONFIG")]
         config: PathBuf,
-        /// One JSON document.
+        /// One JSON document; of all calls an object a line.
         #[arg(long)]
         json: bool,
     },
@@ -114,7 +127,11 @@ pub fn run(args: Args) -> ExitCode {
             lint(&mapping, asked, json)
         }
         Command::Diff { old, new, json } => differences(&old, &new, json),
-        Command::Preview { mapping, call, config, json } => preview(&mapping, call, &config, json),
+        Command::Preview { mapping, config, all, since, limit, json, .. } if all || since.is_some() || limit.is_some() => {
+            let span = history::Span { since: since.unwrap_or(Wall::from_millis(0)), most: limit.unwrap_or(usize::MAX) };
+            of_all(&mapping, &span, &config, json)
+        }
+        Command::Preview { mapping, call, config, json, .. } => preview(&mapping, call, &config, json),
         Command::Active { config, json } => active(&config, json),
         Command::Sign { mapping, by, note, json } => sign(&mapping, &by, note, json),
     };
@@ -190,6 +207,13 @@ fn differences(old: &Path, new: &Path, as_json: bool) -> Result<u8, String> {
         }
     }
     Ok(if found.is_empty() { OK } else { FAILED })
+}
+
+fn of_all(path: &Path, span: &history::Span, config: &Path, as_json: bool) -> Result<u8, String> {
+    let (_, mapping) = read(path)?;
+    let config = Config::load_without_secrets(config).map_err(|e| e.to_string())?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    history::preview(&store(&config)?, &mapping, span, as_json, &mut out).map(|()| OK)
 }
 
 fn preview(path: &Path, call: Option<CallId>, config: &Path, as_json: bool) -> Result<u8, String> {

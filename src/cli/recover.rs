@@ -44,7 +44,8 @@ pub struct Args {
     access: Access,
 }
 
-fn since(text: &str) -> Result<Wall, String> {
+/// A date or a time, RFC 3339 in UTC.
+pub(super) fn since(text: &str) -> Result<Wall, String> {
     Wall::parse(text)
         .or_else(|| Wall::parse(&format!("{text}T00:00:00Z")))
         .ok_or_else(|| "write it as 2026-01-05 or 2026-01-05T10:00:00Z".to_owned())

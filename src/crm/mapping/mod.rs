@@ -24,7 +24,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Fields, contact};
@@ -214,6 +214,18 @@ impl Mapping {
         apply(&self.rules, &flagged).0
     }
 
+    /// How each field comes to be what [`Self::apply`] makes it of a record, in the order of the rules.
+    pub fn ways(&self, record: &Map<String, Value>) -> Vec<(&str, Way)> {
+        let way = |rule: &Rule| match rule.value(record) {
+            Ok(None) => Way::Empty,
+            Ok(Some((_, told))) if told || rule.from.is_none() => Way::Filled,
+            Ok(Some((_, told))) if asks(rule, told, record) => Way::Flagged,
+            Ok(Some(_)) => Way::Defaulted,
+            Err(_) => Way::Unformed,
+        };
+        self.rules.iter().map(|rule| (rule.to.as_str(), way(rule))).collect()
+    }
+
     /// What it reads.
     pub fn reads(&self) -> Reads {
         let read = |rule: &Rule| {
@@ -228,6 +240,22 @@ impl Mapping {
         };
         Reads { version: self.version, fields: self.rules.iter().filter_map(read).collect() }
     }
+}
+
+/// How a field comes to be what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// By the record, or by a rule that always writes the same.
+    Filled,
+    /// By `default`.
+    Defaulted,
+    /// By `default`, and somebody is asked to look.
+    Flagged,
+    /// Not at all: what the record has cannot be written so. Somebody is asked to look.
+    Unformed,
+    /// Not at all: there is nothing to write.
+    Empty,
 }
 
 /// What a mapping makes of a record.
@@ -280,8 +308,7 @@ pub(super) fn apply(rules: &[Rule], record: &Map<String, Value>) -> (Formed, boo
         match rule.value(record) {
             Ok(Some((value, told))) => {
                 formed.fields.insert(rule.to.clone(), value);
-                // Before a call is over its values may still come.
-                review |= rule.review && !told && record.contains_key(NEEDS_REVIEW);
+                review |= asks(rule, told, record);
             }
             Ok(None) => {}
             Err(why) => {
@@ -291,6 +318,11 @@ pub(super) fn apply(rules: &[Rule], record: &Map<String, Value>) -> (Formed, boo
     }
     review |= !formed.faults.is_empty();
     (formed, review)
+}
+
+/// Whether a value that stands for one that nobody told is to be looked at. Before a call is over its values may still come.
+fn asks(rule: &Rule, told: bool, record: &Map<String, Value>) -> bool {
+    rule.review && !told && record.contains_key(NEEDS_REVIEW)
 }
 
 #[cfg(test)]
