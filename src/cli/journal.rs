@@ -16,7 +16,7 @@ use super::{FAILED, OK, WRONG_USE};
 use crate::{
     config::Config,
     journal::{End, Entry, EntryKind, Position},
-    pipeline::webhook::Received,
+    pipeline::{retention::left, webhook::Received},
     shell::disk,
 };
 
@@ -86,21 +86,27 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-/// What an entry says: of a webhook, what was sent.
+/// What an entry says: of a webhook, what was sent; where that was taken away, what is left of it.
 fn body(entry: &Entry) -> &[u8] {
+    if let (EntryKind::Webhook, Some(left)) = (entry.kind, left::of_webhook(&entry.body)) {
+        return left;
+    }
     if entry.kind == EntryKind::Webhook { Received::read(&entry.body).body } else { &entry.body }
 }
 
 /// An entry for people.
 fn text(position: Position, entry: &Entry) -> String {
-    let body = String::from_utf8_lossy(body(entry));
+    let body = body(entry);
+    let body = if body.is_empty() { "(pruned)".into() } else { String::from_utf8_lossy(body) };
     format!("{position:<14} {} {:<8} {} {} {body}", entry.time, entry.kind.name(), entry.key, entry.id)
 }
 
 /// An entry as the contract exports it.
 fn line(position: Position, entry: &Entry) -> Value {
     let octets = body(entry);
-    let body = serde_json::from_slice(octets).unwrap_or_else(|_| json!(String::from_utf8_lossy(octets)));
+    // Of what was pruned to nothing there is none.
+    let text = || if octets.is_empty() { Value::Null } else { json!(String::from_utf8_lossy(octets)) };
+    let body = serde_json::from_slice(octets).unwrap_or_else(|_| text());
     let call = (!entry.key.is_empty()).then_some(&entry.key);
     json!({"position": position.to_string(), "time": entry.time, "kind": entry.kind.name(), "call_id": call, "id": entry.id, "body": body})
 }

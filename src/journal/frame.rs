@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 1 | version, 1 |
 //! | 1 | kind |
-//! | 1 | flags: 1 = ends its batch |
+//! | 1 | flags: 1 = ends its batch, 2 = its body was taken away |
 //! | 1 | 0 |
 //! | 4 | batch, counted within the segment from 1 |
 //! | 4 | length of the skeleton |
@@ -13,6 +13,9 @@
 //! | n | skeleton: time in µs (8), key of the body (4, 0 = in the clear), SHA-256 of the body (32), id and key, each with a length octet |
 //! | 4 | CRC-32C of the body |
 //! | n | body |
+//!
+//! Of a body that was taken away stands how long it was (4), and what is left of it; its hash is that of what is left, since that of a short text would tell the
+//! text to whoever tries a few.
 
 use std::ops::Range;
 
@@ -52,6 +55,8 @@ pub struct Decoded {
     pub ends_batch: bool,
     /// Octets it takes.
     pub length: usize,
+    /// Octets it took as it was written: what positions count.
+    pub stood: usize,
 }
 
 /// A frame without its body.
@@ -71,6 +76,8 @@ pub struct Skeleton {
     pub batch: u32,
     /// Whether it is the last of its batch.
     pub ends_batch: bool,
+    /// Whether its body was taken away.
+    pub pruned: bool,
     /// Where the body stands, in octets from the start of the frame; the frame ends with it.
     pub body: Range<usize>,
 }
@@ -108,7 +115,7 @@ pub fn encode_batch(entries: &[Entry], batch: u32, out: &mut Vec<u8>) -> Vec<usi
             skeleton.extend_from_slice(text.as_bytes());
         }
         let body = entry.body.get(..ENTRY_BYTES_MAX).unwrap_or(&entry.body);
-        out.extend_from_slice(&[VERSION, entry.kind.code(), u8::from(at == last), 0]);
+        out.extend_from_slice(&[VERSION, entry.kind.code(), if at == last { ENDS_BATCH } else { 0 }, 0]);
         out.extend_from_slice(&batch.to_le_bytes());
         out.extend_from_slice(&length(&skeleton));
         out.extend_from_slice(&length(body));
@@ -134,10 +141,38 @@ fn cut(text: &str) -> &str {
 
 /// Reads the frame at the start of `octets`.
 pub fn decode(octets: &[u8]) -> Result<Decoded, Fault> {
-    let Skeleton { kind, time, id, key, batch, ends_batch, body, .. } = decode_skeleton(octets)?;
-    let length = body.end;
-    let body = read_body(octets, body)?.to_vec();
-    Ok(Decoded { entry: Entry { kind, time, id, key, body }, batch, ends_batch, length })
+    let Skeleton { kind, time, id, key, batch, ends_batch, pruned, body, .. } = decode_skeleton(octets)?;
+    let (from, length) = (body.start, body.end);
+    let mut body = read_body(octets, body)?;
+    let mut stood = length;
+    if pruned {
+        let was = u32::from_le_bytes(array(&mut body).map_err(|_| Fault::Length)?);
+        stood = from.saturating_add(size(was, ENTRY_BYTES_MAX)?);
+    }
+    Ok(Decoded { entry: Entry { kind, time, id, key, body: body.to_vec() }, batch, ends_batch, length, stood })
+}
+
+/// A frame with `left` in the place of its body; none where it is no frame, or `left` is too long.
+pub(super) fn pruned(frame: &[u8], left: &[u8]) -> Option<Vec<u8>> {
+    let Decoded { stood, .. } = decode(frame).ok()?;
+    let Skeleton { body, .. } = decode_skeleton(frame).ok()?;
+    let was = u32::try_from(stood.checked_sub(body.start)?).ok()?;
+    let content = [&was.to_le_bytes(), left].concat();
+    if content.len() > ENTRY_BYTES_MAX {
+        return None;
+    }
+    let mut head: [u8; FRAME_HEAD_BYTES - 4] = frame.get(..FRAME_HEAD_BYTES - 4)?.try_into().ok()?;
+    *head.get_mut(FLAGS)? |= PRUNED;
+    let (_, body_length) = head.split_last_chunk_mut::<4>()?;
+    *body_length = length(&content);
+    let mut skeleton = frame.get(FRAME_HEAD_BYTES..body.start.checked_sub(BODY_SUM_BYTES)?)?.to_vec();
+    skeleton.get_mut(HASH)?.copy_from_slice(&Sha256::digest(left));
+    let mut out = head.to_vec();
+    out.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&head), &skeleton).to_le_bytes());
+    out.extend(skeleton);
+    out.extend_from_slice(&crc32c::crc32c(&content).to_le_bytes());
+    out.extend(content);
+    Some(out)
 }
 
 /// Reads the first part of the frame at the start of `octets`, whatever has become of its body.
@@ -170,7 +205,8 @@ pub fn decode_skeleton(octets: &[u8]) -> Result<Skeleton, Fault> {
         key,
         body_sha256,
         batch,
-        ends_batch: flags & 1 == 1,
+        ends_batch: flags & ENDS_BATCH != 0,
+        pruned: flags & PRUNED != 0,
         body: body..body.saturating_add(body_length),
     })
 }
@@ -202,6 +238,12 @@ fn text(rest: &mut &[u8]) -> Result<String, Fault> {
 }
 
 const VERSION: u8 = 1;
+const ENDS_BATCH: u8 = 1;
+const PRUNED: u8 = 2;
+/// Where the flags stand in a frame.
+const FLAGS: usize = 2;
+/// Where the hash stands in a skeleton: behind the time and the key of the body.
+const HASH: Range<usize> = 12..44;
 /// Begins each segment.
 const MAGIC: &[u8; 8] = b"offhookJ";
 /// Octets of a segment's header: magic, number, checksum.

@@ -10,6 +10,9 @@
 
 mod entry;
 mod frame;
+mod prune;
+#[cfg(test)]
+mod prune_tests;
 mod salvage;
 #[cfg(test)]
 mod salvage_tests;
@@ -21,5 +24,6 @@ pub use entry::{Entry, EntryKind, Position};
 pub use frame::{
     Decoded, ENTRY_BYTES_MAX, Fault, HEADER_BYTES, Skeleton, decode, decode_skeleton, encode_batch, read_header, write_header,
 };
+pub use prune::{Pruned, prune};
 pub use salvage::{Piece, salvage};
 pub use scan::{End, Scan, scan};

@@ -75,6 +75,6 @@ pub fn salvage(octets: &[u8], mut each: impl FnMut(Piece)) {
 
 /// The first place from `from` on where a frame begins; the end where there is none.
 fn search(octets: &[u8], from: usize) -> usize {
-    let begins = |at: &usize| octets.get(*at..).is_some_and(|rest| matches!(rest, [1, _, 0..=1, 0, ..]) && decode_skeleton(rest).is_ok());
+    let begins = |at: &usize| octets.get(*at..).is_some_and(|rest| matches!(rest, [1, _, 0..=3, 0, ..]) && decode_skeleton(rest).is_ok());
     (from..octets.len()).find(begins).unwrap_or(octets.len())
 }

@@ -11,7 +11,7 @@ use crate::time::Wall;
 pub enum End {
     /// With its last frame.
     Whole,
-    /// In a batch that was never acknowledged: what lies behind `offset` may be cut off.
+    /// In a batch that was never acknowledged: what lies behind `offset` may be cut off. Offsets are those of the file.
     Torn {
         /// End of the last good frame's batch.
         offset: u64,
@@ -36,7 +36,7 @@ pub struct Scan {
     pub entries: u64,
     /// Latest stamp among them.
     pub last_time: Option<Wall>,
-    /// End of the last good frame.
+    /// End of the last good frame, as positions count.
     pub length: u64,
 }
 
@@ -53,17 +53,18 @@ pub fn scan(segment: u64, octets: &[u8], last: bool, mut each: impl FnMut(Positi
         };
         return found;
     }
-    let mut at = HEADER_BYTES;
-    found.length = length(at);
+    let (mut at, mut stands) = (HEADER_BYTES, HEADER_BYTES);
+    found.length = length(stands);
     let mut batch = 0_u32;
     let mut ended = true;
     while let Some(rest) = octets.get(at..).filter(|r| !r.is_empty()) {
         match decode(rest) {
             Ok(frame) => {
-                let position = Position { segment, offset: length(at) };
+                let position = Position { segment, offset: length(stands) };
                 at = at.saturating_add(frame.length);
+                stands = stands.saturating_add(frame.stood);
                 found.entries = found.entries.saturating_add(1);
-                found.length = length(at);
+                found.length = length(stands);
                 found.last_time = found.last_time.max(Some(frame.entry.time));
                 (batch, ended) = (frame.batch, frame.ends_batch);
                 each(position, frame);

@@ -52,9 +52,14 @@ pub(super) fn run(args: &Salvage) -> ExitCode {
     };
     let segment = read_header(&octets).or_else(|| number(&args.segment)).unwrap_or(0);
     let mut found = Found::default();
+    // What was pruned takes fewer octets than positions count.
+    let mut gone = 0_usize;
     let mut out = io::BufWriter::new(io::stdout().lock());
     salvage(&octets, |piece| {
-        let shown = if args.json { as_json(segment, &piece).to_string() } else { as_text(segment, &piece) };
+        let shown = if args.json { as_json(segment, gone, &piece).to_string() } else { as_text(segment, gone, &piece) };
+        if let Piece::Entry { frame, .. } = &piece {
+            gone = gone.saturating_add(frame.stood).saturating_sub(frame.length);
+        }
         // Who reads may have seen enough; what is to be written is gathered all the same.
         let _ = writeln!(out, "{shown}");
         found.count(piece);
@@ -75,37 +80,38 @@ fn number(path: &Path) -> Option<u64> {
     path.file_stem()?.to_str()?.parse().ok()
 }
 
-fn at(segment: u64, offset: usize) -> Position {
-    Position { segment, offset: u64::try_from(offset).unwrap_or(u64::MAX) }
+/// Where a piece stands, before which so many octets have gone.
+fn at(segment: u64, gone: usize, offset: usize) -> Position {
+    Position { segment, offset: u64::try_from(offset.saturating_add(gone)).unwrap_or(u64::MAX) }
 }
 
-fn as_json(segment: u64, piece: &Piece) -> Value {
+fn as_json(segment: u64, gone: usize, piece: &Piece) -> Value {
     match piece {
-        Piece::Entry { offset, frame } => line(at(segment, *offset), &frame.entry),
+        Piece::Entry { offset, frame } => line(at(segment, gone, *offset), &frame.entry),
         Piece::Skeleton { offset, skeleton, to, why } => {
             let Skeleton { kind, time, id, key, body_sha256, .. } = skeleton;
             let call = (!key.is_empty()).then_some(key);
             let lost = json!({"from": offset, "to": to, "why": why.to_string(), "body_sha256": hex::encode(body_sha256)});
-            json!({"position": at(segment, *offset).to_string(), "time": time, "kind": kind.name(), "call_id": call, "id": id, "lost": lost})
+            json!({"position": at(segment, gone, *offset).to_string(), "time": time, "kind": kind.name(), "call_id": call, "id": id, "lost": lost})
         }
         Piece::Lost { from, to, why } => {
             let why = why.as_ref().map_or_else(|| NO_HEADER.to_owned(), ToString::to_string);
-            json!({"position": at(segment, *from).to_string(), "lost": {"from": from, "to": to, "why": why}})
+            json!({"position": at(segment, gone, *from).to_string(), "lost": {"from": from, "to": to, "why": why}})
         }
     }
 }
 
-fn as_text(segment: u64, piece: &Piece) -> String {
+fn as_text(segment: u64, gone: usize, piece: &Piece) -> String {
     match piece {
-        Piece::Entry { offset, frame } => text(at(segment, *offset), &frame.entry),
+        Piece::Entry { offset, frame } => text(at(segment, gone, *offset), &frame.entry),
         Piece::Skeleton { offset, skeleton, to, why } => {
             let Skeleton { kind, time, id, key, .. } = skeleton;
-            let position = at(segment, *offset);
+            let position = at(segment, gone, *offset);
             format!("{position:<14} {time} {:<8} {key} {id} BODY LOST, octets {offset} to {to}: {why}", kind.name())
         }
         Piece::Lost { from, to, why } => {
             let why = why.as_ref().map_or_else(|| NO_HEADER.to_owned(), ToString::to_string);
-            format!("{:<14} LOST, octets {from} to {to}: {why}", at(segment, *from))
+            format!("{:<14} LOST, octets {from} to {to}: {why}", at(segment, gone, *from))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What a callback was told is synced is on disk. A failed sync is never tried again as if it had worked (the kernel may have dropped the
 //! pages): the journal closes, everybody is told, and it opens again on a new segment once that can be written.
 
+mod pruner;
 mod salvaged;
 mod tail;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::{
     time::Wall,
 };
 
+pub use pruner::{NotPruned, Pruner};
 pub use salvaged::{NotKept, keep_salvaged};
 pub use tail::{Batch, Damaged, Tail};
 pub use writer::{Lane, Refused};
@@ -164,6 +166,11 @@ impl Journal {
         Tail::new(self.directory.clone(), from, Some(self.shared.clone()))
     }
 
+    /// Who writes closed segments anew.
+    pub fn pruner(&self) -> Pruner {
+        Pruner::new(self.directory.clone(), self.shared.clone())
+    }
+
     /// Everything before it is on disk.
     pub fn watermark(&self) -> Position {
         self.shared.watermark()
@@ -236,7 +243,7 @@ fn recover(directory: &Path, from: Position, start_after_damage: bool) -> Result
             End::Torn { offset, .. } => {
                 let octets = u64::try_from(octets.len()).unwrap_or(u64::MAX).saturating_sub(offset);
                 if octets > 0 {
-                    recovery.torn = Some(Torn { position: Position { segment: number, offset }, octets });
+                    recovery.torn = Some(Torn { position: Position { segment: number, offset: found.length }, octets });
                 }
                 if offset == 0 {
                     fs::remove_file(&path).map_err(failed(&path))?;
@@ -255,6 +262,13 @@ fn recover(directory: &Path, from: Position, start_after_damage: bool) -> Result
         }
         recovery.entries = recovery.entries.saturating_add(found.entries);
         recovery.last_time = recovery.last_time.max(found.last_time);
+    }
+    // What was being written anew when the process died.
+    for entry in fs::read_dir(directory).map_err(failed(directory))? {
+        let path = entry.map_err(failed(directory))?.path();
+        if path.to_str().is_some_and(|name| name.ends_with(UNFINISHED)) {
+            fs::remove_file(&path).map_err(failed(&path))?;
+        }
     }
     File::open(directory).and_then(|d| d.sync_all()).map_err(failed(directory))?;
     Ok((recovery, highest))
@@ -293,5 +307,7 @@ pub fn read(directory: &Path, from: Position) -> Tail {
 
 /// Extension of a segment.
 const SEGMENT: &str = "seg";
+/// End of the name of one that is written anew, until it takes the old one's place.
+const UNFINISHED: &str = ".seg.new";
 /// Extension of one that was set aside.
 const DAMAGED: &str = "damaged";

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -46,12 +47,14 @@ pub struct Tail {
     /// None: nobody writes, and all that is there counts.
     shared: Option<Arc<Shared>>,
     open: Option<(u64, File)>,
+    /// Where in the open segment's file its position is, once that is known: what was pruned takes fewer octets than it did.
+    place: Option<u64>,
     buffer: Vec<u8>,
 }
 
 impl Tail {
     pub(super) fn new(directory: PathBuf, from: Position, shared: Option<Arc<Shared>>) -> Self {
-        Self { directory, at: from, shared, open: None, buffer: Vec::new() }
+        Self { directory, at: from, shared, open: None, place: None, buffer: Vec::new() }
     }
 
     /// Where the next batch begins.
@@ -61,7 +64,7 @@ impl Tail {
 
     /// Goes on from `position`.
     pub fn seek(&mut self, position: Position) {
-        self.at = position;
+        (self.at, self.place) = (position, None);
     }
 
     /// The next entries, `most` at most; none where everything durable was read.
@@ -83,21 +86,28 @@ impl Tail {
             self.at.offset = self.at.offset.max(u64::try_from(HEADER_BYTES).unwrap_or(0));
             let Some((_, file)) = &self.open else { return Ok(None) };
             let end = match watermark {
+                // What is written to is never pruned.
                 Some(w) if w.segment == self.at.segment => w.offset,
                 _ => file.metadata().map_err(&failed)?.len(),
             };
-            if self.at.offset >= end {
+            let path = path(&self.directory, self.at.segment);
+            let place = match self.place {
+                Some(place) => place,
+                None => find(file, &path, self.at, end, &mut self.buffer)?,
+            };
+            self.place = Some(place);
+            if place >= end {
                 if !self.step().map_err(&failed)? {
                     return Ok(None);
                 }
                 continue;
             }
-            let batch = read(file, &path(&self.directory, self.at.segment), self.at, end, most, &mut self.buffer)?;
+            let (batch, place) = read(file, &path, self.at, place..end, most, &mut self.buffer)?;
             if batch.entries.is_empty() {
                 // Only without a watermark: the writer is in the middle of a frame, or died there.
                 return Ok(None);
             }
-            self.at = batch.next;
+            (self.at, self.place) = (batch.next, Some(place));
             return Ok(Some(batch));
         }
     }
@@ -107,7 +117,7 @@ impl Tail {
             return Ok(true);
         }
         match File::open(path(&self.directory, segment)) {
-            Ok(file) => self.open = Some((segment, file)),
+            Ok(file) => (self.open, self.place) = (Some((segment, file)), None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         }
@@ -118,36 +128,72 @@ impl Tail {
     fn step(&mut self) -> io::Result<bool> {
         let next = segments(&self.directory, SEGMENT)?.into_iter().find(|n| *n > self.at.segment);
         if let Some(segment) = next {
-            self.at = Position { segment, offset: 0 };
+            (self.at, self.place) = (Position { segment, offset: 0 }, None);
         }
         Ok(next.is_some())
     }
 }
 
-fn read(file: &File, path: &Path, at: Position, end: u64, most: usize, buffer: &mut Vec<u8>) -> Result<Batch, Damaged> {
-    let left = usize::try_from(end.saturating_sub(at.offset)).unwrap_or(usize::MAX);
+/// Where in the file `at` is. All before it is looked through: a segment may be pruned.
+fn find(file: &File, path: &Path, at: Position, end: u64, buffer: &mut Vec<u8>) -> Result<u64, Damaged> {
+    let begin = u64::try_from(HEADER_BYTES).unwrap_or(0);
+    let (mut stands, mut place) = (Position { offset: begin, ..at }, begin);
+    while stands.offset < at.offset && place < end {
+        let mut ended = true;
+        let chunk = octets(file, path, place..end, CHUNK_BYTES + ENTRY_BYTES_MAX, buffer)?;
+        let mut rest = chunk;
+        while let Ok(frame) = decode(rest) {
+            let next = stands.offset.saturating_add(u64::try_from(frame.stood).unwrap_or(0));
+            if next > at.offset {
+                ended = true;
+                break;
+            }
+            (stands.offset, ended) = (next, false);
+            place = place.saturating_add(u64::try_from(frame.length).unwrap_or(0));
+            rest = rest.get(frame.length..).unwrap_or_default();
+        }
+        if ended {
+            break;
+        }
+    }
+    // Of a position within an entry, what comes of it is said where it is read.
+    Ok(place.saturating_add(at.offset.saturating_sub(stands.offset)))
+}
+
+/// Octets of the file, so many at most.
+fn octets<'b>(file: &File, path: &Path, places: Range<u64>, most: usize, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], Damaged> {
+    let left = usize::try_from(places.end.saturating_sub(places.start)).unwrap_or(usize::MAX);
+    buffer.resize(left.min(most), 0);
+    file.read_exact_at(buffer, places.start).map_err(|e| Damaged::Io(path.to_owned(), e))?;
+    Ok(buffer)
+}
+
+/// The entries from `at` on, which is the first of `places` in the file; and where in the file the next one begins.
+fn read(file: &File, path: &Path, at: Position, places: Range<u64>, most: usize, buffer: &mut Vec<u8>) -> Result<(Batch, u64), Damaged> {
     let mut batch = Batch { entries: Vec::new(), next: at };
+    let mut place = places.start;
+    let left = places.end.saturating_sub(places.start);
     for chunk in [CHUNK_BYTES, CHUNK_BYTES + ENTRY_BYTES_MAX] {
-        buffer.resize(left.min(chunk), 0);
-        file.read_exact_at(buffer, at.offset).map_err(|e| Damaged::Io(path.to_owned(), e))?;
-        let mut rest = buffer.as_slice();
+        let mut rest = octets(file, path, places.clone(), chunk, buffer)?;
+        let all = u64::try_from(rest.len()).is_ok_and(|length| length == left);
         while batch.entries.len() < most && !rest.is_empty() {
             match decode(rest) {
                 Ok(frame) => {
                     batch.entries.push((batch.next, frame.entry));
-                    batch.next.offset = batch.next.offset.saturating_add(u64::try_from(frame.length).unwrap_or(0));
+                    batch.next.offset = batch.next.offset.saturating_add(u64::try_from(frame.stood).unwrap_or(0));
+                    place = place.saturating_add(u64::try_from(frame.length).unwrap_or(0));
                     rest = rest.get(frame.length..).unwrap_or_default();
                 }
                 // The chunk ends in the middle of a frame.
                 Err(Fault::Short) => break,
-                Err(why) => return Err(Damaged::Content { path: path.to_owned(), offset: batch.next.offset, why }),
+                Err(why) => return Err(Damaged::Content { path: path.to_owned(), offset: place, why }),
             }
         }
-        if !batch.entries.is_empty() || buffer.len() == left {
+        if !batch.entries.is_empty() || all {
             break;
         }
     }
-    Ok(batch)
+    Ok((batch, place))
 }
 
 /// Octets read at once: some hundred entries.

@@ -221,3 +221,36 @@ fn a_failed_sync_closes_the_journal_until_a_new_segment_can_be_written() {
     let (_, recovery, _) = open(&scratch, Position::default());
     assert_eq!((recovery.entries, recovery.set_aside), (4, Vec::new()));
 }
+
+#[test]
+fn a_pruned_segment_is_read_by_the_same_positions() {
+    let scratch = Scratch::new("pruned");
+    let (journal, ..) = open(&scratch, Position::default());
+    let positions: Vec<_> = append(&journal.lane(100), 0..50).into_iter().map(|p| p.expect("taken")).collect();
+    let mut before = journal.tail(positions[10]);
+    assert_eq!(before.next_batch(1).expect("read").map(|b| b.entries.len()), Some(1));
+    drop(journal);
+    let (journal, ..) = open(&scratch, Position::default());
+    append(&journal.lane(100), 50..51);
+    let pruner = journal.pruner();
+    assert_eq!((pruner.closed(9).expect("read"), pruner.closed(1).expect("read")), (vec![1], vec![]), "nobody writes to it");
+    assert_eq!(pruner.begun(1).expect("read"), Some(Wall::from_millis(1000)));
+    let left = |_: Position, entry: &Entry| Ok::<_, ()>((entry.id.parse::<usize>() != Ok(20)).then(|| b"left".to_vec()));
+    assert!(pruner.prune(1, left).expect("written"));
+    assert!(fs::metadata(path(&scratch.0, 1)).expect("there").len() < 50 * 200);
+    for (n, position) in positions.iter().enumerate() {
+        let mut tail = journal.tail(*position);
+        let batch = tail.next_batch(2).expect("read").expect("entries");
+        assert_eq!((batch.entries[0].0, &batch.entries[0].1.id), (*position, &n.to_string()));
+        assert_eq!(batch.entries[0].1.body.len(), if n == 20 { 300 } else { 4 });
+        assert_eq!(all(&mut tail).last(), Some(&50), "and on, into the next segment");
+    }
+    assert_eq!(all(&mut before).last(), Some(&49), "who had it open reads it on");
+    drop(journal);
+    fs::write(scratch.0.join("0000000001.seg.new"), b"half").expect("written");
+    let (journal, recovery, _) = open(&scratch, positions[30]);
+    assert_eq!((recovery.entries, recovery.set_aside.len()), (51, 0));
+    assert!(!scratch.0.join("0000000001.seg.new").exists());
+    assert_eq!(all(&mut journal.tail(positions[30])), (30..51).collect::<Vec<_>>());
+    assert!(verify(&scratch.0).expect("read").iter().all(|segment| segment.end == End::Whole));
+}

@@ -92,6 +92,7 @@ impl Lane {
 pub(super) struct Segment {
     file: File,
     number: u64,
+    begun: Instant,
     /// Octets written and synced.
     length: u64,
     batch: u32,
@@ -108,7 +109,7 @@ impl Segment {
             Ok(file)
         };
         let file = begin().map_err(failed(&path))?;
-        Ok(Self { file, number, length: u64::try_from(HEADER_BYTES).unwrap_or(0), batch: 0 })
+        Ok(Self { file, number, begun: Instant::now(), length: u64::try_from(HEADER_BYTES).unwrap_or(0), batch: 0 })
     }
 
     pub(super) fn end(&self) -> Position {
@@ -189,7 +190,7 @@ impl Writer {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        if self.segment.length >= SEGMENT_BYTES {
+        if self.segment.length >= SEGMENT_BYTES || self.segment.begun.elapsed() >= SEGMENT_AGE && self.segment.batch > 0 {
             let number = self.next;
             self.next = number.saturating_add(1);
             self.segment = Segment::begin(&self.directory, number).map_err(io::Error::other)?;
@@ -266,5 +267,7 @@ pub(super) const BATCH_ENTRIES_MAX: usize = 512;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// A segment is closed once it has so many octets: small enough to be read whole at a start.
 const SEGMENT_BYTES: u64 = 64 << 20;
+/// A segment is closed at its first entry behind this age: retention takes bodies out of closed ones alone.
+const SEGMENT_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How often a closed journal tries to open again.
 const REOPEN: Duration = Duration::from_secs(2);
