@@ -39,6 +39,8 @@ pub struct Args {
 struct Found {
     written: u64,
     pending: u64,
+    /// What these calls held was taken away: they are not compared.
+    pruned: u64,
     rejected: u64,
     missing: Vec<Value>,
     doubled: Vec<Value>,
@@ -63,17 +65,20 @@ fn reconcile(args: &Args) -> Result<u8, String> {
     for name in names {
         of_target(&gateway, name, args, &mut found)?;
     }
-    let Found { written, pending, rejected, missing, doubled, changed, repaired, kept } = &found;
+    let Found { written, pending, pruned, rejected, missing, doubled, changed, repaired, kept } = &found;
     let bad = !missing.is_empty() || !doubled.is_empty();
     if args.json {
         let (missing_calls, doubled_calls) = (missing, doubled);
         println!(
             "{:#}",
-            json!({"written": written, "pending": pending, "rejected": rejected, "missing": missing.len(), "doubled": doubled.len(),
+            json!({"written": written, "pending": pending, "pruned": pruned, "rejected": rejected, "missing": missing.len(), "doubled": doubled.len(),
                 "missing_calls": missing_calls, "doubled_calls": doubled_calls, "changed": changed, "repaired": repaired, "kept": kept})
         );
     } else {
         println!("{written} written, {pending} pending, {rejected} rejected, {} missing, {} doubled", missing.len(), doubled.len());
+        if *pruned > 0 {
+            println!("{pruned} are not compared: what they held is older than keep_days and was taken away");
+        }
         missing.iter().for_each(|call| println!("missing  {call}"));
         doubled.iter().for_each(|call| println!("doubled  {call}"));
         changed.iter().for_each(|one| println!("changed by somebody else, left alone: {one}"));
@@ -92,6 +97,7 @@ fn of_target(gateway: &Gateway, name: &str, args: &Args, found: &mut Found) -> R
         let list = |field: &str| page.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
         found.written += number("written");
         found.pending += number("pending");
+        found.pruned += number("pruned");
         found.rejected += number("rejected");
         let missing = list("missing");
         let changed = list("changed");

@@ -58,7 +58,7 @@ pub fn run(args: Args) -> ExitCode {
 
 fn recover(args: &Args) -> Result<u8, String> {
     let config = Config::load_without_secrets(&args.config).map_err(|e| e.to_string())?;
-    let (calls, writes) = count(&config, args)?;
+    let Counted { calls, writes, pruned } = count(&config, args)?;
     if !args.dry_run {
         let body = json!({"since": args.since, "target": args.target, "by": args.by});
         let (status, problem) = Gateway::of(&config, &args.access)?.ask("POST", "/v1/recover", &body)?;
@@ -68,26 +68,45 @@ fn recover(args: &Args) -> Result<u8, String> {
         }
     }
     if args.json {
-        println!("{:#}", json!({"since": args.since, "target": args.target, "dry_run": args.dry_run, "calls": calls, "writes": writes}));
+        println!(
+            "{:#}",
+            json!({"since": args.since, "target": args.target, "dry_run": args.dry_run, "calls": calls, "writes": writes, "pruned": pruned})
+        );
     } else {
         println!("{writes} writes of {calls} calls since {} {} told again", args.since, if args.dry_run { "would be" } else { "are" });
+        if pruned > 0 {
+            println!("{pruned} calls are left out: what they held is older than keep_days and was taken away");
+        }
     }
     Ok(OK)
 }
 
+/// What is told again.
+#[derive(Default)]
+struct Counted {
+    calls: usize,
+    writes: usize,
+    /// Calls of which nothing can be told any more.
+    pruned: usize,
+}
+
 /// Calls since then, and the writes of theirs that are told again.
-fn count(config: &Config, args: &Args) -> Result<(usize, usize), String> {
+fn count(config: &Config, args: &Args) -> Result<Counted, String> {
     let store = store(config)?;
-    let (mut calls, mut writes, mut after) = (0, 0, None::<CallId>);
+    let (mut counted, mut after) = (Counted::default(), None::<CallId>);
     loop {
         let page = store.since(args.since, after, PAGE).map_err(|e| e.to_string())?;
-        let Some(last) = page.last() else { return Ok((calls, writes)) };
+        let Some(last) = page.last() else { return Ok(counted) };
         after = Some(last.call_id);
-        calls += page.len();
         for record in page {
+            if record.is_pruned() {
+                counted.pruned += 1;
+                continue;
+            }
+            counted.calls += 1;
             let of_call = store.writes(record.call_id).map_err(|e| e.to_string())?;
             let told = of_call.iter().filter(|w| w.state != State::Dropped && args.target.as_ref().is_none_or(|t| *t == w.crm));
-            writes += told.count();
+            counted.writes += told.count();
         }
     }
 }

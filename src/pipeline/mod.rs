@@ -173,6 +173,13 @@ pub enum Output {
         /// The new token.
         token: Zeroizing<String>,
     },
+    /// What the journal still holds of pruned calls, or of webhooks of no call that are old, may go ([`Pipeline::left_of`]).
+    Pruned {
+        /// Calls that became skeletons just now.
+        calls: usize,
+        /// They ended before this.
+        before: Wall,
+    },
     /// Something to count.
     Count(Count),
 }

@@ -28,7 +28,7 @@ pub(super) struct Page {
 }
 
 impl Pipeline {
-    /// Compares the next calls behind `after` with what `crm` holds. The answer is [`Output::Tell`] with `reply`: how many are `written`, which are `missing`,
+    /// Compares the next calls behind `after` with what `crm` holds. The answer is [`Output::Tell`] with `reply`: how many are `written`, how many were `pruned` and so are not looked for, which are `missing`,
     /// `doubled` or `changed` by somebody else (each field with what it was told), and the call to go on behind.
     pub fn reconcile(&mut self, now: Now, store: &impl Store, reply: u64, crm: &str, after: Option<CallId>) -> Result<(), StoreError> {
         let Some(known) = self.config.crms.iter().find(|c| c.name == crm) else {
@@ -43,13 +43,13 @@ impl Pipeline {
         };
         let writes = store.writes_of(crm, after, reader.read_max())?;
         let next = writes.last().map(|w| w.call_id);
+        let (pruned, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.pruned);
         let count = |states: &[State]| writes.iter().filter(|w| states.contains(&w.state)).count();
         let pending = count(&[State::Queued, State::Retrying, State::InFlight]);
         let rejected = count(&[State::Review, State::Dead, State::Dropped]);
         // A change that was refused may have been so since its record is gone.
         let held = |w: &Write| w.state == State::Done || matches!(w.state, State::Review | State::Dead) && !w.written.is_empty();
-        let document =
-            json!({"written": 0, "pending": pending, "rejected": rejected, "missing": [], "doubled": [], "changed": [], "next": next});
+        let document = json!({"written": 0, "pending": pending, "rejected": rejected, "missing": [], "doubled": [], "changed": [], "pruned": pruned.len(), "next": next});
         let told: Vec<_> = writes.into_iter().filter(held).collect();
         if told.is_empty() {
             self.outputs.push_back(Output::Tell { reply, document });

@@ -244,6 +244,7 @@ impl World {
             Output::Respond { reply, status, .. } => self.responses.push((reply, status)),
             Output::Tell { document, .. } => self.told.push(document),
             Output::KeepToken { token, .. } => self.kept.push(token.to_string()),
+            Output::Pruned { .. } => {}
             Output::Count(count) => self.counts.push(count),
         }
     }

@@ -175,13 +175,17 @@ fn one(store: &Sqlite, call: CallId) -> Result<Answer, StoreError> {
         )));
     };
     let writes = store.writes(call)?.iter().map(Write::document).collect::<Vec<_>>();
-    Ok(Ok(json!({
+    let mut shown = json!({
         "call_id": call,
         "state": if record.is_over() { "ended" } else { "live" },
         "record": record.fields(),
         "events": record.events(),
         "writes": writes,
-    })))
+    });
+    if let Some(shown) = shown.as_object_mut().filter(|_| record.is_pruned()) {
+        shown.insert("pruned".into(), json!(true));
+    }
+    Ok(Ok(shown))
 }
 
 /// Calls of one number that are told, the latest.
@@ -189,7 +193,7 @@ const ATTEMPTS_MAX: usize = 100;
 /// Webhooks of the quarantine that are verified at once; each may hold a megabyte.
 const RELEASED_AT_ONCE: usize = 32;
 /// Fields of a record that a list shows.
-const LISTED: [&str; 12] = [
+const LISTED: [&str; 13] = [
     "call_id",
     "from",
     "to",
@@ -202,4 +206,5 @@ const LISTED: [&str; 12] = [
     "outcome",
     "ended_as",
     "disposition_code",
+    "pruned",
 ];

@@ -16,6 +16,7 @@ mod api;
 mod compose;
 mod ingest;
 mod latency;
+mod pruning;
 mod rebuild;
 mod signalling;
 mod writeback;
@@ -41,7 +42,7 @@ use crate::{
     chance::Chance,
     config::Config,
     event::Event,
-    journal::{Entry, EntryKind},
+    journal::{Entry, EntryKind, Position},
     pipeline::{Pipeline, Store, StoreError, restart, webhook::Ingest},
     shell::{
         clock::Clock,
@@ -112,6 +113,7 @@ pub struct Live {
     signalling: signalling::Signalling,
     writeback: writeback::WriteBack,
     journal: Journal,
+    pruning: Option<pruning::Pruning>,
     quarantine: Option<Desk>,
     names: tokio::task::JoinHandle<()>,
     drain: Duration,
@@ -165,6 +167,7 @@ impl Live {
         }
         report(&recovery, &health);
         let pipeline_config = compose::pipeline(&config, &kept)?;
+        let pruning_config = config.data.keep.map(|_| compose::pipeline(&config, &kept)).transpose()?;
         let sources = Ingest::new(pipeline_config.sources.clone());
         let mut pipeline = Pipeline::new(pipeline_config, chance.split());
         let mut tail = journal.tail(store.position()?);
@@ -187,6 +190,21 @@ impl Live {
             platforms.insert(webhook.source.clone(), client()?);
         }
         let quarantine = quarantine(&config, &metrics, &health, &clock)?;
+        let mut prunings = None;
+        let mut pruning = None;
+        if let Some(config_again) = pruning_config {
+            let (ask, asks) = std_mpsc::channel();
+            let parts = pruning::Parts {
+                pipeline: Pipeline::new(config_again, Chance::from_seed(0)),
+                store: store_path.clone(),
+                state: config.data.directory.join("retention.json"),
+                tail: journal.tail(Position::default()),
+                pruner: journal.pruner(),
+                health: health.clone(),
+            };
+            pruning = Some(pruning::Pruning::start(parts, asks).map_err(|e| Error::System("a thread for retention", e))?);
+            prunings = Some(ask);
+        }
         let parts = writeback::Parts {
             pipeline,
             store,
@@ -197,6 +215,7 @@ impl Live {
             platforms,
             kept,
             metrics: metrics.clone(),
+            pruning: prunings,
             health: health.clone(),
             runtime,
         };
@@ -242,6 +261,7 @@ impl Live {
             signalling,
             writeback,
             journal,
+            pruning,
             quarantine,
             names,
             drain: config.sip.drain,
@@ -284,11 +304,14 @@ impl Live {
 
     /// As [`Self::stop`], with another limit.
     pub async fn stop_within(self, drain: Duration) {
-        let Self { signalling, writeback, journal, quarantine, names, clock, server, _lock, .. } = self;
+        let Self { signalling, writeback, journal, pruning, quarantine, names, clock, server, _lock, .. } = self;
         names.abort();
         signalling.drain(drain).await;
         let stopped = tokio::task::spawn_blocking(move || {
             writeback.stop(clock.mono() + WRITEBACK_GRACE);
+            if let Some(pruning) = pruning {
+                pruning.stop();
+            }
             journal.close();
             quarantine.iter().for_each(Desk::stop);
         });

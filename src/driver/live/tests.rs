@@ -347,3 +347,64 @@ async fn what_a_webhook_lost_is_asked_of_the_platform_once_also_over_a_lost_stor
     live.stop().await;
     assert_eq!(asked.lock().expect("no panic").len(), 2, "not one request more");
 }
+
+/// All octets of a journal's segments.
+fn segments(journal: &Path) -> Vec<u8> {
+    let files = fs::read_dir(journal).expect("a journal").map(|file| file.expect("a file").path());
+    files.flat_map(|path| fs::read(path).expect("readable")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_settled_call_held_leaves_the_journal_and_a_rebuild_is_the_same() {
+    let scratch = Scratch::new("live-retention");
+    let sandbox = crm(&scratch).await;
+    let mut config = config(&scratch, &sandbox.url());
+    for crm in &mut config.crms {
+        crm.refresh_token = secrets::read(&scratch.0.join("rotated")).expect("a token");
+    }
+    leave_open_call(&config);
+    let live = Live::start(config.clone(), Options::default()).await.expect("started");
+    let path = format!("/v1/calls/{}", call());
+    let data = json!({"disposition_code": "SALE", "call_summary": "he asked for mercy"});
+    let body = json!({"id": "w1", "type": "call.ended", "call_id": "1@sip", "time": "2026-01-05T10:00:00Z", "data": data}).to_string();
+    assert_eq!(ask(&live, "POST", "/v1/webhooks/platform", signed(&body), body.as_bytes()).await.0, 200);
+    let whole = until(&live, &path, |v| v["writes"][0]["state"] == "done" && v["record"]["disposition_code"] == "SALE").await;
+    assert!(whole.get("pruned").is_none());
+    live.stop().await;
+    let journal = config.data.directory.join("journal");
+    let holds = |text: &str| segments(&journal).windows(text.len()).any(|octets| octets == text.as_bytes());
+    let held = ["+491", "+492", "mercy"];
+    assert!(held.into_iter().all(holds));
+
+    config.data.keep = Some(Duration::ZERO);
+    let live = Live::start(config.clone(), Options::default()).await.expect("started again");
+    let shown = until(&live, &path, |v| v["pruned"] == true).await;
+    assert_eq!((&shown["writes"][0]["id"], &shown["events"]), (&whole["writes"][0]["id"], &json!([])));
+    assert_eq!((&shown["record"]["outcome"], shown["record"].get("from")), (&whole["record"]["outcome"], None));
+    let attempts = get(&live, "/v1/contacts/%2B491/attempts").await.1;
+    assert_eq!((&attempts["reached"], &attempts["attempts"]), (&json!(false), &json!([])));
+    for _ in 0..400 {
+        if !held.into_iter().any(holds) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(held.map(holds), [false; 3]);
+    // The same webhook once more, and another one.
+    assert_eq!(ask(&live, "POST", "/v1/webhooks/platform", signed(&body), body.as_bytes()).await.0, 200);
+    let late = body.replace("w1", "w2");
+    assert_eq!(ask(&live, "POST", "/v1/webhooks/platform", signed(&late), late.as_bytes()).await.0, 200);
+    let (_, metrics) = get(&live, "/metrics").await;
+    assert!(metrics.as_str().is_some_and(|m| m.contains("result=\"duplicate\"} 1")), "{metrics}");
+    live.stop().await;
+
+    let store = config.data.directory.join("store.sqlite");
+    let dump = || {
+        let store = Sqlite::reader(&store).expect("a store");
+        (store.record(call()), store.writes(call()), store.named("1@sip"), store.seen("platform/w1"), store.asides(9), store.swept())
+    };
+    let before = dump();
+    assert_eq!(before.4.as_ref().map(Vec::len), Ok(1), "the other one belongs to nobody");
+    rebuild(&config).expect("made anew");
+    assert_eq!(dump(), before);
+}

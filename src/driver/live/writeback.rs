@@ -63,6 +63,8 @@ pub(super) struct Parts {
     pub(super) platforms: BTreeMap<String, http::Client>,
     pub(super) kept: Kept,
     pub(super) metrics: Arc<Metrics>,
+    /// Who takes bodies out of the journal; none: nobody.
+    pub(super) pruning: Option<mpsc::Sender<()>>,
     pub(super) health: Health,
     pub(super) runtime: Handle,
 }
@@ -233,6 +235,11 @@ impl Loop {
                         tracing::error!(%crm, %error, "a rotated refresh token could not be kept");
                         self.parts.health.say("secrets", Err(error.to_string()));
                     }
+                }
+                Output::Pruned { calls, before } => {
+                    tracing::info!(calls, %before, "calls are skeletons: what they held is taken away");
+                    // A thread that has ended looks again at the next start.
+                    let _ = self.parts.pruning.as_ref().map(|thread| thread.send(()));
                 }
                 Output::Count(count) => self.count(count),
             }

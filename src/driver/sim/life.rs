@@ -482,6 +482,7 @@ impl Life {
             pipeline::Output::Ask { .. }
             | pipeline::Output::Tell { .. }
             | pipeline::Output::KeepToken { .. }
+            | pipeline::Output::Pruned { .. }
             | pipeline::Output::Count(_) => {}
         }
     }

@@ -9,12 +9,12 @@
 
 pub mod left;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Pipeline, Waiting,
+    Output, Pipeline, Waiting,
     fold::Overlay,
     record::Record,
     store::{Changes, State, Store, StoreError, Write},
@@ -55,6 +55,15 @@ pub struct Bones {
     behind: Vec<CallId>,
     /// The first and the last segment of the journal that hold something of it.
     segments: (u64, u64),
+}
+
+/// The segments that hold something of the calls which an entry prunes, call by call; none for any other entry.
+pub fn segments(entry: &Entry) -> Vec<RangeInclusive<u64>> {
+    if entry.kind != EntryKind::Retention {
+        return Vec::new();
+    }
+    let calls = serde_json::from_slice::<Retention>(&entry.body).map(|retention| retention.calls).unwrap_or_default();
+    calls.into_iter().map(|Bones { segments: (first, last), .. }| first..=last).collect()
 }
 
 /// What stays of a write.
@@ -193,8 +202,8 @@ impl Pipeline {
         let pruned = overlay.changes.records.len();
         let changes = Changes { swept: Some(before), ..overlay.changes };
         store.commit(changes)?;
-        if self.live && pruned > 0 {
-            tracing::info!(calls = pruned, %before, "what calls held is taken away");
+        if self.live {
+            self.outputs.push_back(Output::Pruned { calls: pruned, before });
         }
         Ok(())
     }
