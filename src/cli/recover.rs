@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
     kept::store,
+    reconcile::{keep, list, pages},
 };
 use crate::{
     config::Config,
@@ -19,7 +20,8 @@ use crate::{
 /// Tell CRMs again what they should hold of every call since a time, by the mapping as it is now.
 ///
 /// For what was lost behind an acknowledgement, or a mapping that was wrong. Each run is an operation of its own, and safe to repeat: records bear their
-/// keys, so that writing twice is writing once. The gateway must run.
+/// keys, so that writing twice is writing once. What somebody has changed in the CRM since is read first, shown, and left alone for as long as the mapping's
+/// own value is what it was. The gateway must run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Configuration of the gateway.
@@ -34,6 +36,10 @@ pub struct Args {
     /// Only tell how many writes that would be.
     #[arg(long)]
     dry_run: bool,
+    /// Read nothing first, and write over what somebody has changed: where the CRM has lost what it was told of fields, as after a restored backup, or does
+    /// not answer now.
+    #[arg(long)]
+    overwrite: bool,
     /// Who asks, for the journal.
     #[arg(long, env = "USER", default_value = "")]
     by: String,
@@ -59,9 +65,16 @@ pub fn run(args: Args) -> ExitCode {
 fn recover(args: &Args) -> Result<u8, String> {
     let config = Config::load_without_secrets(&args.config).map_err(|e| e.to_string())?;
     let Counted { calls, writes, pruned } = count(&config, args)?;
+    let mut found = Changed::default();
     if !args.dry_run {
+        let gateway = Gateway::of(&config, &args.access)?;
+        if !args.overwrite {
+            for crm in config.crms.iter().filter(|crm| args.target.as_ref().is_none_or(|t| *t == crm.name)) {
+                found.keep(&gateway, &crm.name, args)?;
+            }
+        }
         let body = json!({"since": args.since, "target": args.target, "by": args.by});
-        let (status, problem) = Gateway::of(&config, &args.access)?.ask("POST", "/v1/recover", &body)?;
+        let (status, problem) = gateway.ask("POST", "/v1/recover", &body)?;
         if status != 200 {
             eprintln!("{status} {}", detail(&problem));
             return Ok(FAILED);
@@ -70,9 +83,13 @@ fn recover(args: &Args) -> Result<u8, String> {
     if args.json {
         println!(
             "{:#}",
-            json!({"since": args.since, "target": args.target, "dry_run": args.dry_run, "calls": calls, "writes": writes, "pruned": pruned})
+            json!({"since": args.since, "target": args.target, "dry_run": args.dry_run, "calls": calls, "writes": writes, "pruned": pruned,
+                "kept": found.kept.len(), "changed": found.kept, "overwritten": found.lost, "unread": found.unread})
         );
     } else {
+        found.kept.iter().for_each(|one| println!("changed by somebody else, left alone: {one}"));
+        found.lost.iter().for_each(|one| println!("changed by somebody else, and told again, since it waits for a decision: {one}"));
+        found.unread.iter().for_each(|why| println!("not read first: {why}"));
         println!("{writes} writes of {calls} calls since {} {} told again", args.since, if args.dry_run { "would be" } else { "are" });
         if pruned > 0 {
             println!("{pruned} calls are left out: what they held is older than keep_days and was taken away");
@@ -88,6 +105,34 @@ struct Counted {
     writes: usize,
     /// Calls of which nothing can be told any more.
     pruned: usize,
+}
+
+/// What somebody has changed in the CRMs.
+#[derive(Default)]
+struct Changed {
+    /// Counts as edits now.
+    kept: Vec<Value>,
+    /// Could not, since of these calls something is in review, or given up.
+    lost: Vec<Value>,
+    /// CRMs that cannot be read back, each with the reason.
+    unread: Vec<String>,
+}
+
+impl Changed {
+    /// Reads what `name` holds of the calls since then. Decisions are in the journal before the recovery is, which plans by them.
+    fn keep(&mut self, gateway: &Gateway, name: &str, args: &Args) -> Result<(), String> {
+        let unread = pages(gateway, name, Some(CallId::first_of(args.since)), |page| {
+            for one in list(page, "changed") {
+                let of = if keep(gateway, name, &one, &args.by)? > 0 { &mut self.kept } else { &mut self.lost };
+                of.push(one);
+            }
+            Ok(())
+        });
+        let unread =
+            unread.map_err(|why| format!("{why}; nothing is told again: try later, or with --overwrite, which reads nothing first"))?;
+        self.unread.extend(unread.map(|why| format!("{name}: {why}")));
+        Ok(())
+    }
 }
 
 /// Calls since then, and the writes of theirs that are told again.

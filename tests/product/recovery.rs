@@ -86,6 +86,23 @@ fn a_recovery_writes_every_call_again_and_none_twice() {
     assert!(writes() > before);
     let whole = offhook(&bench, &["reconcile", "--json"]);
     assert_eq!((&whole["written"], &whole["doubled"]), (&json!(5), &json!(0)), "{whole:#}");
+    // What somebody has changed, and nobody has reconciled, is read first and left alone; unless it is to be written over.
+    let title = |key: &str| bench.records().into_values().find(|r| r["offhook_key"] == key).expect("there")["hs_call_title"].clone();
+    let records: Vec<_> = bench.records().into_values().collect();
+    bench.change_record(&records[0]["offhook_key"], "hs_call_title", "rang about the bill");
+    let kept = offhook(&bench, &["recover", "--since", "2020-01-01", "--json", "--by", "anna"]);
+    assert_eq!(
+        (&kept["kept"], &kept["changed"][0]["fields"]["hs_call_title"]["value"]),
+        (&json!(1), &json!("rang about the bill")),
+        "{kept:#}"
+    );
+    bench.wait("all are told again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
+    assert_eq!(title(&records[0]["offhook_key"]), "rang about the bill");
+    bench.change_record(&records[1]["offhook_key"], "hs_call_title", "a title that is in the way");
+    assert_eq!(offhook(&bench, &["recover", "--since", "2020-01-01", "--overwrite", "--json"])["kept"], 0);
+    bench.wait("all are told again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
+    assert_eq!(title(&records[1]["offhook_key"]), records[1]["hs_call_title"]);
+    assert_eq!(title(&records[0]["offhook_key"]), "rang about the bill", "an edit stands");
     // A dialler asks whether this person was reached.
     let (status, attempts) = bench.get("/v1/contacts/%2B493023125103/attempts");
     let attempts: Value = serde_json::from_str(&attempts).expect("JSON");
