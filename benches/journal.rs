@@ -119,6 +119,7 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
             },
             Kind::Ended(Terminal {
                 outcome: Outcome::Answered,
+                outcome_table: None,
                 ended_as: EndedAs::Completed,
                 ended_by: EndedBy::Caller,
                 reason: None,

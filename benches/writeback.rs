@@ -56,6 +56,7 @@ fn entries(n: u64) -> Vec<Entry> {
     let side = || PerSide { trunk: "PCMU".to_owned(), platform: "PCMU".to_owned() };
     let terminal = Terminal {
         outcome: Outcome::Answered,
+        outcome_table: None,
         ended_as: EndedAs::Completed,
         ended_by: EndedBy::Caller,
         reason: None,

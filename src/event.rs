@@ -186,6 +186,10 @@ pub struct SipCallIds {
 pub struct Terminal {
     /// How the call was met.
     pub outcome: Outcome,
+    /// The version of the table of outcomes by which it was judged, so that reports over a change of it can be told apart; none of a call that a restart
+    /// ended, and in events of before there was such a field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome_table: Option<u32>,
     /// How it ended.
     pub ended_as: EndedAs,
     /// Who ended it.

@@ -6,6 +6,7 @@ use super::{Call, Leg, Purpose, State, World};
 use crate::{
     event::{EndedAs, EndedBy, Kind, Leg as Side, Outcome, Terminal},
     media,
+    route::outcome,
     sip::Method,
 };
 
@@ -127,10 +128,11 @@ impl Call {
         self.abandon_asks(world);
         self.transfer_over(world);
         let answered = self.answered;
-        let outcome = if answered.is_some() { Outcome::Answered } else { self.met(status.unwrap_or(500)) };
+        let met = if answered.is_some() { Outcome::Answered } else { self.met(status.unwrap_or(500)) };
         let ms = |at: crate::time::Instant| at.millis_since(self.invited.mono);
         let terminal = Terminal {
-            outcome,
+            outcome: met,
+            outcome_table: Some(outcome::VERSION),
             ended_as,
             ended_by: by,
             reason: why,
@@ -143,7 +145,7 @@ impl Call {
         let kind = if ended_as == EndedAs::Failed { Kind::Failed(terminal) } else { Kind::Ended(terminal) };
         self.emit(world, kind);
         self.state = State::Over;
-        self.outcome = Some(outcome);
+        self.outcome = Some(met);
         self.probes.clear();
         world.ports.give(now, self.caller.local.port());
         if let Some(callee) = self.callee.take() {

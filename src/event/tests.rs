@@ -56,21 +56,22 @@ fn kind() -> impl Strategy<Value = Kind> {
             one(&[EndedBy::Caller, EndedBy::Callee, EndedBy::Gateway]),
         )
     };
-    let terminal = || {
-        (outcome(), ended(), option::of(text()), option::of(any::<u16>()), option::of(any::<i64>()), any::<(i64, i64, u32)>()).prop_map(
-            |(outcome, (ended_as, ended_by), reason, sip_status, ring_ms, (talk_ms, secure_ms, omitted))| Terminal {
-                outcome,
-                ended_as,
-                ended_by,
-                reason,
-                sip_status,
-                ring_ms,
-                talk_ms,
-                secure_ms,
-                omitted,
-            },
-        )
-    };
+    let terminal =
+        || {
+            (
+                (outcome(), option::of(any::<u32>())),
+                ended(),
+                option::of(text()),
+                option::of(any::<u16>()),
+                option::of(any::<i64>()),
+                any::<(i64, i64, u32)>(),
+            )
+                .prop_map(
+                    |((outcome, outcome_table), (ended_as, ended_by), reason, sip_status, ring_ms, (talk_ms, secure_ms, omitted))| {
+                        Terminal { outcome, outcome_table, ended_as, ended_by, reason, sip_status, ring_ms, talk_ms, secure_ms, omitted }
+                    },
+                )
+        };
     let calls = (text(), option::of(text())).prop_map(|(caller, callee)| SipCallIds { caller, callee });
     prop_oneof![
         ([text(), text(), text(), text()], calls).prop_map(|([from, to, trunk, route], sip_call_ids)| Kind::Started {

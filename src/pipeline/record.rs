@@ -420,6 +420,7 @@ mod tests {
         };
         let terminal = Terminal {
             outcome: Outcome::Answered,
+            outcome_table: None,
             ended_as: EndedAs::Transferred,
             ended_by: EndedBy::Caller,
             reason: None,

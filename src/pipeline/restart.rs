@@ -14,6 +14,7 @@ pub fn close_open_calls(store: &impl Store, now: Wall) -> Result<Vec<Event>, Sto
         let last_seen = record.last_event_at().unwrap_or(now);
         let terminal = Terminal {
             outcome: if answered.is_some() { Outcome::Answered } else { Outcome::Failed },
+            outcome_table: None,
             ended_as: EndedAs::Failed,
             ended_by: EndedBy::Gateway,
             reason: Some("gateway_restart".into()),

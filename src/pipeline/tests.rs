@@ -355,6 +355,7 @@ fn entry(event: &Event) -> Entry {
 fn busy() -> Terminal {
     Terminal {
         outcome: Outcome::Busy,
+        outcome_table: None,
         ended_as: EndedAs::Completed,
         ended_by: EndedBy::Callee,
         reason: None,
@@ -370,6 +371,7 @@ fn life() -> Vec<Kind> {
     let side = || PerSide { trunk: "PCMU".to_owned(), platform: "PCMU".to_owned() };
     let terminal = Terminal {
         outcome: Outcome::Answered,
+        outcome_table: None,
         ended_as: EndedAs::Completed,
         ended_by: EndedBy::Caller,
         reason: None,

@@ -257,6 +257,7 @@ fn tellers(scratch: &Scratch, acks: &Arc<Mutex<Vec<Duration>>>, refused: &Refuse
 fn events(call_id: CallId, now: Wall, index: usize, story: &Story) -> Vec<Event> {
     let terminal = |outcome, ended_as, ended_by| Terminal {
         outcome,
+        outcome_table: None,
         ended_as,
         ended_by,
         reason: None,

@@ -46,6 +46,7 @@ fn a_busy_target_is_an_answer_and_silence_is_not() {
     w.refuses(PLATFORM, &asked, 486);
     w.response(CARRIER, 486);
     assert_eq!((w.terminal().outcome, w.terminal().sip_status), (Outcome::Busy, Some(486)));
+    assert_eq!(serde_json::to_value(w.terminal()).expect("JSON")["outcome_table"], crate::route::outcome::VERSION);
     assert!(w.terminal().reason.expect("a reason").contains("target \"platform\": 486"));
 
     let mut w = World::new(config());

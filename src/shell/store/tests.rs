@@ -184,6 +184,7 @@ fn pruning(store: &mut impl Store) {
         let mut record = record(n);
         let terminal = Terminal {
             outcome: Outcome::Answered,
+            outcome_table: None,
             ended_as: EndedAs::Completed,
             ended_by: EndedBy::Caller,
             reason: None,
