@@ -81,6 +81,8 @@ impl WriteBack {
         let heart = parts.health.heart("pipeline");
         let back = told.clone();
         let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {
+            // Of the thread alone, on Linux. It may be refused; then it is as urgent as everybody.
+            let _ = rustix::process::nice(YIELDS);
             let replies = BTreeMap::new();
             Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN, latencies: Latencies::default() }
                 .run(&inbox);
@@ -334,6 +336,8 @@ impl Loop {
     }
 }
 
+/// How much it gives way, where the processors are busy, to calls and to whoever waits for an answer: what is in the journal is safe, and can wait.
+const YIELDS: i32 = 5;
 /// Entries folded in one transaction: with 256, a page that many entries touch is written four times as often.
 const BATCH: usize = 1024;
 /// Batches folded before answers are heard and requests leave.

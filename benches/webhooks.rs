@@ -1,0 +1,142 @@
+//! Signed webhooks over HTTP, from the request to the answer that says they are on disk, beside the same server with a handler that reads the same body and says
+//! yes. Run by hand: `cargo bench --bench webhooks -- [REQUESTS]` (default 100,000). Generator and gateway share the machine.
+
+#![allow(missing_docs)]
+#![allow(clippy::expect_used)] // a figure that cannot be had is none
+
+use std::{
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use offhook::{
+    config::Config,
+    driver::live::{self, Live},
+    pipeline::Key,
+    shell::{
+        clock::Clock,
+        http::{Ask, Options, Server},
+        telemetry::{Health, Metrics},
+    },
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+};
+
+const KEY: &str = "raw:bench";
+/// Connections, each with one request at a time.
+const CONNECTIONS: usize = 192;
+/// Octets of a body, about: an entry of 1.5 kB.
+const BODY: usize = 1300;
+
+/// Requests as they go over the wire, signed, each with an id of its own.
+fn requests(count: usize, of: &str) -> Vec<Vec<u8>> {
+    let (key, now) = (Key::parse(KEY).expect("a key"), Clock::new().system_wall());
+    let request = |n: usize| {
+        let id = format!("{of}-{n}");
+        let data = json!({"call_summary": "x".repeat(BODY - 200), "disposition_code": "RESOLVED"});
+        let body = json!({"id": id, "type": "call.ended", "call_id": format!("call-{n}"), "time": now, "data": data}).to_string();
+        let signature = key.sign(&id, now, body.as_bytes());
+        let head = format!(
+            "POST /v1/webhooks/platform HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nwebhook-id: {id}\r\nwebhook-timestamp: {}\r\n\
+             webhook-signature: {signature}\r\ncontent-length: {}\r\n\r\n",
+            now.as_millis() / 1000,
+            body.len()
+        );
+        [head.into_bytes(), body.into_bytes()].concat()
+    };
+    (0..count).map(request).collect()
+}
+
+/// Sends them over the connections; how long each took.
+async fn send(to: SocketAddr, requests: Vec<Vec<u8>>) -> (Duration, Vec<Duration>) {
+    let requests = Arc::new(requests);
+    let began = Instant::now();
+    let connection = |first: usize| {
+        let requests = requests.clone();
+        tokio::spawn(async move {
+            let mut stream = TcpStream::connect(to).await.expect("connected");
+            stream.set_nodelay(true).expect("set");
+            let (mut took, mut answer) = (Vec::new(), vec![0; 4096]);
+            for request in requests.iter().skip(first).step_by(CONNECTIONS) {
+                let asked = Instant::now();
+                stream.write_all(request).await.expect("sent");
+                // The answer is short and comes at once.
+                let read = stream.read(&mut answer).await.expect("an answer");
+                let head = answer.get(..read).unwrap_or_default();
+                assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(head));
+                took.push(asked.elapsed());
+            }
+            took
+        })
+    };
+    let mut all = Vec::new();
+    for connection in (0..CONNECTIONS).map(connection).collect::<Vec<_>>() {
+        all.extend(connection.await.expect("sent"));
+    }
+    (began.elapsed(), all)
+}
+
+fn show(what: &str, (took, mut each): (Duration, Vec<Duration>)) -> f64 {
+    each.sort();
+    let rate = each.len() as f64 / took.as_secs_f64();
+    let at = |share: usize| each.get(each.len().saturating_sub(1) * share / 100).copied().unwrap_or_default().as_secs_f64() * 1000.0;
+    println!("{what:<44} {rate:>8.0}/s, answered after {:.1} ms (median), {:.1} ms (p99), {:.1} ms (most)", at(50), at(99), at(100));
+    rate
+}
+
+/// The same server with nobody behind it.
+async fn empty() -> Server {
+    let metrics = Arc::new(Metrics::new());
+    let health = Health::new(Clock::new());
+    let (asks, mut asked) = mpsc::channel(1024);
+    tokio::spawn(async move {
+        while let Some(ask) = asked.recv().await {
+            if let Ask::Webhook { reply, .. } = ask {
+                let _ = reply.send(Ok(json!({"ok": true})));
+            }
+        }
+    });
+    let options = Options {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        tokens: Vec::new(),
+        tls: None,
+        proxies: Vec::new(),
+        doors: std::collections::BTreeMap::new(),
+    };
+    Server::start(options, asks, metrics, health).await.expect("started")
+}
+
+fn configuration(folder: &Path) -> Config {
+    let secret = folder.join("webhook-key");
+    std::fs::write(&secret, KEY).expect("written");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("set");
+    let text = "[sip]\nlisten = [\"udp:127.0.0.1:0\"]\n[http]\nlisten = \"127.0.0.1:0\"\n[[trunk]]\nname = \"carrier\"\nallow = [\"127.0.0.0/8\"]\n\
+                [[target]]\nname = \"platform\"\nuri = \"sip:127.0.0.1:9\"\n[[route]]\ntrunk = \"carrier\"\nnumber = \"*\"\ntargets = [\"platform\"]\n\
+                [[webhook]]\nsource = \"platform\"\nschema = \"generic\"\nsecret_file = \"webhook-key\"\n";
+    Config::parse(&folder.join("offhook.toml"), text).expect("a configuration")
+}
+
+fn main() {
+    let count = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(100_000_usize);
+    let folder = std::env::temp_dir().join(format!("offhook-webhooks-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let server = empty().await;
+        send(server.address, requests(count / 10, "warm")).await;
+        let bare = show("an empty handler that reads the same body", send(server.address, requests(count, "empty")).await);
+        let live = Live::start(configuration(&folder), live::Options::default()).await.expect("started");
+        send(live.http(), requests(count / 10, "warm")).await;
+        let whole = show("verified, on disk, then folded beside it", send(live.http(), requests(count, "whole")).await);
+        println!("{:.2} of the empty handler's rate", whole / bare);
+        live.stop().await;
+    });
+    let _ = std::fs::remove_dir_all(&folder);
+}
