@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Pipeline, Waiting,
-    fold::Overlay,
+    overlay::Overlay,
     store::{Store, StoreError},
 };
 use crate::{

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Count, Pipeline, Schedule, Traffic, Waiting,
-    fold::Overlay,
+    overlay::Overlay,
     store::{Changes, State, Store, StoreError},
 };
 use crate::{
@@ -81,7 +81,7 @@ impl Report {
 impl Pipeline {
     /// What waits for the next batch of a CRM is due now: a campaign has ended. The answer is [`super::Output::Respond`] with `reply`.
     pub fn run_batch(&mut self, now: Now, reply: u64, target: &str, by: &str) {
-        match self.config.crms.iter().find(|c| c.name == target) {
+        match self.config.crm(target) {
             None => {
                 let what = format!("no [[crm]] has the name \"{target}\"");
                 return self.respond(reply, 404, Some((what, "see the targets in the configuration")));
@@ -119,7 +119,7 @@ impl Pipeline {
     /// Looks after the last run of a CRM that is written in batches: says what became of it once nothing of it waits, and that it is behind where something
     /// waits for too long.
     pub(super) fn watch_run(&mut self, now: Now, store: &impl Store, crm: &str) -> Result<(), StoreError> {
-        let Some(schedule) = self.config.crms.iter().find(|c| c.name == crm).map(|c| &c.schedule) else { return Ok(()) };
+        let Some(schedule) = self.config.crm(crm).map(|c| &c.schedule) else { return Ok(()) };
         let Some(runs) = schedule.runs().copied() else { return Ok(()) };
         let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
         let run = runs.until(now.wall);

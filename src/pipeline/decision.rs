@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Pipeline, Waiting,
-    fold::Overlay,
+    overlay::Overlay,
     store::{Changes, State, Store, StoreError, Write},
 };
 use crate::{
@@ -125,7 +125,7 @@ impl Pipeline {
 
     /// Asks that every call since then be told again to its CRMs, or to one of them. The answer is [`super::Output::Respond`] with `reply`.
     pub fn recover(&mut self, now: Now, reply: u64, since: Wall, target: Option<String>, by: &str) {
-        if let Some(target) = target.as_ref().filter(|t| !self.config.crms.iter().any(|c| c.name == **t)) {
+        if let Some(target) = target.as_ref().filter(|t| self.config.crm(t).is_none()) {
             let what = format!("no [[crm]] has the name \"{target}\"");
             return self.respond(reply, 404, Some((what, "see the targets in the configuration")));
         }
@@ -148,7 +148,7 @@ impl Pipeline {
             overlay.changes.writes.insert((name, call_id), write);
             return Ok(());
         }
-        let crm = self.config.crms.iter().find(|c| c.name == name);
+        let crm = self.config.crm(&name);
         match decision {
             Decision::Retry => {
                 // Who was not found, or found too often, is looked for again.

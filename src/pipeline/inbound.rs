@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     Count, Pipeline,
-    fold::Overlay,
+    overlay::Overlay,
     record::Record,
     retention::left::Left,
     store::{Aside, Orphan, Store, StoreError, Why},

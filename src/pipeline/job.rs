@@ -197,7 +197,7 @@ impl Pipeline {
 
     /// Chooses the rows of a job that was made, and writes them down: it is filled once that is durable.
     fn gather(&mut self, now: Now, store: &impl Store, crm: &str, number: u64) -> Result<(), StoreError> {
-        let Some(known) = self.config.crms.iter().find(|c| c.name == crm) else { return Ok(()) };
+        let Some(known) = self.config.crm(crm) else { return Ok(()) };
         let (Some(bulk), Some(lane)) = (known.connector.bulk(), self.lanes.get_mut(crm)) else { return Ok(()) };
         let due = store.due(crm, now.wall, Traffic::All, lane.busy.len().saturating_add(bulk.rows_max()))?;
         let Some(job) = lane.jobs.under_way.iter_mut().find(|job| job.number == number) else { return Ok(()) };
@@ -275,7 +275,7 @@ impl Pipeline {
 
     fn ask_job(&mut self, crm: &str, number: u64) {
         let request = self.id();
-        let Some(known) = self.config.crms.iter().find(|c| c.name == crm) else { return };
+        let Some(known) = self.config.crm(crm) else { return };
         let (Some(bulk), Some(lane)) = (known.connector.bulk(), self.lanes.get_mut(crm)) else { return };
         let Some(token) = lane.token() else { return };
         let Some(job) = lane.jobs.of(number) else { return };
@@ -298,7 +298,7 @@ impl Pipeline {
 
     pub(super) fn job_answered(&mut self, now: Now, crm: &str, number: u64, answer: Result<HttpAnswer, NoAnswer>) {
         let place = u16::try_from(self.chance.below(1001)).unwrap_or(1000);
-        let Some(known) = self.config.crms.iter().find(|c| c.name == crm) else { return };
+        let Some(known) = self.config.crm(crm) else { return };
         let (Some(bulk), Some(lane)) = (known.connector.bulk(), self.lanes.get_mut(crm)) else { return };
         lane.requests = lane.requests.saturating_sub(1);
         if let Ok(answer) = &answer {
@@ -444,7 +444,7 @@ impl Pipeline {
     pub(super) fn resume_job(&mut self, now: Now, write: &Write) -> bool {
         let Some(id) = write.job.as_ref() else { return false };
         let number = self.id();
-        let takes_jobs = self.config.crms.iter().any(|c| c.name == write.crm && c.connector.bulk().is_some());
+        let takes_jobs = self.config.crm(&write.crm).is_some_and(|c| c.connector.bulk().is_some());
         let Some(lane) = self.lanes.get_mut(&write.crm).filter(|_| takes_jobs) else { return false };
         if !lane.jobs.under_way.iter().any(|job| job.id == *id) {
             lane.jobs.begin(number, id.clone(), Stage::Look, now.mono);

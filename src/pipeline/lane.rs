@@ -9,10 +9,11 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    Answered, Asked, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting, batch, job,
+    Answered, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting, batch, job,
     pace::{self, Leave},
     step::{self, Parts, Request},
     store::{State, Write},
+    token::AUTH_PAUSE,
 };
 use crate::{
     crm::{Budget, Fields, HttpAnswer, Token, Verdict},
@@ -23,14 +24,14 @@ use crate::{
 
 /// What is known of one CRM while the process lives.
 pub(super) struct Lane {
-    refresh_token: Zeroizing<String>,
-    token: Option<Token>,
+    pub(super) refresh_token: Zeroizing<String>,
+    pub(super) token: Option<Token>,
     /// When the token was given and until when it is used.
-    given: Instant,
-    until: Instant,
-    refreshing: bool,
+    pub(super) given: Instant,
+    pub(super) until: Instant,
+    pub(super) refreshing: bool,
     /// Failed refreshes in a row.
-    refused: u32,
+    pub(super) refused: u32,
     paused: Option<Instant>,
     /// Calls with an attempt that is not folded to its end.
     pub(super) busy: BTreeSet<CallId>,
@@ -200,7 +201,7 @@ impl Pipeline {
     }
 
     fn drive(&mut self, now: Now, store: &impl Store, crm: &str) -> Result<(), StoreError> {
-        let Some(pace) = self.config.crms.iter().find(|c| c.name == crm).map(|c| c.pace) else { return Ok(()) };
+        let Some(pace) = self.config.crm(crm).map(|c| c.pace) else { return Ok(()) };
         let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
         if let Some(paused) = lane.paused {
             if lane.is_paused(now.mono) {
@@ -276,7 +277,7 @@ impl Pipeline {
         free: usize,
     ) -> Result<Vec<(Step, Vec<Write>)>, StoreError> {
         let number = self.id();
-        let Some(crm) = self.config.crms.iter().find(|c| c.name == crm) else { return Ok(Vec::new()) };
+        let Some(crm) = self.config.crm(crm) else { return Ok(Vec::new()) };
         let Some(lane) = self.lanes.get_mut(&crm.name) else { return Ok(Vec::new()) };
         let ready = |write: &Write| matches!(write.state, State::Queued | State::Retrying) && write.due <= now.wall;
         let mut batches = Vec::new();
@@ -323,7 +324,7 @@ impl Pipeline {
 
     /// Journals an attempt that carries `batch`; it is sent once that is durable.
     fn attempt(&mut self, now: Now, crm: &str, step: Step, batch: Vec<Write>) {
-        let Some(known) = self.config.crms.iter().find(|c| c.name == crm) else { return };
+        let Some(known) = self.config.crm(crm) else { return };
         let Some(lane) = self.lanes.get_mut(crm) else { return };
         lane.requests = lane.requests.saturating_add(1);
         lane.busy.extend(batch.iter().map(|w| w.call_id));
@@ -350,60 +351,8 @@ impl Pipeline {
         self.append(entry, Waiting::Attempt(request));
     }
 
-    /// Asks for a token; one request at a time, since a refresh token may be good only once.
-    pub(super) fn refresh(&mut self, now: Now, crm: &str) {
-        let Some(lane) = self.lanes.get_mut(crm).filter(|l| !l.refreshing) else { return };
-        lane.refreshing = true;
-        let refresh_token = lane.refresh_token.clone();
-        let Some(connector) = self.config.crms.iter().find(|c| c.name == crm).map(|c| &c.connector) else { return };
-        let Some(oauth) = connector.oauth() else {
-            return self.token_given(now, crm, Ok(Token::standing()));
-        };
-        let http = oauth.grant(&refresh_token, now.wall);
-        let request = self.id();
-        self.asked.insert(request, Asked::Token { crm: crm.to_owned() });
-        self.outputs.push_back(Output::Send { request, crm: crm.to_owned(), http });
-    }
-
-    pub(super) fn token_answered(&mut self, now: Now, crm: &str, answer: Result<HttpAnswer, NoAnswer>) {
-        let Some(oauth) = self.config.crms.iter().find(|c| c.name == crm).and_then(|c| c.connector.oauth()) else { return };
-        let told = match answer {
-            Ok(answer) => oauth.token(&answer),
-            Err(NoAnswer { why, .. }) => Err(Verdict::Retry { after: None, why }),
-        };
-        self.token_given(now, crm, told);
-    }
-
-    fn token_given(&mut self, now: Now, crm: &str, told: Result<Token, Verdict>) {
-        let jitter = u16::try_from(self.chance.below(1001)).unwrap_or(1000);
-        let Some(lane) = self.lanes.get_mut(crm) else { return };
-        lane.refreshing = false;
-        match told {
-            Ok(token) => {
-                lane.refused = 0;
-                lane.given = now.mono;
-                lane.until = now.mono + token.expires.saturating_sub(EARLY).max(token.expires / 2);
-                let rotated = token.refresh.clone();
-                lane.token = Some(token);
-                if let Some(token) = rotated.filter(|t| *t != lane.refresh_token) {
-                    lane.refresh_token = token.clone();
-                    self.outputs.push_back(Output::KeepToken { crm: crm.to_owned(), token });
-                }
-            }
-            Err(verdict) => {
-                lane.refused = lane.refused.saturating_add(1);
-                let after = match &verdict {
-                    Verdict::Throttled { after, .. } | Verdict::Retry { after, .. } => *after,
-                    _ => Some(AUTH_PAUSE),
-                };
-                lane.pause(now.mono, after.unwrap_or_else(|| backoff(lane.refused, jitter)));
-                tracing::warn!(crm, outcome = verdict.name(), "no access token; writes wait");
-            }
-        }
-    }
-
     pub(super) fn write_answered(&mut self, now: Now, request: Request, answer: Result<HttpAnswer, NoAnswer>) {
-        let Some(crm) = self.config.crms.iter().find(|c| c.name == request.crm) else { return };
+        let Some(crm) = self.config.crm(&request.crm) else { return };
         let count = request.calls.len();
         let status = answer.as_ref().ok().map(|a| a.status);
         let budgets = answer.as_ref().map(|answer| crm.connector.budgets(answer)).unwrap_or_default();
@@ -530,13 +479,9 @@ const BREAKER_FAILURES: u32 = 5;
 const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Shortest pause between two attempts.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
-/// A token is renewed so long before it ends, so that none ends under way.
-const EARLY: Duration = Duration::from_secs(60);
 /// Longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// A CRM over quota that does not say for how long.
 const THROTTLE_PAUSE: Duration = Duration::from_secs(10);
-/// A refused grant is a person's work; asked again so often.
-const AUTH_PAUSE: Duration = Duration::from_secs(30);
 /// A token younger than this that is refused is not an old one.
 const FRESH: Duration = Duration::from_secs(5);

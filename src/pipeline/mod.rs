@@ -10,18 +10,18 @@
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | `fold` | what a batch of entries makes of the store |
+//! | `fold`, `overlay` | what a batch of entries makes of the store |
 //! | [`record`], `note`, [`expect`] | what is known of a call, and what is still to come of it |
 //! | [`pull`] | what a webhook lost and a platform's API is asked for |
 //! | [`webhook`], `inbound` | who may tell something, what it says, whether it was told before |
 //! | `step` | what a write needs next: person, record, link, what is said of the person |
 //! | [`schedule`], [`batch`] | when that is due, and what became of a batch |
-//! | `pace`, `lane` | how fast one CRM is asked, and what its answers mean for the next request |
+//! | `pace`, `lane`, `token` | how fast one CRM is asked, and what its answers mean for the next request |
 //! | `job` | many records as one job of the CRM |
 //! | [`decision`], `reconcile` | what people decide, and what a CRM holds beside what it was told |
 //! | [`retention`] | what is taken away of calls, and when, and what of the journal stays |
 //! | [`activation`], [`restart`] | what is written down, and closed, at a start |
-//! | [`store`] | the tables |
+//! | [`store`], `memory` | the tables, and those of tests |
 
 mod pace;
 pub mod record;
@@ -38,13 +38,16 @@ mod fold;
 mod inbound;
 mod job;
 mod lane;
+mod memory;
 mod note;
+mod overlay;
 pub mod pull;
 mod reconcile;
 pub mod retention;
 mod step;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -69,11 +72,12 @@ use crate::{
 pub use activation::Activation;
 pub use decision::Decision;
 pub use expect::Expect;
+pub use memory::Memory;
 pub use pace::{Pace, Traffic};
 pub use pull::Pull;
 pub use record::Record;
 pub use schedule::Schedule;
-pub use store::{Counts, Memory, Store, StoreError};
+pub use store::{Counts, Store, StoreError};
 pub use webhook::{Key, Source};
 
 pub use step::{Contacts, Step};
@@ -120,6 +124,13 @@ pub struct Config {
     pub attempts_max: u32,
     /// How long behind its end a call is kept whole, once everything of it is settled; none: for ever.
     pub keep: Option<Duration>,
+}
+
+impl Config {
+    /// The CRM of that name.
+    fn crm(&self, name: &str) -> Option<&Crm> {
+        self.crms.iter().find(|crm| crm.name == name)
+    }
 }
 
 /// What the driver has to do.
@@ -440,7 +451,7 @@ impl Pipeline {
 
     fn send(&mut self, now: Now, request: Request) {
         let id = self.id();
-        let Some(crm) = self.config.crms.iter().find(|c| c.name == request.crm) else { return };
+        let Some(crm) = self.config.crm(&request.crm) else { return };
         let Some(token) = self.lanes.get(&request.crm).and_then(Lane::token) else {
             // It was refused while the attempt was on its way to the disk: the same as a refusal of the request.
             let why = "the access token was refused before this was sent".to_owned();

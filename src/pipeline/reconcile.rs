@@ -31,7 +31,7 @@ impl Pipeline {
     /// Compares the next calls behind `after` with what `crm` holds. The answer is [`Output::Tell`] with `reply`: how many are `written`, how many were `pruned` and so are not looked for, which are `missing`,
     /// `doubled` or `changed` by somebody else (each field with what it was told), and the call to go on behind.
     pub fn reconcile(&mut self, now: Now, store: &impl Store, reply: u64, crm: &str, after: Option<CallId>) -> Result<(), StoreError> {
-        let Some(known) = self.config.crms.iter().find(|c| c.name == crm) else {
+        let Some(known) = self.config.crm(crm) else {
             let what = format!("no [[crm]] has the name \"{crm}\"");
             self.respond(reply, 404, Some((what, "see the targets in the configuration")));
             return Ok(());
@@ -70,9 +70,7 @@ impl Pipeline {
         let mut fields: Vec<_> = told.iter().flat_map(|w| w.written.keys().cloned()).collect();
         fields.sort();
         fields.dedup();
-        let Some(http) =
-            self.config.crms.iter().find(|c| c.name == crm).and_then(|c| Some(c.connector.reader()?.read(&keys, &fields, &token)))
-        else {
+        let Some(http) = self.config.crm(crm).and_then(|c| Some(c.connector.reader()?.read(&keys, &fields, &token))) else {
             return Ok(());
         };
         let request = self.id();
@@ -83,7 +81,7 @@ impl Pipeline {
 
     pub(super) fn read_answered(&mut self, now: Now, page: Page, answer: Result<HttpAnswer, NoAnswer>) {
         let Page { reply, crm, told, mut document } = page;
-        let connector = self.config.crms.iter().find(|c| c.name == crm).map(|c| &c.connector);
+        let connector = self.config.crm(&crm).map(|c| &c.connector);
         if let (Some(connector), Ok(answer), Some(lane)) = (connector, &answer, self.lanes.get_mut(&crm)) {
             lane.learn_budgets(now.mono, &connector.budgets(answer));
         }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{
     Answered, Attempt, Pipeline,
-    fold::Overlay,
     inbound::{self, keys, names, unnamed},
+    overlay::Overlay,
     record::{Record, names_in},
     store::{Aside, Store, StoreError, Why},
     webhook::{Drift, Reading, Received},

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Output, Pipeline, Waiting,
-    fold::Overlay,
+    overlay::Overlay,
     record::Record,
     store::{Changes, State, Store, StoreError, Write},
 };
