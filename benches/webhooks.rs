@@ -31,7 +31,7 @@ use tokio::{
 
 const KEY: &str = "raw:bench";
 /// Connections, each with one request at a time.
-const CONNECTIONS: usize = 192;
+const CONNECTIONS: usize = 512;
 /// Octets of a body, about: an entry of 1.5 kB.
 const BODY: usize = 1300;
 

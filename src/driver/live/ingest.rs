@@ -28,7 +28,8 @@ pub(super) struct Ingest {
     metrics: Arc<Metrics>,
     /// Where webhooks with a wrong signature go; none: nowhere.
     quarantine: Option<Desk>,
-    places: Arc<Semaphore>,
+    /// What may still wait for the disk, KiB.
+    room: Arc<Semaphore>,
 }
 
 /// A webhook as it came.
@@ -41,15 +42,17 @@ pub(super) struct Came {
 
 impl Ingest {
     pub(super) fn new(sources: webhook::Ingest, lane: Lane, clock: Clock, metrics: Arc<Metrics>, quarantine: Option<Desk>) -> Self {
-        Self { sources: Arc::new(sources), lane, clock, metrics, quarantine, places: Arc::new(Semaphore::new(WEBHOOKS_MAX)) }
+        Self { sources: Arc::new(sources), lane, clock, metrics, quarantine, room: Arc::new(Semaphore::new(ROOM)) }
     }
 
     /// The answer, once it is on disk or refused.
     pub(super) async fn take(&self, came: Came) -> Answer {
-        let Ok(_place) = self.places.try_acquire() else {
+        // At least one each, however short.
+        let room = u32::try_from(came.body.len() / KIB).unwrap_or(u32::MAX).saturating_add(1);
+        let Ok(_room) = self.room.try_acquire_many(room) else {
             self.metrics.webhook("refused");
             let hint = "send it again in a second, and not more at a time";
-            return Err(Problem::new(429, format!("{WEBHOOKS_MAX} webhooks wait to be written already"), hint));
+            return Err(Problem::new(429, format!("{} MiB of webhooks wait to be written already", ROOM / KIB), hint));
         };
         let Came { source, headers, query, body } = came;
         let signed = self.clock.system_wall();
@@ -97,5 +100,7 @@ fn problem(refusal: Refusal) -> Problem {
     Problem::new(refusal.status, refusal.detail, refusal.hint)
 }
 
-/// Webhooks that may wait for the disk at a time; each may hold a megabyte.
-const WEBHOOKS_MAX: usize = 256;
+/// Webhooks that may wait for the disk at a time, KiB: what is answered in a second is as much as waits, by how often the disk syncs in it, and a bound on how
+/// many would bind the short ones too.
+const ROOM: usize = 256 * KIB;
+const KIB: usize = 1024;

@@ -401,8 +401,8 @@ fn close_open_calls(lane: &disk::Lane, recovery: &Recovery, events: Vec<Event>, 
 
 /// Entries that the pipeline may have on the way to the disk.
 const PIPELINE_LANE: usize = 8192;
-/// Webhooks that may be on the way to the disk: all that have a place, and a page of the quarantine.
-const WEBHOOKS_LANE: usize = 1024;
+/// Webhooks that may be on the way to the disk; it is their octets that are bounded first.
+const WEBHOOKS_LANE: usize = 65_536;
 /// Events that calls may have on the way to the disk, reserved ones not counted.
 const EVENTS_LANE: usize = 65_536;
 /// Entries folded at once at the start.
