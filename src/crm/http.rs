@@ -3,7 +3,7 @@
 //! `{key}` in the address and the body is the record's key; `{record}` in the body all of its fields as a JSON object, `{changed}` those that changed. Each request
 //! bears an `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header) that is the same for the same content of the same record.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -97,7 +97,7 @@ impl Connector for Http {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         let said = ["detail", "message", "error", "title"].into_iter().find_map(|name| body.get(name)?.as_str());
         let why = format!("{}: {}", answer.status, said.unwrap_or("no reason given"));
-        let after = answer.header("retry-after").and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
+        let after = answer.retry_after();
         let id = || match body.get("id") {
             Some(Value::String(id)) => Some(id.clone()),
             Some(Value::Number(id)) => Some(id.to_string()),
@@ -171,7 +171,10 @@ mod tests {
         };
         assert_eq!(verdict(201, r#"{"id": 7}"#), Verdict::Done { id: Some("7".into()) });
         assert_eq!(verdict(204, ""), Verdict::Done { id: None });
-        assert_eq!(verdict(429, ""), Verdict::Throttled { after: Some(Duration::from_secs(7)), why: "429: no reason given".into() });
+        assert_eq!(
+            verdict(429, ""),
+            Verdict::Throttled { after: Some(std::time::Duration::from_secs(7)), why: "429: no reason given".into() }
+        );
         assert_eq!(verdict(422, r#"{"detail": "note is too long"}"#), Verdict::Rejected { why: "422: note is too long".into() });
         for (status, word) in [(401, "auth"), (404, "gone"), (409, "retry"), (503, "retry"), (400, "rejected")] {
             assert_eq!(verdict(status, "{}").name(), word, "{status}");

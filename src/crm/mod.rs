@@ -54,6 +54,11 @@ impl HttpAnswer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
+
+    /// How long it asks to be left alone, where it says so in seconds (RFC 9110 §10.2.3).
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+    }
 }
 
 impl fmt::Debug for HttpAnswer {

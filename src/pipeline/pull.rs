@@ -309,13 +309,12 @@ impl Pipeline {
             }
             Ok(HttpAnswer { status: 404 | 410, .. }) => none("nothing", "the platform knows no such call".into()),
             Ok(answer) if matches!(answer.status, 401 | 403 | 408 | 425 | 429 | 500..) && !last => {
-                let seconds = answer.header("retry-after").and_then(|text| text.trim().parse().ok());
-                let wait = seconds.map(Duration::from_secs).filter(|_| answer.status == 429 || answer.status == 503);
+                let wait = answer.retry_after().filter(|_| matches!(answer.status, 429 | 503)).map(|wait| wait.min(WAIT_MAX));
                 if let Some(wait) = wait {
                     // A quota holds for every call.
-                    api.next_start = api.next_start.max(now.mono + wait.min(WAIT_MAX));
+                    api.next_start = api.next_start.max(now.mono + wait);
                 }
-                return asking.again = later(wait.map(|wait| wait.min(WAIT_MAX)));
+                return asking.again = later(wait);
             }
             Ok(HttpAnswer { status, .. }) => none("failed", format!("the API answered {status}")),
             Err(NoAnswer { .. }) if !last => return asking.again = later(None),

@@ -269,7 +269,7 @@ impl OAuth for Dynamics {
         // By `error`, since Entra's numbers may change; they stand in the description for people.
         let error = text("error").unwrap_or("no error named");
         let why = format!("{} at the token address: {error} ({})", answer.status, text("error_description").unwrap_or("no reason given"));
-        let after = Part::of(answer).retry_after();
+        let after = answer.retry_after();
         Err(match (answer.status, error) {
             (429, _) => Verdict::Throttled { after, why },
             (_, "temporarily_unavailable") => Verdict::Retry { after, why },

@@ -139,8 +139,8 @@ impl OAuth for HubSpot {
             // Two refreshes at once are no revoked grant.
             400 if why.contains("already being processed") => Verdict::Retry { after: Some(LOCKED_WAIT), why },
             400 | 401 | 403 => Verdict::Auth { why },
-            429 => Verdict::Throttled { after: retry_after(answer).or(Some(TEN_SECONDS)), why },
-            _ => Verdict::Retry { after: retry_after(answer), why },
+            429 => Verdict::Throttled { after: answer.retry_after().or(Some(TEN_SECONDS)), why },
+            _ => Verdict::Retry { after: answer.retry_after(), why },
         })
     }
 }
@@ -220,12 +220,12 @@ fn refused(answer: &HttpAnswer, error: &Value) -> Verdict {
         403 | 404 | 410 => Verdict::Gone { why },
         // Somebody else made the record at the same moment: written again, it is an update.
         409 => Verdict::Retry { after: Some(Duration::ZERO), why },
-        423 => Verdict::Retry { after: retry_after(answer).or(Some(LOCKED_WAIT)), why },
+        423 => Verdict::Retry { after: answer.retry_after().or(Some(LOCKED_WAIT)), why },
         429 => {
             let wait = if text("policyName") == "DAILY" { DAILY_WAIT } else { TEN_SECONDS };
-            Verdict::Throttled { after: retry_after(answer).or(Some(wait)), why }
+            Verdict::Throttled { after: answer.retry_after().or(Some(wait)), why }
         }
-        408 | 477 | 500..=599 => Verdict::Retry { after: retry_after(answer), why },
+        408 | 477 | 500..=599 => Verdict::Retry { after: answer.retry_after(), why },
         _ => Verdict::Rejected { why },
     }
 }
@@ -244,10 +244,6 @@ fn reasons(message: &str) -> String {
         .filter(|e| e.len() > 6)
         .collect();
     if named.is_empty() { message.get(..start).unwrap_or(message).to_owned() } else { named.join("; ") }
-}
-
-fn retry_after(answer: &HttpAnswer) -> Option<Duration> {
-    answer.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]
