@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Answered, Asked, Attempt, Attempted, Count, Crm, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting,
+    Answered, Asked, Attempt, Attempted, Crm, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting,
     lane::{Lane, backoff, entry},
     step::Parts,
     store::Write,
@@ -21,7 +21,7 @@ use crate::{
         record_key,
     },
     event::CallId,
-    journal::{Entry, EntryKind},
+    journal::EntryKind,
     time::{Instant, Now},
 };
 
@@ -430,13 +430,8 @@ impl Pipeline {
         let mut settled = settled.into_iter().peekable();
         while settled.peek().is_some() {
             let writes: Vec<_> = settled.by_ref().take(ANSWERS_AT_ONCE).collect();
-            for settled in &writes {
-                self.count(Count::Write { crm: crm.to_owned(), outcome: settled.outcome.clone() });
-            }
             let calls: Vec<_> = writes.iter().map(|w| w.call_id).collect();
-            let answered = Answered { crm: crm.to_owned(), step: Step::Write, status: None, writes, pruned: 0 };
-            let entry: Entry = entry(EntryKind::Answer, now.wall, crm, &calls, "", &answered);
-            self.append(entry.clone(), Waiting::Answer(entry));
+            self.answered(now, &calls, &Answered { crm: crm.to_owned(), step: Step::Write, status: None, writes, pruned: 0 });
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    Answered, Attempt, Attempted, Count, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting, batch, job,
+    Answered, Attempt, Attempted, Count, NoAnswer, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting, batch, job,
     pace::{self, Leave},
     step::{self, Parts, Request},
     store::{State, Write},
@@ -384,10 +384,15 @@ impl Pipeline {
             |(call, (verdict, people)): (&CallId, Told)| Settled { people, ..Settled::of(*call, verdict, now.wall, counts, fresh) };
         let writes = request.calls.iter().zip(told).map(settled);
         let answered = Answered { crm: crm.clone(), step: request.parts.step(), status, writes: writes.collect(), pruned: 0 };
+        self.answered(now, &request.calls, &answered);
+    }
+
+    /// Counts and journals what came of writes.
+    pub(super) fn answered(&mut self, now: Now, calls: &[CallId], answered: &Answered) {
         for settled in &answered.writes {
-            self.outputs.push_back(Output::Count(Count::Write { crm: crm.clone(), outcome: settled.outcome.clone() }));
+            self.count(Count::Write { crm: answered.crm.clone(), outcome: settled.outcome.clone() });
         }
-        let entry = entry(EntryKind::Answer, now.wall, crm, &request.calls, "", &answered);
+        let entry = entry(EntryKind::Answer, now.wall, &answered.crm, calls, "", answered);
         self.append(entry.clone(), Waiting::Answer(entry));
     }
 }
