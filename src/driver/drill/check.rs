@@ -25,6 +25,39 @@ pub(super) struct Found {
     pub(super) faults: Vec<String>,
 }
 
+impl Found {
+    /// Holds the one record that a call must have, of `count` that it has, against `fields`. `person`: the field that names nobody where they say nobody.
+    pub(super) fn hold(
+        &mut self,
+        id: &str,
+        count: usize,
+        record: Option<&BTreeMap<String, String>>,
+        fields: &BTreeMap<&'static str, String>,
+        person: Option<&str>,
+    ) {
+        let Some(record) = record else {
+            self.lost += 1;
+            self.faults.push(format!("{id}: no record"));
+            return;
+        };
+        self.doubled += count.saturating_sub(1);
+        if count > 1 {
+            self.faults.push(format!("{id}: {count} records"));
+        }
+        let differs = |(name, value): &(&&str, &String)| record.get(**name) != Some(*value);
+        let mut faults: Vec<_> = fields
+            .iter()
+            .filter(differs)
+            .map(|(name, value)| format!("{id}: {name} is {:?}, must be {value:?}", record.get(*name)))
+            .collect();
+        if let Some(other) = person.filter(|person| !fields.contains_key(person)).and_then(|person| record.get(person)) {
+            faults.push(format!("{id}: linked with {other}, must be with nobody"));
+        }
+        self.wrong += usize::from(!faults.is_empty());
+        self.faults.extend(faults);
+    }
+}
+
 /// A call that was played, with whether a kill cut through it.
 #[derive(Clone, Debug)]
 pub(super) struct Played {
@@ -114,26 +147,7 @@ pub(super) async fn compare(
     let person = kind.fields().iter().find(|(fact, _)| *fact == "person").map_or("person", |(_, field)| *field);
     for (id, fields) in wanted {
         let records = account.records(kind, id, columns, linked).await?;
-        let Some(record) = records.first() else {
-            found.lost += 1;
-            found.faults.push(format!("{id}: no record"));
-            continue;
-        };
-        found.doubled += records.len().saturating_sub(1);
-        if records.len() > 1 {
-            found.faults.push(format!("{id}: {} records", records.len()));
-        }
-        let differs = |(name, value): &(&&str, &String)| record.get(**name) != Some(*value);
-        let mut faults: Vec<_> = fields
-            .iter()
-            .filter(differs)
-            .map(|(name, value)| format!("{id}: {name} is {:?}, must be {value:?}", record.get(*name)))
-            .collect();
-        if let Some(other) = record.get(person).filter(|_| linked && !fields.contains_key(person)) {
-            faults.push(format!("{id}: linked with {other}, must be with nobody"));
-        }
-        found.wrong += usize::from(!faults.is_empty());
-        found.faults.extend(faults);
+        found.hold(id, records.len(), records.first(), fields, linked.then_some(person));
     }
     Ok(found)
 }

@@ -25,10 +25,11 @@ use tokio::{
 };
 
 use super::{
-    Error, Options, Report, check, fields, folder, is_write, lag,
+    Error, Options, Report, check, fields, folder, lag,
     phones::Manner,
     scratch::{Scratch, WEBHOOK_SECRET},
     script::{self, Story},
+    writes,
 };
 use crate::{
     chance::Chance,
@@ -69,7 +70,7 @@ pub(super) async fn run(options: Options, tell: impl Fn(String)) -> Result<Repor
     let scratch = Scratch::prepare(&folder, (kind, Some(&url)), &text, (&custom, ""), nowhere, &mut chance).await?;
     let config = Config::load(&folder.join("offhook.toml")).map_err(|why| Error::Gateway(why.to_string()))?;
     // A runtime of its own, so that its threads bear another name than the generator's.
-    let runtime = Builder::new_multi_thread().thread_name("http").enable_all().build();
+    let runtime = Builder::new_multi_thread().thread_name(HTTP).enable_all().build();
     let runtime = Background(Some(runtime.map_err(|why| Error::System { what: "a runtime", why })?));
     let started = runtime.spawn(Live::start(config, live::Options::default())).await;
     let live = started.map_err(|why| Error::Gateway(why.to_string()))?.map_err(|why| Error::Gateway(why.to_string()))?;
@@ -112,7 +113,7 @@ pub(super) async fn run(options: Options, tell: impl Fn(String)) -> Result<Repor
         kills: 0,
         calls: fed.calls.len(),
         webhooks: fed.webhooks,
-        writes: Some(ledger.iter().filter(|l| l["kind"] == "request" && is_write(kind, l)).count()),
+        writes: Some(writes(kind, &ledger)),
         lost: found.lost,
         doubled: found.doubled,
         wrong: found.wrong,
@@ -327,18 +328,13 @@ fn held(ledger: &[Value], kind: super::Kind, calls: &BTreeMap<String, (Story, Wa
         }
     }
     let wanted = calls.iter().map(|(id, (story, _))| (id.clone(), script::expected(story, id, None))).collect();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut found = check::Found::default();
     for (id, fields) in check::named(kind, wanted) {
-        let Some(record) = records.get(id.as_str()) else {
-            found.lost += 1;
-            found.faults.push(format!("{id}: no record"));
-            continue;
-        };
-        found.doubled += made.get(id.as_str()).copied().unwrap_or(0).saturating_sub(1);
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let wrong: Vec<_> = fields.iter().filter(|(name, value)| record.get(**name).map(text).as_ref() != Some(*value)).collect();
-        found.wrong += usize::from(!wrong.is_empty());
-        found.faults.extend(wrong.into_iter().map(|(name, value)| format!("{id}: {name} is {:?}, must be {value:?}", record.get(*name))));
+        let made = made.get(id.as_str()).copied().unwrap_or(0);
+        let record = records.get(id.as_str()).and_then(|record| record.as_object());
+        let record = record.map(|record| record.iter().map(|(name, value)| (name.clone(), text(value))).collect());
+        found.hold(&id, made, record.as_ref(), &fields, None);
     }
     found
 }
@@ -351,7 +347,7 @@ impl Spent {
         let mut spent = BTreeMap::new();
         for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
             let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default().trim().to_owned();
-            let name = if name == "http" || PARTS.contains(&name.as_str()) { name } else { "generator".to_owned() };
+            let name = if PARTS.contains(&name.as_str()) { name } else { "generator".to_owned() };
             *spent.entry(name).or_default() += on_processor(&task.path().join("stat"));
         }
         if let Some(pid) = double {
@@ -383,8 +379,9 @@ fn on_processor(stat: &Path) -> u64 {
     (ticks(11) + ticks(12)).saturating_mul(1000) / a_second
 }
 
-/// The gateway's threads that take part, by name; the HTTP server and client are `http`.
-const PARTS: [&str; 2] = ["pipeline", "journal"];
+/// The gateway's threads that take part, by name; those of HTTP server and client bear one.
+const PARTS: [&str; 3] = [HTTP, "pipeline", "journal"];
+const HTTP: &str = "http";
 /// How often calls end.
 const TICK: Duration = Duration::from_millis(2);
 /// Connections over which webhooks come.

@@ -407,7 +407,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         kills,
         calls: played.len(),
         webhooks: stage.sent.load(Ordering::Relaxed),
-        writes: options.crm.is_none().then(|| ledger.iter().filter(|l| l["kind"] == "request" && is_write(kind, l)).count()),
+        writes: options.crm.is_none().then(|| writes(kind, &ledger)),
         lost: found.lost,
         doubled: found.doubled,
         wrong: found.wrong,
@@ -421,8 +421,12 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     })
 }
 
-fn is_write(kind: Kind, line: &Value) -> bool {
-    line.get("what").and_then(Value::as_str).is_some_and(|what| what.contains(kind.writes_at()))
+/// Requests that wrote.
+fn writes(kind: Kind, ledger: &[Value]) -> usize {
+    let is_write = |line: &&Value| {
+        line["kind"] == "request" && line.get("what").and_then(Value::as_str).is_some_and(|what| what.contains(kind.writes_at()))
+    };
+    ledger.iter().filter(is_write).count()
 }
 
 /// From each call's end to the first time that the CRM has it.
