@@ -100,7 +100,7 @@ fn problem(refusal: Refusal) -> Problem {
     Problem::new(refusal.status, refusal.detail, refusal.hint)
 }
 
-/// Webhooks that may wait for the disk at a time, KiB: what is answered in a second is as much as waits, by how often the disk syncs in it, and a bound on how
-/// many would bind the short ones too.
+/// Webhooks that may wait for the disk at a time, KiB: as much as 256 of the longest. Octets are bounded and not their number, so that no burst of short ones is
+/// refused.
 const ROOM: usize = 256 * KIB;
 const KIB: usize = 1024;

@@ -143,6 +143,15 @@ fn signed(body: &str) -> Vec<(String, String)> {
     headers.map(|(n, v)| (n.to_owned(), v)).to_vec()
 }
 
+/// A configuration whose CRM is that double, with the refresh token that its set-up was left with.
+fn signed_in(scratch: &Scratch, sandbox: &Sandbox) -> Config {
+    let mut config = config(scratch, &sandbox.url());
+    for crm in &mut config.crms {
+        crm.refresh_token = secrets::read(&scratch.0.join("rotated")).expect("a token");
+    }
+    config
+}
+
 fn ledger(scratch: &Scratch, kind: &str) -> Vec<Value> {
     let text = fs::read_to_string(scratch.0.join("ledger")).unwrap_or_default();
     text.lines().map(|l| serde_json::from_str::<Value>(l).expect("json")).filter(|l| l["kind"] == kind).collect()
@@ -152,10 +161,7 @@ fn ledger(scratch: &Scratch, kind: &str) -> Vec<Value> {
 async fn a_call_left_open_by_a_kill_becomes_one_failed_record_and_a_deleted_store_sends_nothing_again() {
     let scratch = Scratch::new("live");
     let sandbox = crm(&scratch).await;
-    let mut config = config(&scratch, &sandbox.url());
-    for crm in &mut config.crms {
-        crm.refresh_token = secrets::read(&scratch.0.join("rotated")).expect("a token");
-    }
+    let config = signed_in(&scratch, &sandbox);
     leave_open_call(&config);
 
     let live = Live::start(config.clone(), Options::default()).await.expect("started");
@@ -358,10 +364,7 @@ fn segments(journal: &Path) -> Vec<u8> {
 async fn what_a_settled_call_held_leaves_the_journal_and_a_rebuild_is_the_same() {
     let scratch = Scratch::new("live-retention");
     let sandbox = crm(&scratch).await;
-    let mut config = config(&scratch, &sandbox.url());
-    for crm in &mut config.crms {
-        crm.refresh_token = secrets::read(&scratch.0.join("rotated")).expect("a token");
-    }
+    let mut config = signed_in(&scratch, &sandbox);
     leave_open_call(&config);
     let live = Live::start(config.clone(), Options::default()).await.expect("started");
     let path = format!("/v1/calls/{}", call());
