@@ -8,7 +8,7 @@ use super::{
     FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
 };
-use crate::{config::Config, event::CallId};
+use crate::config::Config;
 
 /// Read every record back by its key and compare. The gateway must run: its token is used, and its pace kept.
 ///
@@ -90,7 +90,7 @@ fn reconcile(args: &Args) -> Result<u8, String> {
 }
 
 fn of_target(gateway: &Gateway, name: &str, args: &Args, found: &mut Found) -> Result<(), String> {
-    let unread = pages(gateway, name, None, |page| {
+    pages(gateway, name, |page| {
         let number = |field: &str| page.get(field).and_then(Value::as_u64).unwrap_or(0);
         found.written += number("written");
         found.pending += number("pending");
@@ -109,8 +109,7 @@ fn of_target(gateway: &Gateway, name: &str, args: &Args, found: &mut Found) -> R
         found.doubled.extend(list(page, "doubled"));
         found.changed.extend(changed);
         Ok(())
-    })?;
-    unread.map_or(Ok(()), |why| Err(format!("{name}: {why}")))
+    })
 }
 
 /// A list of a page.
@@ -119,28 +118,20 @@ pub(super) fn list(page: &Value, field: &str) -> Vec<Value> {
 }
 
 /// What somebody has changed of a record, as a page tells it, counts as an edit: how many decisions were taken.
-pub(super) fn keep(gateway: &Gateway, name: &str, changed: &Value, by: &str) -> Result<u64, String> {
+fn keep(gateway: &Gateway, name: &str, changed: &Value, by: &str) -> Result<u64, String> {
     let (call, fields) = (changed.get("call_id"), changed.get("fields"));
     decide(gateway, &json!({"target": name, "call_id": call, "action": "keep", "fields": fields, "by": by}))
 }
 
-/// What `name` holds of the calls behind `after`, a page at a time. Returns why it cannot be read back, where its API does not have that.
-pub(super) fn pages(
-    gateway: &Gateway,
-    name: &str,
-    after: Option<CallId>,
-    mut take: impl FnMut(&Value) -> Result<(), String>,
-) -> Result<Option<String>, String> {
-    let mut after = after.map_or_else(String::new, |call| format!("?after={call}"));
+/// What `name` holds, a page at a time.
+fn pages(gateway: &Gateway, name: &str, mut take: impl FnMut(&Value) -> Result<(), String>) -> Result<(), String> {
+    let mut after = String::new();
     loop {
-        let page = match page(gateway, name, &after)? {
-            Ok(page) => page,
-            Err(why) => return Ok(Some(why)),
-        };
+        let page = page(gateway, name, &after)?;
         take(&page)?;
         match page.get("next").and_then(Value::as_str) {
             Some(next) => after = format!("?after={next}"),
-            None => return Ok(None),
+            None => return Ok(()),
         }
     }
 }
@@ -154,14 +145,14 @@ fn decide(gateway: &Gateway, what: &Value) -> Result<u64, String> {
     Ok(u64::from(status == 200))
 }
 
-/// One page, or why there are none; asked for again while the gateway gets a token or the CRM is over quota.
-fn page(gateway: &Gateway, name: &str, after: &str) -> Result<Result<Value, String>, String> {
+/// One page; asked for again while the gateway gets a token or the CRM is over quota.
+fn page(gateway: &Gateway, name: &str, after: &str) -> Result<Value, String> {
     let mut last = String::new();
     for _ in 0..PATIENCE {
         match gateway.ask("GET", &format!("/v1/reconcile/{name}{after}"), &Value::Null)? {
-            (200, page) => return Ok(Ok(page)),
-            (409, problem) => return Ok(Err(detail(&problem).to_owned())),
+            (200, page) => return Ok(page),
             (503, problem) => last = detail(&problem).to_owned(),
+            (409, problem) => return Err(format!("{name}: {}", detail(&problem))),
             (status, problem) => return Err(format!("{name}: {status} {}", detail(&problem))),
         }
         sleep(PAUSE);

@@ -1,6 +1,6 @@
 //! `offhook recover`: calls of a span are planned again out of the journal and told again to their CRMs.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, thread::sleep, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::{
     FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
     kept::store,
-    reconcile::{keep, list, pages},
+    reconcile::list,
 };
 use crate::{
     config::Config,
@@ -20,8 +20,8 @@ use crate::{
 /// Tell CRMs again what they should hold of every call since a time, by the mapping as it is now.
 ///
 /// For what was lost behind an acknowledgement, or a mapping that was wrong. Each run is an operation of its own, and safe to repeat: records bear their
-/// keys, so that writing twice is writing once. What somebody has changed in the CRM since is read first, shown, and left alone for as long as the mapping's
-/// own value is what it was. The gateway must run.
+/// keys, so that writing twice is writing once. What somebody has changed in the CRM since is read first, shown, and left alone until the mapping says something
+/// else than it does now. The gateway must run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Configuration of the gateway.
@@ -65,37 +65,47 @@ pub fn run(args: Args) -> ExitCode {
 fn recover(args: &Args) -> Result<u8, String> {
     let config = Config::load_without_secrets(&args.config).map_err(|e| e.to_string())?;
     let Counted { calls, writes, pruned } = count(&config, args)?;
-    let mut found = Changed::default();
-    if !args.dry_run {
-        let gateway = Gateway::of(&config, &args.access)?;
-        if !args.overwrite {
-            for crm in config.crms.iter().filter(|crm| args.target.as_ref().is_none_or(|t| *t == crm.name)) {
-                found.keep(&gateway, &crm.name, args)?;
-            }
-        }
-        let body = json!({"since": args.since, "target": args.target, "by": args.by});
-        let (status, problem) = gateway.ask("POST", "/v1/recover", &body)?;
-        if status != 200 {
-            eprintln!("{status} {}", detail(&problem));
-            return Ok(FAILED);
-        }
-    }
+    let told = if args.dry_run { Value::Null } else { tell_again(&Gateway::of(&config, &args.access)?, args)? };
+    let why = told.get("why").and_then(Value::as_str);
+    let kept = told.get("kept").and_then(Value::as_u64).unwrap_or(0);
     if args.json {
         println!(
             "{:#}",
             json!({"since": args.since, "target": args.target, "dry_run": args.dry_run, "calls": calls, "writes": writes, "pruned": pruned,
-                "kept": found.kept.len(), "changed": found.kept, "overwritten": found.lost, "unread": found.unread})
+                "operation": told.get("operation"), "kept": kept, "changed": list(&told, "changed"), "unread": told.get("unread"), "why": why})
         );
     } else {
-        found.kept.iter().for_each(|one| println!("changed by somebody else, left alone: {one}"));
-        found.lost.iter().for_each(|one| println!("changed by somebody else, and told again, since it waits for a decision: {one}"));
-        found.unread.iter().for_each(|why| println!("not read first: {why}"));
-        println!("{writes} writes of {calls} calls since {} {} told again", args.since, if args.dry_run { "would be" } else { "are" });
+        let changed = list(&told, "changed");
+        changed.iter().for_each(|one| println!("changed by somebody else, left alone: {one}"));
+        if u64::try_from(changed.len()).is_ok_and(|shown| shown < kept) {
+            println!("… {kept} records in all");
+        }
+        for (name, why) in told.get("unread").and_then(Value::as_object).into_iter().flatten() {
+            println!("not read first: {name}: {}", why.as_str().unwrap_or_default());
+        }
+        if why.is_none() {
+            println!("{writes} writes of {calls} calls since {} {} told again", args.since, if args.dry_run { "would be" } else { "are" });
+        }
         if pruned > 0 {
             println!("{pruned} calls are left out: what they held is older than keep_days and was taken away");
         }
     }
-    Ok(OK)
+    if let Some(why) = why {
+        eprintln!("{why}: try later, or with --overwrite, which reads nothing first");
+    }
+    Ok(if why.is_some() { FAILED } else { OK })
+}
+
+/// Asks for it, and waits until the gateway has read what it has to read: how it came out.
+fn tell_again(gateway: &Gateway, args: &Args) -> Result<Value, String> {
+    let body = json!({"since": args.since, "target": args.target, "overwrite": args.overwrite, "by": args.by});
+    let (mut status, mut told) = gateway.ask("POST", "/v1/recover", &body)?;
+    let operation = told.get("operation").and_then(Value::as_str).unwrap_or_default().to_owned();
+    while matches!(status, 200 | 202) && told.get("state").and_then(Value::as_str) == Some("reading") {
+        sleep(LOOK);
+        (status, told) = gateway.ask("GET", &format!("/v1/recover/{operation}"), &Value::Null)?;
+    }
+    if matches!(status, 200 | 202) { Ok(told) } else { Err(format!("{status} {}", detail(&told))) }
 }
 
 /// What is told again.
@@ -105,34 +115,6 @@ struct Counted {
     writes: usize,
     /// Calls of which nothing can be told any more.
     pruned: usize,
-}
-
-/// What somebody has changed in the CRMs.
-#[derive(Default)]
-struct Changed {
-    /// Counts as edits now.
-    kept: Vec<Value>,
-    /// Could not, since of these calls something is in review, or given up.
-    lost: Vec<Value>,
-    /// CRMs that cannot be read back, each with the reason.
-    unread: Vec<String>,
-}
-
-impl Changed {
-    /// Reads what `name` holds of the calls since then. Decisions are in the journal before the recovery is, which plans by them.
-    fn keep(&mut self, gateway: &Gateway, name: &str, args: &Args) -> Result<(), String> {
-        let unread = pages(gateway, name, Some(CallId::first_of(args.since)), |page| {
-            for one in list(page, "changed") {
-                let of = if keep(gateway, name, &one, &args.by)? > 0 { &mut self.kept } else { &mut self.lost };
-                of.push(one);
-            }
-            Ok(())
-        });
-        let unread =
-            unread.map_err(|why| format!("{why}; nothing is told again: try later, or with --overwrite, which reads nothing first"))?;
-        self.unread.extend(unread.map(|why| format!("{name}: {why}")));
-        Ok(())
-    }
 }
 
 /// Calls since then, and the writes of theirs that are told again.
@@ -158,3 +140,5 @@ fn count(config: &Config, args: &Args) -> Result<Counted, String> {
 
 /// Calls that are read at once.
 const PAGE: usize = 500;
+/// How often the gateway is asked how far it has come.
+const LOOK: Duration = Duration::from_millis(300);

@@ -1,4 +1,4 @@
-//! What people decide of writes, and what is asked for over many of them: journaled, then folded, so that a store made anew holds it too.
+//! What people decide of writes: journaled, then folded, so that a store made anew holds it too.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     Pipeline, Waiting,
     overlay::Overlay,
-    store::{Changes, State, Store, StoreError, Write},
+    store::{State, Store, StoreError, Write},
 };
 use crate::{
     crm::{Fields, contact::Standing},
@@ -62,16 +62,11 @@ struct Decided {
     by: String,
 }
 
-/// Body of an entry that asks for a recovery: every call since then is planned again and told again, whatever the CRM has acknowledged.
-#[derive(Debug, Serialize, Deserialize)]
-struct Recovery {
-    /// Tells this one from others: a second recovery of the same calls is wanted, not a duplicate.
-    operation: String,
-    since: Wall,
-    /// One CRM; none: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    by: String,
+/// The entry that holds a decision.
+pub(super) fn decided(at: Wall, crm: &str, call_id: CallId, decision: Decision, by: &str) -> Entry {
+    let decided = Decided { crm: crm.to_owned(), call_id, decision, by: by.to_owned() };
+    let body = serde_json::to_vec(&decided).unwrap_or_default();
+    Entry { kind: EntryKind::Review, time: at, id: format!("{crm}/{call_id}"), key: call_id.to_string(), body }
 }
 
 impl Decision {
@@ -80,8 +75,8 @@ impl Decision {
         match self {
             Self::Resend if matches!(state, State::Done | State::Review | State::Dead) => Ok(()),
             Self::Resend => Err("only what is done, in review or dead can be told again"),
-            Self::Keep { .. } if state == State::Done => Ok(()),
-            Self::Keep { .. } => Err("only what is done can be compared with what the CRM holds"),
+            Self::Keep { .. } if state != State::Dropped => Ok(()),
+            Self::Keep { .. } => Err("what was dropped is not told, so that nothing needs to be kept from it"),
             _ if state.waits_for_a_person() => Ok(()),
             _ => Err("only what is in review, dead or dropped can be decided on"),
         }
@@ -116,24 +111,8 @@ impl Pipeline {
             self.respond(reply, 409, Some((what, hint)));
             return Ok(());
         }
-        let decided = Decided { crm: crm.to_owned(), call_id, decision, by: by.to_owned() };
-        let body = serde_json::to_vec(&decided).unwrap_or_default();
-        let entry = Entry { kind: EntryKind::Review, time: now.wall, id: format!("{crm}/{call_id}"), key: call_id.to_string(), body };
-        self.append(entry, Waiting::Decision { reply });
+        self.append(decided(now.wall, crm, call_id, decision, by), Waiting::Decision { reply });
         Ok(())
-    }
-
-    /// Asks that every call since then be told again to its CRMs, or to one of them. The answer is [`super::Output::Respond`] with `reply`.
-    pub fn recover(&mut self, now: Now, reply: u64, since: Wall, target: Option<String>, by: &str) {
-        if let Some(target) = target.as_ref().filter(|t| self.config.crm(t).is_none()) {
-            let what = format!("no [[crm]] has the name \"{target}\"");
-            return self.respond(reply, 404, Some((what, "see the targets in the configuration")));
-        }
-        let operation = format!("recovery-{}", self.chance.token());
-        let recovery = Recovery { operation: operation.clone(), since, target, by: by.to_owned() };
-        let body = serde_json::to_vec(&recovery).unwrap_or_default();
-        let entry = Entry { kind: EntryKind::Recovery, time: now.wall, id: operation, key: String::new(), body };
-        self.append(entry, Waiting::Decision { reply });
     }
 
     /// What a person decided of a write.
@@ -175,41 +154,18 @@ impl Pipeline {
                 }
             }
             Decision::Resend => write.tell_again(entry.time),
-            Decision::Keep { fields } => write.keep(fields),
+            Decision::Keep { fields } => {
+                write.keep(fields);
+                // Nothing is left to tell where that was all.
+                if let Some(crm) =
+                    crm.filter(|crm| matches!(write.state, State::Queued | State::Retrying) && crm.next_step(&write).is_none())
+                {
+                    (write.state, write.why) = crm.rest(&write);
+                }
+            }
         }
         overlay.changes.writes.insert((name, call_id), write);
         Ok(())
-    }
-
-    /// Plans every call since the asked time again, and has it told again; some at a time, since there may be many. Doing it twice is doing it once.
-    pub(super) fn fold_recovery(&mut self, store: &mut impl Store, at: Position, entry: &Entry) -> Result<(), StoreError> {
-        let Ok(Recovery { since, target, .. }) = serde_json::from_slice(&entry.body) else { return Ok(()) };
-        let mut after = None;
-        loop {
-            let calls = store.since(since, after, RECOVERED_AT_ONCE)?;
-            let Some(last) = calls.last() else { return Ok(()) };
-            after = Some(last.call_id);
-            let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: Vec::new() };
-            for mut record in calls.into_iter().filter(|record| !record.is_skeleton()) {
-                let call = record.call_id;
-                record.told_at(at);
-                for crm in self.config.crms.iter().filter(|c| target.as_ref().is_none_or(|t| *t == c.name)) {
-                    let Some(mut write) = overlay.write(&crm.name, call)? else { continue };
-                    match write.state {
-                        State::Dropped => continue,
-                        // What is on its way is part of a record that may be gone: its answer looks again.
-                        State::InFlight => write.forget(),
-                        _ => write.tell_again(entry.time),
-                    }
-                    write.backlog = true;
-                    overlay.changes.writes.insert((crm.name.clone(), call), write);
-                }
-                overlay.touch(record, entry.time);
-                self.plan(&mut overlay, call, entry.time)?;
-            }
-            let changes = overlay.changes;
-            store.commit(changes)?;
-        }
     }
 }
 
@@ -234,14 +190,14 @@ impl Write {
     }
 
     /// Nothing of what the CRM acknowledged counts any more, nor what it is to acknowledge.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         (self.written, self.sent) = (Fields::new(), Fields::new());
         (self.id, self.contact.linked) = (None, None);
         self.contact.said.clear();
     }
 
     /// The CRM is told everything, from the start.
-    fn tell_again(&mut self, at: Wall) {
+    pub(super) fn tell_again(&mut self, at: Wall) {
         self.forget();
         self.begin_anew(at);
         (self.state, self.why) = (State::Queued, None);
@@ -263,6 +219,3 @@ fn put(fields: &mut Fields, field: &str, value: &Value) {
         value => fields.insert(field.to_owned(), value.clone()),
     };
 }
-
-/// Calls whose writes are planned again in one transaction.
-const RECOVERED_AT_ONCE: usize = 500;

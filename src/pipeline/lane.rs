@@ -152,6 +152,7 @@ impl Pipeline {
             next => self.wake_at(now, next),
         }
         self.pull(now, store)?;
+        self.read_on(now, store)?;
         let names = self.lanes.keys().cloned().collect::<Vec<_>>();
         for crm in names {
             self.drive(now, store, &crm)?;

@@ -19,6 +19,7 @@
 //! | `pace`, `lane`, `token` | how fast one CRM is asked, and what its answers mean for the next request |
 //! | `job` | many records as one job of the CRM |
 //! | [`decision`], `reconcile` | what people decide, and what a CRM holds beside what it was told |
+//! | [`recovery`] | what is told again, and what of it is left as people have changed it |
 //! | [`retention`] | what is taken away of calls, and when, and what of the journal stays |
 //! | [`activation`], [`restart`] | what is written down, and closed, at a start |
 //! | [`store`], `memory` | the tables, and those of tests |
@@ -43,6 +44,7 @@ mod note;
 mod overlay;
 pub mod pull;
 mod reconcile;
+pub mod recovery;
 pub mod retention;
 mod step;
 #[cfg(test)]
@@ -76,6 +78,7 @@ pub use memory::Memory;
 pub use pace::{Pace, Traffic};
 pub use pull::Pull;
 pub use record::Record;
+pub use recovery::Recover;
 pub use schedule::Schedule;
 pub use store::{Counts, Store, StoreError};
 pub use webhook::{Key, Source};
@@ -320,6 +323,8 @@ pub fn attempted(entry: &Entry) -> Vec<CallId> {
 /// Who waits for an entry to be on disk.
 enum Waiting {
     Decision { reply: u64 },
+    Keep { operation: String },
+    Recovery { operation: String, reply: Option<u64> },
     Attempt(Request),
     Rows { crm: String, job: u64, calls: Vec<CallId> },
     Pull(pull::End),
@@ -354,6 +359,7 @@ pub struct Pipeline {
     /// When waits for an outcome may be ended again.
     waits_from: Instant,
     rounds: retention::Rounds,
+    recoveries: recovery::Recoveries,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -383,6 +389,7 @@ impl Pipeline {
             wake: None,
             waits_from: Instant::ORIGIN,
             rounds: retention::Rounds::default(),
+            recoveries: recovery::Recoveries::default(),
         }
     }
 
@@ -429,6 +436,8 @@ impl Pipeline {
             (Some(Waiting::Decision { reply }), Err(why)) => {
                 self.respond(reply, 503, Some((format!("the decision could not be written: {why}"), "decide again later")));
             }
+            (Some(Waiting::Keep { operation }), result) => self.kept(&operation, result),
+            (Some(Waiting::Recovery { operation, reply }), result) => self.recovery_synced(&operation, reply, result),
             (Some(Waiting::Rows { crm, job, calls }), result) => self.rows_synced(now, &crm, job, &calls, result.is_ok()),
             (Some(Waiting::Attempt(request)), Ok(())) => self.send(now, request),
             (Some(Waiting::Attempt(request)), Err(_)) => {

@@ -2,10 +2,12 @@
 //!
 //! Nothing is journaled and nothing changes: whoever asked decides what is told again.
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     Asked, NoAnswer, Output, Pipeline,
+    decision::{Edit, Edits},
     store::{State, Store, StoreError, Write},
 };
 use crate::{
@@ -18,52 +20,127 @@ use crate::{
     time::Now,
 };
 
-/// A page of a reconciliation that waits for its answer.
+/// Who asked for a page.
+pub(super) enum Asker {
+    /// Somebody who waits for it.
+    Reply(u64),
+    /// A recovery, by its operation.
+    Recovery(String),
+}
+
+/// A page that waits for the CRM's answer.
 pub(super) struct Page {
-    reply: u64,
+    asker: Asker,
     crm: String,
-    /// Those that the CRM has acknowledged.
+    /// Those of which the CRM has acknowledged something.
     told: Vec<Write>,
-    document: Value,
+    found: Found,
+}
+
+/// What a CRM holds of some calls, beside what it was told.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Found {
+    /// Acknowledged and there.
+    written: usize,
+    /// Waiting, or on their way.
+    pending: usize,
+    /// In review, given up or dropped.
+    rejected: usize,
+    /// What they held was taken away: they are not looked for.
+    pruned: usize,
+    /// Acknowledged and not there.
+    missing: Vec<CallId>,
+    /// There more than once.
+    doubled: Vec<CallId>,
+    /// Changed by somebody else.
+    pub(super) changed: Vec<Changed>,
+    /// The call to go on behind; none: there are no more.
+    pub(super) next: Option<CallId>,
+}
+
+/// Fields of a record that somebody else has changed.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Changed {
+    pub(super) call_id: CallId,
+    /// The CRM's id of it.
+    pub(super) id: String,
+    /// What the CRM holds, in place of what it was told; null where it holds nothing.
+    pub(super) fields: Edits,
+}
+
+/// Why there is no page.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unread {
+    #[error("no [[crm]] has the name \"{0}\"")]
+    Unknown(String),
+    #[error("what \"{0}\" holds cannot be read back over its API")]
+    Unreadable(String),
+    #[error("the CRM is over quota, down, or refuses the grant")]
+    Paused,
+    #[error("an access token is being asked for")]
+    NoToken,
+    #[error("the CRM did not tell what it holds: {0}")]
+    Refused(String),
+}
+
+impl Unread {
+    /// Status, and what to do.
+    fn answer(&self) -> (u16, &'static str) {
+        match self {
+            Self::Unknown(_) => (404, "see the targets in the configuration"),
+            Self::Unreadable(_) => (409, "compare it with GET /v1/calls/CALL_ID by hand"),
+            Self::Paused => (503, "ask again later; GET /v1/calls and the log tell more"),
+            Self::NoToken => (503, "ask again in a second"),
+            Self::Refused(_) => (503, "ask again later"),
+        }
+    }
 }
 
 impl Pipeline {
     /// Compares the next calls behind `after` with what `crm` holds. The answer is [`Output::Tell`] with `reply`: how many are `written`, how many were `pruned` and so are not looked for, which are `missing`,
     /// `doubled` or `changed` by somebody else (each field with what it was told), and the call to go on behind.
     pub fn reconcile(&mut self, now: Now, store: &impl Store, reply: u64, crm: &str, after: Option<CallId>) -> Result<(), StoreError> {
-        let Some(known) = self.config.crm(crm) else {
-            let what = format!("no [[crm]] has the name \"{crm}\"");
-            self.respond(reply, 404, Some((what, "see the targets in the configuration")));
+        self.read_page(now, store, Asker::Reply(reply), crm, after)
+    }
+
+    /// Reads the next page for whoever asked.
+    pub(super) fn read_page(
+        &mut self,
+        now: Now,
+        store: &impl Store,
+        asker: Asker,
+        crm: &str,
+        after: Option<CallId>,
+    ) -> Result<(), StoreError> {
+        let Some(reader) = self.config.crm(crm).map(|known| known.connector.reader()) else {
+            self.paged(now, asker, Err(Unread::Unknown(crm.to_owned())));
             return Ok(());
         };
-        let Some(reader) = known.connector.reader() else {
-            let what = format!("what \"{crm}\" holds cannot be read back over its API");
-            self.respond(reply, 409, Some((what, "compare it with GET /v1/calls/CALL_ID by hand")));
+        let Some(reader) = reader else {
+            self.paged(now, asker, Err(Unread::Unreadable(crm.to_owned())));
             return Ok(());
         };
         let writes = store.writes_of(crm, after, reader.read_max())?;
         let next = writes.last().map(|w| w.call_id);
         let (pruned, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.pruned);
         let count = |states: &[State]| writes.iter().filter(|w| states.contains(&w.state)).count();
-        let pending = count(&[State::Queued, State::Retrying, State::InFlight]);
+        let pending = count(&PENDING);
         let rejected = count(&[State::Review, State::Dead, State::Dropped]);
-        // A change that was refused may have been so since its record is gone.
-        let held = |w: &Write| w.state == State::Done || matches!(w.state, State::Review | State::Dead) && !w.written.is_empty();
-        let document = json!({"written": 0, "pending": pending, "rejected": rejected, "missing": [], "doubled": [], "changed": [], "pruned": pruned.len(), "next": next});
+        let found = Found { pending, rejected, pruned: pruned.len(), next, ..Found::default() };
+        // A change that was refused may have been so since its record is gone; one that waits is of a record that somebody may have changed.
+        let held = |w: &Write| w.state == State::Done || w.state != State::Dropped && !w.written.is_empty();
         let told: Vec<_> = writes.into_iter().filter(held).collect();
         if told.is_empty() {
-            self.outputs.push_back(Output::Tell { reply, document });
+            self.paged(now, asker, Ok(found));
             return Ok(());
         }
         if self.lanes.get(crm).is_some_and(|lane| lane.is_paused(now.mono)) {
-            let what = "the CRM is over quota, down, or refuses the grant".to_owned();
-            self.respond(reply, 503, Some((what, "ask again later; GET /v1/calls and the log tell more")));
+            self.paged(now, asker, Err(Unread::Paused));
             return Ok(());
         }
         let Some(token) = self.lanes.get(crm).and_then(|lane| lane.fresh_token(now.mono)) else {
             self.refresh(now, crm);
-            let what = "an access token is being asked for".to_owned();
-            self.respond(reply, 503, Some((what, "ask again in a second")));
+            self.paged(now, asker, Err(Unread::NoToken));
             return Ok(());
         };
         let keys: Vec<_> = told.iter().map(|w| record_key(w.call_id)).collect();
@@ -75,12 +152,12 @@ impl Pipeline {
         };
         let request = self.id();
         self.outputs.push_back(Output::Send { request, crm: crm.to_owned(), http });
-        self.asked.insert(request, Asked::Read(Page { reply, crm: crm.to_owned(), told, document }));
+        self.asked.insert(request, Asked::Read(Page { asker, crm: crm.to_owned(), told, found }));
         Ok(())
     }
 
     pub(super) fn read_answered(&mut self, now: Now, page: Page, answer: Result<HttpAnswer, NoAnswer>) {
-        let Page { reply, crm, told, mut document } = page;
+        let Page { asker, crm, told, mut found } = page;
         let connector = self.config.crm(&crm).map(|c| &c.connector);
         if let (Some(connector), Ok(answer), Some(lane)) = (connector, &answer, self.lanes.get_mut(&crm)) {
             lane.learn_budgets(now.mono, &connector.budgets(answer));
@@ -96,12 +173,24 @@ impl Pipeline {
             (Err(NoAnswer { why, .. }), _) => Err(why),
             (Ok(_), None) => Err("its connector has gone".to_owned()),
         };
-        match read {
-            Ok(held) => {
-                compare(&told, &held, &mut document);
+        let read = read.map(|held| {
+            found.compare(&told, &held);
+            found
+        });
+        self.paged(now, asker, read.map_err(Unread::Refused));
+    }
+
+    fn paged(&mut self, now: Now, asker: Asker, page: Result<Found, Unread>) {
+        match (asker, page) {
+            (Asker::Recovery(operation), page) => self.read_for(now, &operation, page),
+            (Asker::Reply(reply), Ok(found)) => {
+                let document = serde_json::to_value(&found).unwrap_or(Value::Null);
                 self.outputs.push_back(Output::Tell { reply, document });
             }
-            Err(why) => self.respond(reply, 503, Some((format!("the CRM did not tell what it holds: {why}"), "ask again later"))),
+            (Asker::Reply(reply), Err(unread)) => {
+                let (status, hint) = unread.answer();
+                self.respond(reply, status, Some((unread.to_string(), hint)));
+            }
         }
     }
 }
@@ -120,38 +209,36 @@ fn why(verdict: &Verdict) -> String {
     }
 }
 
-fn compare(told: &[Write], held: &[Standing], document: &mut Value) {
-    let (mut written, mut refused, mut missing, mut doubled, mut changed) = (0_usize, 0_u64, Vec::new(), Vec::new(), Vec::new());
-    for write in told {
-        let key = record_key(write.call_id);
-        let found: Vec<_> = held.iter().filter(|standing| standing.key == key).collect();
-        match found.as_slice() {
-            [] => {
-                missing.push(json!(write.call_id));
-                refused += u64::from(write.state != State::Done);
+impl Found {
+    /// Puts what is held beside what was told.
+    fn compare(&mut self, told: &[Write], held: &[Standing]) {
+        for write in told {
+            let key = record_key(write.call_id);
+            let found: Vec<_> = held.iter().filter(|standing| standing.key == key).collect();
+            let [one, rest @ ..] = found.as_slice() else {
+                // What waits is told anyway, and told whole where its record has gone.
+                if !PENDING.contains(&write.state) {
+                    self.missing.push(write.call_id);
+                    // Whose record is gone counts as missing alone.
+                    self.rejected = self.rejected.saturating_sub(usize::from(write.state != State::Done));
+                }
+                continue;
+            };
+            self.written = self.written.saturating_add(usize::from(write.state == State::Done));
+            if !rest.is_empty() {
+                self.doubled.push(write.call_id);
             }
-            [one, rest @ ..] => {
-                written += usize::from(write.state == State::Done);
-                if !rest.is_empty() {
-                    doubled.push(json!(write.call_id));
-                }
-                let held = |name: &String| one.fields.get(name).cloned().unwrap_or_default();
-                let differs = |(name, value): &(&String, &Value)| !same(value, &held(name));
-                let both = |(name, value): (&String, &Value)| (name.clone(), json!({"instead_of": value, "value": held(name)}));
-                let fields: Map<_, _> = write.written.iter().filter(differs).map(both).collect();
-                if !fields.is_empty() {
-                    changed.push(json!({"call_id": write.call_id, "id": one.id, "fields": fields}));
-                }
+            let held = |name: &String| one.fields.get(name).cloned().unwrap_or_default();
+            // What is on its way may be there already.
+            let differs = |(name, value): &(&String, &Value)| !write.sent.contains_key(*name) && !same(value, &held(name));
+            let edit = |(name, value): (&String, &Value)| (name.clone(), Edit { instead_of: Some(value.clone()), value: held(name) });
+            let fields: Edits = write.written.iter().filter(differs).map(edit).collect();
+            if !fields.is_empty() {
+                self.changed.push(Changed { call_id: write.call_id, id: one.id.clone(), fields });
             }
         }
     }
-    if let Some(document) = document.as_object_mut() {
-        // Whose record is gone counts as missing alone.
-        let rejected = document.get("rejected").and_then(Value::as_u64).unwrap_or(0).saturating_sub(refused);
-        document.insert("rejected".into(), json!(rejected));
-        document.insert("written".into(), json!(written));
-        document.insert("missing".into(), json!(missing));
-        document.insert("doubled".into(), json!(doubled));
-        document.insert("changed".into(), json!(changed));
-    }
 }
+
+/// What is told by itself.
+const PENDING: [State; 3] = [State::Queued, State::Retrying, State::InFlight];

@@ -8,6 +8,7 @@ mod expected;
 mod jobs;
 mod people;
 mod pulls;
+mod recoveries;
 mod retention;
 mod schedules;
 mod webhooks;
@@ -102,6 +103,9 @@ struct World {
     bad: Option<String>,
     /// A vendor's double, where one stands behind `http://crm`.
     account: Option<Double>,
+    /// What goes to such an address there is on its way until somebody answers it.
+    hold: Option<&'static str>,
+    held: Vec<(u64, HttpRequest)>,
     /// What a platform's API was asked, and when.
     asks: Vec<(u64, u64, HttpRequest)>,
     /// What it answers, one after the other; nothing where none is left.
@@ -163,6 +167,8 @@ impl World {
             batches: Vec::new(),
             bad: None,
             account: None,
+            hold: None,
+            held: Vec::new(),
             asks: Vec::new(),
             api: VecDeque::new(),
         }
@@ -210,6 +216,7 @@ impl World {
                 }
                 self.pipeline.synced(now, append, result);
             }
+            Output::Send { request, http, .. } if self.hold.is_some_and(|part| http.url.contains(part)) => self.held.push((request, http)),
             Output::Send { request, http, .. } if http.url.starts_with("http://crm") => {
                 let answer = self.ask(http.method, &http.url, http.headers, http.body);
                 self.pipeline.answer(now, request, answer);
@@ -247,6 +254,16 @@ impl World {
             Output::Pruned { .. } => {}
             Output::Count(count) => self.counts.push(count),
         }
+    }
+
+    /// What was held is answered now.
+    fn let_go(&mut self) {
+        self.hold = None;
+        for (request, http) in std::mem::take(&mut self.held) {
+            let (now, answer) = (self.now(), self.ask(http.method, &http.url, http.headers, http.body));
+            self.pipeline.answer(now, request, answer);
+        }
+        self.settle();
     }
 
     /// Asks the double.
@@ -340,6 +357,11 @@ impl World {
     fn write(&self) -> Write {
         self.store.write("crm", call()).expect("stored").expect("a write")
     }
+}
+
+/// Of every call since then, whatever people have changed.
+fn recovery(since: Wall) -> Recover {
+    Recover { since, target: None, overwrite: true, by: "anna".into() }
 }
 
 fn call() -> CallId {

@@ -103,6 +103,20 @@ fn a_recovery_writes_every_call_again_and_none_twice() {
     bench.wait("all are told again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
     assert_eq!(title(&records[1]["offhook_key"]), records[1]["hs_call_title"]);
     assert_eq!(title(&records[0]["offhook_key"]), "rang about the bill", "an edit stands");
+    // A program that asks over the API is as careful.
+    bench.change_record(&records[2]["offhook_key"], "hs_call_title", "rang twice");
+    let (status, asked) = bench.post("/v1/recover", &json!({"since": "2020-01-01T00:00:00Z", "by": "a program"}));
+    let asked: Value = serde_json::from_str(&asked).expect("JSON");
+    assert_eq!((status, &asked["state"]), (202, &json!("reading")), "{asked:#}");
+    let operation = format!("/v1/recover/{}", asked["operation"].as_str().expect("an operation"));
+    let told = bench.wait("it has read", || {
+        let told: Value = serde_json::from_str(&bench.get(&operation).1).expect("JSON");
+        (told["state"] == "told").then_some(told)
+    });
+    assert_eq!((&told["kept"], &told["changed"][0]["target"]), (&json!(1), &json!("hubspot")), "{told:#}");
+    bench.wait("all are told again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
+    assert_eq!(title(&records[2]["offhook_key"]), "rang twice");
+    assert_eq!(bench.post("/v1/recover", &json!({"since": "yesterday"})).0, 400);
     // A dialler asks whether this person was reached.
     let (status, attempts) = bench.get("/v1/contacts/%2B493023125103/attempts");
     let attempts: Value = serde_json::from_str(&attempts).expect("JSON");

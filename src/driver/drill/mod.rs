@@ -350,6 +350,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     stage.scratch.read().await.set_faults(&json!([]));
     tell("everything works again; the queue drains".to_owned());
     let mut queue = stage.drain().await;
+    let mut checks = Vec::new();
     if options.drill == Drill::Lost {
         tell(format!("the CRM loses {} records, and they are recovered", played.len()));
         let scratch = stage.scratch.read().await;
@@ -357,7 +358,8 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         for call in played.iter().filter_map(|p| p.call_id.as_deref()) {
             account.delete(kind, call).await?;
         }
-        scratch.recover().await?;
+        let told = scratch.recover().await?;
+        checks.push(Check::new("the recovery read what the CRM holds, and is in the journal", told, String::new()));
         drop(scratch);
         queue = stage.drain().await;
     }
@@ -372,7 +374,6 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         std::fs::write(path, line).map_err(|why| Error::Folder(path.display().to_string(), why))?;
     }
     let account = stage.scratch.read().await.account().await?;
-    let mut checks = Vec::new();
     let found = if options.drill == Drill::Rejected {
         checks.extend(refused(&stage, &played).await);
         check::Found::default()

@@ -169,11 +169,17 @@ impl Scratch {
         self.web.get(&format!("{}/v1/calls/{id}", self.http), None).await.ok().flatten()
     }
 
-    /// Has every call told again, as `offhook recover` does.
-    pub(super) async fn recover(&self) -> Result<(), Error> {
+    /// Has every call told again, as `offhook recover` does: what the CRM holds is read first. True once that is over and the rest is in the journal.
+    pub(super) async fn recover(&self) -> Result<bool, Error> {
         let body = serde_json::json!({"since": "2020-01-01T00:00:00Z", "by": "drill"});
-        self.web.post(&format!("{}/v1/recover", self.http), None, &body).await?;
-        Ok(())
+        let mut stands = self.web.post(&format!("{}/v1/recover", self.http), None, &body).await?;
+        let operation = stands.get("operation").and_then(Value::as_str).unwrap_or_default().to_owned();
+        while stands.get("state").and_then(Value::as_str) == Some("reading") {
+            tokio::time::sleep(LOOK).await;
+            let asked = self.web.get(&format!("{}/v1/recover/{operation}", self.http), None).await?;
+            stands = asked.unwrap_or(Value::Null);
+        }
+        Ok(stands.get("state").and_then(Value::as_str) == Some("told"))
     }
 
     /// Makes due what waits for a batch, as `offhook batch run` does; a gateway that is just killed is asked again.
@@ -241,6 +247,9 @@ secret_file = "{data}/webhook-secret"
         rtp_to = rtp_from + 2999,
     )
 }
+
+/// How often a recovery is asked how far it has come.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A loopback port that is free for UDP and TCP at once.
 fn free_port() -> io::Result<SocketAddr> {

@@ -57,8 +57,11 @@ pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, clock: Clock) {
             Ask::Decide { target, call, decision, by, reply } => {
                 let _ = pipeline.send(Told::Decide { target, call, decision, by, reply });
             }
-            Ask::Recover { since, target, by, reply } => {
-                let _ = pipeline.send(Told::Recover { since, target, by, reply });
+            Ask::Recover { recover, reply } => {
+                let _ = pipeline.send(Told::Recover { recover, reply });
+            }
+            Ask::Recovery { operation, reply } => {
+                let _ = pipeline.send(Told::Recovery { operation, reply });
             }
             Ask::Batch { target, by, reply } => {
                 let _ = pipeline.send(Told::Batch { target, by, reply });

@@ -14,7 +14,7 @@ use super::latency::Latencies;
 use crate::{
     crm::{HttpAnswer, HttpRequest},
     event::CallId,
-    pipeline::{Count, Decision, NoAnswer, Output, Pipeline, Store, StoreError, batch, webhook},
+    pipeline::{Count, Decision, NoAnswer, Output, Pipeline, Recover, Store, StoreError, batch, webhook},
     shell::{
         clock::Clock,
         disk::{Lane, Tail},
@@ -23,7 +23,7 @@ use crate::{
         store::Sqlite,
         telemetry::{Health, Heart, Metrics},
     },
-    time::{Instant, Now, Wall},
+    time::{Instant, Now},
 };
 
 /// What the thread is told.
@@ -35,7 +35,9 @@ pub(super) enum Told {
     /// A person decides on a write.
     Decide { target: String, call: CallId, decision: Decision, by: String, reply: oneshot::Sender<http::Answer> },
     /// Calls are to be told again.
-    Recover { since: Wall, target: Option<String>, by: String, reply: oneshot::Sender<http::Answer> },
+    Recover { recover: Recover, reply: oneshot::Sender<http::Answer> },
+    /// Somebody asks how that stands.
+    Recovery { operation: String, reply: oneshot::Sender<http::Answer> },
     /// What waits for a batch is to be written now.
     Batch { target: String, by: String, reply: oneshot::Sender<http::Answer> },
     /// What a CRM holds is to be compared.
@@ -161,9 +163,13 @@ impl Loop {
                 let Parts { pipeline, store, .. } = &mut self.parts;
                 pipeline.decide(now, store, reply, &target, call, decision, &by)?;
             }
-            Told::Recover { since, target, by, reply } => {
+            Told::Recover { recover, reply } => {
                 let reply = self.wait(reply);
-                self.parts.pipeline.recover(now, reply, since, target, &by);
+                self.parts.pipeline.recover(now, reply, recover);
+            }
+            Told::Recovery { operation, reply } => {
+                let reply = self.wait(reply);
+                self.parts.pipeline.recovery(reply, &operation);
             }
             Told::Batch { target, by, reply } => {
                 let reply = self.wait(reply);

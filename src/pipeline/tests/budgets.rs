@@ -55,7 +55,7 @@ fn a_recovery_waits_behind_calls_as_they_happen_and_leaves_them_their_share_of_t
     world.until(SECOND);
     assert_eq!(world.requests.len(), 60);
     let now = world.now();
-    world.pipeline.recover(now, 1, now.wall - Duration::from_secs(86_400), None, "anna");
+    world.pipeline.recover(now, 1, recovery(now.wall - Duration::from_secs(86_400)));
     world.settle();
     // Twenty of them fit into the backlog's share.
     world.until(2 * SECOND);
@@ -74,7 +74,7 @@ fn a_call_that_ends_during_a_recovery_does_not_wait_for_its_end() {
     (1..=20).for_each(|n| world.short_call(n));
     world.until(30 * SECOND);
     let now = world.now();
-    world.pipeline.recover(now, 1, now.wall - Duration::from_secs(86_400), None, "anna");
+    world.pipeline.recover(now, 1, recovery(now.wall - Duration::from_secs(86_400)));
     world.until(33 * SECOND);
     let before = world.requests.len();
     world.short_call(21);

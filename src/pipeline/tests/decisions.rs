@@ -1,9 +1,6 @@
-//! What people decide, and what is told again: journaled, so that a store made anew holds it too.
+//! What people decide: journaled, so that a store made anew holds it too.
 
-use super::{
-    batches::{batching, rush},
-    *,
-};
+use super::*;
 
 fn decide(world: &mut World, decision: Decision) {
     let now = world.now();
@@ -64,68 +61,6 @@ fn what_has_gone_from_the_crm_is_told_again_whole() {
     world.webhook(1, "w1", "SALE");
     decide(&mut world, Decision::Resend);
     assert_eq!(world.responses.last(), Some(&(9, 409)));
-}
-
-#[test]
-fn a_recovery_tells_every_call_since_then_again_each_time_it_is_wanted() {
-    let mut world = batching(1);
-    let ids = rush(&mut world, 7);
-    world.settle();
-    world.until(SECOND);
-    world.batches.clear();
-    let recover = |world: &mut World, since: &str| {
-        let now = world.now();
-        world.pipeline.recover(now, 5, Wall::parse(since).expect("a time"), None, "anna");
-        world.settle();
-        let later = world.ms + 100 * SECOND;
-        world.until(later);
-    };
-    recover(&mut world, "2020-01-01T00:00:00Z");
-    assert_eq!(world.batches.iter().sum::<usize>(), ids.len());
-    recover(&mut world, "2020-01-01T00:00:00Z");
-    assert_eq!(world.batches.iter().sum::<usize>(), 2 * ids.len(), "a second one is wanted, no duplicate");
-    recover(&mut world, "2099-01-01T00:00:00Z");
-    assert_eq!(world.batches.iter().sum::<usize>(), 2 * ids.len(), "no call is so late");
-    assert_eq!(world.store.counts().expect("counts"), Counts::default());
-    // In a store made anew the same calls stand the same.
-    let mut anew = Memory::default();
-    pipeline().fold(&mut anew, &world.journal, Position { segment: 1, offset: 999 }).expect("folded");
-    for id in ids {
-        let write = |store: &Memory| store.write("crm", id).expect("read").expect("a write");
-        assert_eq!((write(&anew).written, write(&anew).state), (write(&world.store).written, State::Done));
-    }
-    let now = world.now();
-    world.pipeline.recover(now, 6, now.wall, Some("nobody".into()), "anna");
-    world.settle();
-    assert_eq!(world.responses.last(), Some(&(6, 404)));
-}
-
-#[test]
-fn a_recovery_tells_what_waits_or_is_on_its_way_whole_too() {
-    let recovered = |status: Option<u16>, state: State| {
-        let mut world = World::new();
-        world.call();
-        world.until(100 * SECOND);
-        world.status = status;
-        world.webhook(1, "w1", "SALE");
-        world.settle();
-        assert_eq!(world.write().state, state);
-        let now = world.now();
-        world.pipeline.recover(now, 5, Wall::parse("2020-01-01T00:00:00Z").expect("a time"), None, "anna");
-        world.settle();
-        world.status = Some(200);
-        if status.is_none() {
-            // Its answer never comes, since the process dies.
-            world.pipeline = pipeline();
-        }
-        world.until(200 * SECOND);
-        (world.write(), world.requests.last().expect("a request").1.clone())
-    };
-    for (status, state) in [(Some(503), State::Retrying), (None, State::InFlight)] {
-        let (write, told) = recovered(status, state);
-        assert_eq!((write.state, &told), (State::Done, &write.wanted), "{state:?}");
-        assert_eq!(told["from"], CALLER);
-    }
 }
 
 /// A mapping that writes `day` where the platform told a date, and says so where it told something else.

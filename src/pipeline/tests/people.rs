@@ -43,7 +43,7 @@ pub(super) fn fields(world: &mut World) {
     }
 }
 
-fn post(world: &mut World, path: &str, body: &Value) -> Value {
+pub(super) fn post(world: &mut World, path: &str, body: &Value) -> Value {
     ask(world, "POST", path, body)
 }
 
@@ -66,7 +66,7 @@ pub(super) fn person(world: &mut World, phone: &str) -> String {
     made["id"].as_str().expect("an id").to_owned()
 }
 
-fn rule() -> Value {
+pub(super) fn rule() -> Value {
     json!({"by": "from", "object": "contacts", "fields": ["phone", "mobilephone"]})
 }
 
@@ -193,7 +193,7 @@ fn what_somebody_has_changed_in_the_crm_outlives_a_recovery() {
     keep(&mut world, fields);
     assert_eq!(reconciled(&mut world)["changed"], json!([]));
     let now = world.now();
-    world.pipeline.recover(now, 5, Wall::parse("2020-01-01T00:00:00Z").expect("a time"), None, "ann");
+    world.pipeline.recover(now, 5, recovery(Wall::parse("2020-01-01T00:00:00Z").expect("a time")));
     world.until(200 * SECOND);
     let write = world.write();
     assert_eq!((write.state, write.id, from(&mut world)), (State::Done, Some(id), json!("the desk")));

@@ -244,7 +244,7 @@ fn play(world: &mut World, acts: &[Act]) -> Vec<(Position, Entry)> {
             }
             Act::Recover => {
                 let now = world.now();
-                world.pipeline.recover(now, reply, Wall::from_millis(0), None, "ann");
+                world.pipeline.recover(now, reply, recovery(Wall::from_millis(0)));
             }
             Act::Cut(part) => {
                 left.extend_from_slice(&world.journal[left.len()..]);

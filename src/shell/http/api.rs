@@ -28,7 +28,7 @@ use super::{
 use crate::{
     crm::Fields,
     event::CallId,
-    pipeline::Decision,
+    pipeline::{Decision, Recover},
     shell::{
         secrets::Secret,
         telemetry::{Health, Metrics},
@@ -54,6 +54,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/calls/{call_id}/secure", post(secure))
         .route("/v1/queue", get(queue).post(decide))
         .route("/v1/recover", post(recover))
+        .route("/v1/recover/{operation}", get(recovery))
         .route("/v1/batch", post(batch))
         .route("/v1/reconcile/{target}", get(reconcile))
         .route("/v1/contacts/{number}/attempts", get(attempts))
@@ -94,16 +95,21 @@ async fn wrong_method() -> Problem {
     Problem::new(405, "the method is not for this address", "GET /v1/calls, POST /v1/calls/CALL_ID/secure, POST /v1/webhooks/SOURCE")
 }
 
-/// Hands `ask` to the driver and waits for its answer.
-async fn answer(api: &Shared, ask: impl FnOnce(oneshot::Sender<Answer>) -> Ask) -> Response {
+/// Hands a question to the driver and waits for its answer.
+async fn ask(api: &Shared, ask: impl FnOnce(oneshot::Sender<Answer>) -> Ask) -> Answer {
     let (reply, answered) = oneshot::channel();
-    if api.asks.try_send(ask(reply)).is_err() {
-        return Problem::busy().into_response();
-    }
+    api.asks.try_send(ask(reply)).map_err(|_| Problem::busy())?;
     match timeout(ANSWER, answered).await {
-        Ok(Ok(Ok(document))) => axum::Json(document).into_response(),
-        Ok(Ok(Err(problem))) => problem.into_response(),
-        Ok(Err(_)) | Err(_) => Problem::busy().into_response(),
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => Err(Problem::busy()),
+    }
+}
+
+/// The same, as 200 or a problem.
+async fn answer(api: &Shared, question: impl FnOnce(oneshot::Sender<Answer>) -> Ask) -> Response {
+    match ask(api, question).await {
+        Ok(document) => axum::Json(document).into_response(),
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -262,19 +268,33 @@ async fn decide(State(api): Api, content: Body) -> Response {
 }
 
 #[derive(Deserialize)]
-struct Recover {
+struct Recovered {
     since: Wall,
     target: Option<String>,
+    /// Whether nothing is read first.
+    #[serde(default)]
+    overwrite: bool,
     #[serde(default)]
     by: String,
 }
 
+/// 200 once it is in the journal; 202 where it reads first what the CRMs hold, which takes as long as they do.
 async fn recover(State(api): Api, content: Body) -> Response {
-    let hint = r#"send {"since": "2026-01-05T10:00:00Z", "target": "hubspot", "by": "your name"}; without target, all"#;
-    match document(content, hint).await {
-        Ok(Recover { since, target, by }) => answer(&api, |reply| Ask::Recover { since, target, by, reply }).await,
+    let hint = r#"send {"since": "2026-01-05T10:00:00Z", "target": "hubspot", "overwrite": false, "by": "your name"}; without target, all"#;
+    let Recovered { since, target, overwrite, by } = match document(content, hint).await {
+        Ok(asked) => asked,
+        Err(problem) => return problem.into_response(),
+    };
+    let recover = Recover { since, target, overwrite, by };
+    let status = if overwrite { StatusCode::OK } else { StatusCode::ACCEPTED };
+    match ask(&api, |reply| Ask::Recover { recover, reply }).await {
+        Ok(document) => (status, axum::Json(document)).into_response(),
         Err(problem) => problem.into_response(),
     }
+}
+
+async fn recovery(State(api): Api, Path(operation): Path<String>) -> Response {
+    answer(&api, |reply| Ask::Recovery { operation, reply }).await
 }
 
 #[derive(Deserialize)]

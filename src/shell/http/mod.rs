@@ -15,7 +15,10 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::{event::CallId, pipeline::Decision, time::Wall};
+use crate::{
+    event::CallId,
+    pipeline::{Decision, Recover},
+};
 
 pub use client::{Client, Failed, Reply, Request};
 pub use door::Door;
@@ -63,15 +66,18 @@ pub enum Ask {
         /// Status, and for a refusal what is wrong.
         reply: oneshot::Sender<Answer>,
     },
-    /// `POST /v1/recover`: every call since then is told again to its CRMs.
+    /// `POST /v1/recover`: calls are told again to their CRMs.
     Recover {
-        /// Since when.
-        since: Wall,
-        /// One CRM; none: all.
-        target: Option<String>,
-        /// Who asks.
-        by: String,
-        /// Status.
+        /// Which, and how.
+        recover: Recover,
+        /// The operation, and how it stands.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `GET /v1/recover/{operation}`: how a recovery stands.
+    Recovery {
+        /// Which.
+        operation: String,
+        /// A document, or 404.
         reply: oneshot::Sender<Answer>,
     },
     /// `POST /v1/batch`: what waits for the next batch of a CRM is written now.
