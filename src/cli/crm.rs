@@ -68,12 +68,16 @@ pub(super) fn faults(config: &Path, target: &str, mapping: &Mapping, token_file:
     crm.mapping = mapping.clone();
     let runtime = runtime()?;
     let (findings, _) = runtime.block_on(found(&config, &crm, true, token_file))?;
+    let name = |Finding { object, field, .. }: &Finding| match &mapping.beside {
+        Some(beside) if beside.object == *object => beside.name(field),
+        _ => field.clone(),
+    };
     let fault = |finding: &Finding| match &finding.state {
         State::There | State::Made => None,
         State::Missing => {
-            Some(format!("field `{}`: {} has none; `offhook crm setup` makes those with `custom`", finding.field, finding.object))
+            Some(format!("field `{}`: {} has none; `offhook crm setup` makes those with `custom`", name(finding), finding.object))
         }
-        State::Wrong(why) => Some(format!("field `{}`: in {} {why}", finding.field, finding.object)),
+        State::Wrong(why) => Some(format!("field `{}`: in {} {why}", name(finding), finding.object)),
     };
     Ok(findings.iter().filter_map(fault).collect())
 }

@@ -227,10 +227,10 @@ fn preview(path: &Path, call: Option<CallId>, config: &Path, as_json: bool) -> R
     let record = record.map_err(|e| e.to_string())?.ok_or("no such call; GET /v1/calls lists those known")?;
     let facts = record.fields();
     let formed = mapping.apply(&facts);
-    let rows: Vec<_> = mapping.rules.iter().map(|rule| {
+    let rows: Vec<_> = mapping.named().map(|(field, rule)| {
         let from = rule.from.as_deref();
         let fact = from.and_then(|from| facts.get(from));
-        json!({"field": rule.to, "value": formed.fields.get(&rule.to), "fault": formed.faults.get(&rule.to), "from": from, "fact": fact, "workflow": rule.workflow, "owner": rule.owner})
+        json!({"field": field, "value": formed.fields.get(&field), "fault": formed.faults.get(&field), "from": from, "fact": fact, "workflow": rule.workflow, "owner": rule.owner})
     }).collect();
     let person = mapping.contact.as_ref().and_then(|rule| rule.sought(&facts));
     if as_json {

@@ -281,6 +281,46 @@ fn salesforce_signs_with_a_key_or_says_what_the_key_lacks() {
     }
 }
 
+/// Only Salesforce writes two records in one request, and no job of its writes them.
+#[test]
+fn a_second_record_is_for_salesforce_and_for_no_jobs() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new("beside");
+    let mapping = "version = 1\nobject = \"Call__c\"\nkey = \"Key__c\"\n[[field]]\nto = \"Name\"\nfrom = \"intent\"\n\
+                   [beside]\nobject = \"Task\"\nkey = \"Key__c\"\nlink = \"WhatId\"\n[[beside.field]]\nto = \"Subject\"\nfrom = \"intent\"\n";
+    for (name, text) in [
+        ("secret", "hush"),
+        ("mapping.toml", mapping),
+        ("odd.toml", &mapping.replace("[[beside.field]]\nto = \"Subject\"", "[[beside.field]]\nto = \"WhatId\"")),
+    ] {
+        fs::write(scratch.0.join(name), text).expect("written");
+        fs::set_permissions(scratch.0.join(name), fs::Permissions::from_mode(0o600)).expect("private");
+    }
+    let parse = |keys: &str| match Config::parse(&scratch.0.join("offhook.toml"), &format!("{LEAST}\n[[crm]]\nname = \"s\"\n{keys}\n")) {
+        Ok(_) => String::new(),
+        Err(Error::Faults(faults)) => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        Err(other) => panic!("{other}"),
+    };
+    let oauth = "base_url = \"https://x.example.com\"\ntoken_url = \"https://x.example.com/token\"\nclient_id = \"key\"\nclient_secret_file = \"secret\"\n";
+    let salesforce = format!("kind = \"salesforce\"\n{oauth}");
+    assert_eq!(parse(&format!("{salesforce}mapping = \"mapping.toml\"")), "");
+    for kind in [
+        format!("kind = \"dynamics\"\n{oauth}"),
+        format!("kind = \"hubspot\"\n{oauth}refresh_token_file = \"secret\"\n"),
+        "kind = \"http\"\nurl = \"https://x.example.com/{key}\"\n".to_owned(),
+    ] {
+        let faults = parse(&format!("{kind}mapping = \"mapping.toml\""));
+        assert!(
+            faults.contains("mapping.toml:7") && faults.contains("only Salesforce does") && faults.contains("a [[crm]] of its own"),
+            "{faults}"
+        );
+    }
+    let jobs = parse(&format!("{salesforce}mapping = \"mapping.toml\"\nmodel = \"batch\"\nbulk_from = 500"));
+    assert!(jobs.contains("`bulk_from` stands beside a mapping with [beside]"), "{jobs}");
+    let odd = parse(&format!("{salesforce}mapping = \"odd.toml\""));
+    assert!(odd.contains("odd.toml:12") && odd.contains("`Task.WhatId` is the field that names the first record"), "{odd}");
+}
+
 #[test]
 fn what_platforms_are_to_send_is_read_and_the_disposition_is_always_among_it() {
     let parse = |text: &str| Config::parse(std::path::Path::new("offhook.toml"), &format!("{LEAST}\n{text}"));

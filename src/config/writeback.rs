@@ -226,6 +226,12 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
                 "write link = { to = \"regardingobjectid_contact_phonecall@odata.bind\", value = \"/contacts({id})\" } into [contact]";
             t.fault(&span, "the mapping's [contact] names no property that binds a row to its person, which Dataverse needs", instead);
         }
+        let beside = mapping.as_ref().is_some_and(|m| m.beside.is_some());
+        if let (true, false, Some((path, _)), Some(text)) = (beside, matches!(api, Api::Salesforce { .. }), &file, &text) {
+            let what = "[beside] writes a second record in the same request, which only Salesforce does";
+            let instead = "take it out, or write the second object by a [[crm]] of its own with the same account";
+            t.fault_in(path, text, &mapping::place(text, "[beside]"), what, instead);
+        }
         let count =
             |t: &mut Table<'_>, key, most, default: usize| usize::try_from(t.integer_or(key, 1..=most, default as u64)).unwrap_or(default);
         let usual = Pace::default();
@@ -239,7 +245,11 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
             bulk_from: count(&mut t, "bulk_from", 1_000_000, usual.bulk_from),
         };
         let schedule = schedule::read(&mut t, mapping.as_ref());
-        if t.has("bulk_from") && (schedule.runs().is_none() || !matches!(api, Api::Salesforce { .. })) {
+        if t.has("bulk_from") && beside {
+            let span = t.place("bulk_from").unwrap_or_else(|| t.span.clone());
+            let what = "`bulk_from` stands beside a mapping with [beside], whose two records no job writes";
+            t.fault(&span, what, "take it out: such batches go by Composite requests");
+        } else if t.has("bulk_from") && (schedule.runs().is_none() || !matches!(api, Api::Salesforce { .. })) {
             let span = t.span.clone();
             let instead = "take it out, or write model = \"batch\" or \"hybrid\"";
             t.fault(

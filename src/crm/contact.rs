@@ -69,6 +69,13 @@ fn plain() -> String {
     "{id}".to_owned()
 }
 
+impl Link {
+    /// The field that holds a person's id as it is.
+    pub fn plain(to: String) -> Self {
+        Self { to, value: plain() }
+    }
+}
+
 /// What names a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -261,13 +268,17 @@ impl Rule {
 
     /// What this call says of its person.
     pub fn updates_of(&self, record: &Map<String, Value>) -> Fields {
-        mapping::apply(&self.updates, record).0.fields
+        mapping::apply(named(&self.updates), record).0.fields
     }
 
     /// What a new person is given.
     pub fn fields_of(&self, record: &Map<String, Value>) -> Fields {
-        mapping::apply(&self.rules, record).0.fields
+        mapping::apply(named(&self.rules), record).0.fields
     }
+}
+
+fn named(rules: &[mapping::Rule]) -> impl Iterator<Item = (String, &mapping::Rule)> {
+    rules.iter().map(|rule| (rule.to.clone(), rule))
 }
 
 /// The digits of a number, in whatever form it is written.

@@ -75,6 +75,11 @@ pub enum Verdict {
         /// The id.
         id: Option<String>,
     },
+    /// Written, and a record was made of it that should have been there: somebody has taken it away. All that it is to hold is told again.
+    Anew {
+        /// As with [`Self::Done`].
+        id: Option<String>,
+    },
     /// Not written for now: try again.
     Retry {
         /// When the CRM says so.
@@ -122,10 +127,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The contract's word; a split is a retry in smaller parts.
+    /// The contract's word; a split is a retry in smaller parts, and what was made anew is written.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Done { .. } => "done",
+            Self::Done { .. } | Self::Anew { .. } => "done",
             Self::Retry { .. } | Self::Split { .. } => "retry",
             Self::Throttled { .. } => "throttled",
             Self::Auth { .. } => "auth",
@@ -239,6 +244,10 @@ pub trait Connector: Send {
     /// What a request with so many records costs of a day's budget.
     fn cost(&self, _records: usize) -> u64 {
         1
+    }
+    /// Whether a change is written in parts, so that what is refused may be written in part.
+    fn writes_in_parts(&self) -> bool {
+        false
     }
     /// How access tokens are got; none where the CRM takes a standing secret.
     fn oauth(&self) -> Option<&dyn OAuth>;

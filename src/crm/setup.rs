@@ -104,8 +104,20 @@ pub fn needs(mapping: &Mapping) -> Result<Vec<(&str, Vec<Field>)>, String> {
 
     let mut records = vec![key(&mapping.key)];
     records.extend(mapping.rules.iter().map(rule).collect::<Result<Vec<_>, String>>()?);
-    let Some(contact) = &mapping.contact else { return Ok(vec![(&mapping.object, records)]) };
-    records.extend(contact.link.as_ref().map(|link| Field { kind: Some(Kind::Lookup(contact.object.clone())), ..plain(&link.to) }));
+    let lookup = |name: &String, to: &String| Field { kind: Some(Kind::Lookup(to.clone())), ..plain(name) };
+    let mut objects = Vec::new();
+    if let Some(beside) = &mapping.beside {
+        let mut fields = vec![key(&beside.key), lookup(&beside.link, &mapping.object)];
+        fields.extend(beside.person.iter().zip(&mapping.contact).map(|(person, contact)| lookup(person, &contact.object)));
+        fields.extend(beside.rules.iter().map(rule).collect::<Result<Vec<_>, String>>()?);
+        objects.push((beside.object.as_str(), fields));
+    }
+    let Some(contact) = &mapping.contact else {
+        objects.insert(0, (&mapping.object, records));
+        return Ok(objects);
+    };
+    records.extend(contact.link.iter().map(|link| lookup(&link.to, &contact.object)));
+    objects.insert(0, (&mapping.object, records));
     let mut people: Vec<_> = contact.fields.iter().map(plain).collect();
     if contact.nobody == Nobody::Create {
         people.extend(contact.key.as_deref().map(key));
@@ -113,7 +125,8 @@ pub fn needs(mapping: &Mapping) -> Result<Vec<(&str, Vec<Field>)>, String> {
     }
     people.extend(contact.updates.iter().map(rule).collect::<Result<Vec<_>, String>>()?);
     people.dedup_by(|a, b| a.name == b.name);
-    Ok(vec![(&mapping.object, records), (&contact.object, people)])
+    objects.push((&contact.object, people));
+    Ok(objects)
 }
 
 /// What is wrong with a field that is there.

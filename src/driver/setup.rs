@@ -151,7 +151,7 @@ fn refused(what: &str, verdict: Verdict) -> Error {
         | Verdict::Gone { why }
         | Verdict::PersonGone { why }
         | Verdict::Ambiguous { why } => why,
-        Verdict::Done { .. } => "no reason given".to_owned(),
+        Verdict::Done { .. } | Verdict::Anew { .. } => "no reason given".to_owned(),
     };
     Error::Refused { what: what.to_owned(), why }
 }
@@ -224,6 +224,7 @@ mod tests {
                 object,
                 key,
                 link: None,
+                beside: mapping.beside.clone(),
             }),
         };
         (crm, mapping)

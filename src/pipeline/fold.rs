@@ -315,6 +315,11 @@ impl Write {
     /// What an answer makes of it.
     fn settle(&mut self, crm: Option<&Crm>, step: Step, settled: Settled, at: Wall, attempts_max: u32) {
         (self.answered_at, self.job) = (Some(at), None);
+        // A CRM that fails, or falls silent, may have done it before, and one that writes in parts a part of it.
+        let in_parts = step.is_write() && settled.outcome != "done" && crm.is_some_and(|crm| crm.connector.writes_in_parts());
+        if in_parts || matches!(settled.outcome.as_str(), "ambiguous" | "retry") {
+            self.doubt_sent();
+        }
         self.why = settled.why;
         match settled.outcome.as_str() {
             "done" => {
@@ -325,6 +330,11 @@ impl Write {
                         if by_key && self.id.is_some() && settled.id.is_some() && self.id != settled.id {
                             self.written.clear();
                             self.contact.linked = None;
+                        }
+                        // What was sent just now says not all that belongs to it, such as what links it with the other.
+                        if settled.anew {
+                            self.written.clear();
+                            self.sent.clear();
                         }
                         self.written.append(&mut self.sent);
                         self.id = settled.id.or(self.id.take());
@@ -353,11 +363,7 @@ impl Write {
                 (self.state, self.due) = (State::Retrying, at);
             }
             "rejected" | "gone" => self.state = State::Review,
-            outcome => {
-                // A CRM that fails, or falls silent, may have done it before.
-                if matches!(outcome, "ambiguous" | "retry") {
-                    self.doubt_sent();
-                }
+            _ => {
                 self.attempts = self.attempts.saturating_add(u32::from(settled.counts.is_some()));
                 self.state = if self.attempts >= attempts_max { State::Dead } else { State::Retrying };
                 // What the answer says, and longer with each attempt.

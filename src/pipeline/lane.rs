@@ -453,8 +453,9 @@ impl Settled {
         let outcome = verdict.name().to_owned();
         let (mut id, mut why, mut retry_at, mut counts) = (None, None, None, None);
         let person_gone = matches!(verdict, Verdict::PersonGone { .. });
+        let anew = matches!(verdict, Verdict::Anew { .. });
         match verdict {
-            Verdict::Done { id: told } => id = told,
+            Verdict::Done { id: told } | Verdict::Anew { id: told } => id = told,
             Verdict::Rejected { why: told } | Verdict::Gone { why: told } | Verdict::PersonGone { why: told } => why = Some(told),
             Verdict::Retry { after, why: told } => {
                 retry_at = after.map(|by| at + by);
@@ -466,7 +467,7 @@ impl Settled {
             Verdict::Auth { why: told } => (why, retry_at) = (Some(told), fresh.then_some(at + AUTH_PAUSE)),
             Verdict::Split { why: told } => why = Some(told),
         }
-        Self { call_id, outcome, id, why, retry_at, people: None, person_gone, counts }
+        Self { call_id, outcome, id, why, retry_at, people: None, person_gone, anew, counts }
     }
 }
 

@@ -307,6 +307,9 @@ struct Settled {
     /// Whether the person whom the record names is there no more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     person_gone: bool,
+    /// Whether a record was made of it that should have been there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    anew: bool,
     /// Whether it counts as one of the attempts; then the place of the next one within its backoff, in thousandths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     counts: Option<u16>,

@@ -197,7 +197,7 @@ impl Pipeline {
 
 fn why(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Done { .. } => String::new(),
+        Verdict::Done { .. } | Verdict::Anew { .. } => String::new(),
         Verdict::Retry { why, .. }
         | Verdict::Throttled { why, .. }
         | Verdict::Auth { why }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     crm::{
         Change, Connector, Fields, HttpAnswer, HttpRequest, Token, Verdict,
-        contact::{Contact, Nobody, Rule, Search, Standing},
+        contact::{Contact, Link, Nobody, Rule, Search, Standing},
         key_of,
         mapping::Formed,
         record_key,
@@ -25,6 +25,8 @@ use crate::{
 pub struct Contacts {
     /// The mapping's rule.
     pub rule: Rule,
+    /// Fields of a record that name its person, where some do.
+    pub links: Vec<Link>,
     /// Makes people by their key: the CRM's contract on the object of people.
     pub maker: Box<dyn Connector>,
 }
@@ -241,7 +243,7 @@ impl Crm {
             write.unformed = faults;
             changed = true;
         }
-        wanted.extend(self.link_of(&write.contact));
+        wanted.extend(self.links_of(&write.contact));
         edited(&mut wanted, &mut write.edits);
         if wanted != write.wanted {
             write.wanted = wanted;
@@ -250,17 +252,16 @@ impl Crm {
         changed
     }
 
-    /// The field of a record that names its person.
-    pub(super) fn link_of(&self, contact: &Contact) -> Option<(String, Value)> {
-        let link = self.contacts.as_ref()?.rule.link.as_ref()?;
-        let person = contact.person()?;
-        Some((link.to.clone(), Value::String(link.value.replace("{id}", person))))
+    /// The fields of a record that name its person.
+    pub(super) fn links_of(&self, contact: &Contact) -> Fields {
+        let (Some(contacts), Some(person)) = (&self.contacts, contact.person()) else { return Fields::new() };
+        contacts.links.iter().map(|link| (link.to.clone(), Value::String(link.value.replace("{id}", person)))).collect()
     }
 
     /// The person named by `write` is there no more: he is looked for again, and not taken again.
     pub(super) fn estrange(&self, write: &mut Write) {
-        if let Some((field, _)) = self.link_of(&write.contact) {
-            write.wanted.remove(&field);
+        for field in self.links_of(&write.contact).keys() {
+            write.wanted.remove(field);
         }
         write.contact.said.clear();
         if let Standing::Found(person) = std::mem::take(&mut write.contact.standing) {
@@ -278,7 +279,7 @@ impl Crm {
                 Standing::Several(people)
             }
         };
-        write.wanted.extend(self.link_of(&write.contact));
+        write.wanted.extend(self.links_of(&write.contact));
     }
 }
 

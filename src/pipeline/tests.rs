@@ -2,6 +2,7 @@
 
 mod any_order;
 mod batches;
+mod beside;
 mod budgets;
 mod decisions;
 mod expected;

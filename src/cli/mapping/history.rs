@@ -117,8 +117,8 @@ impl Summary {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING).set_header(["field", "is", "records", "such as"]);
         for ((place, way), (count, example)) in ways {
-            let field = mapping.rules.get(*place).map_or("", |rule| rule.to.as_str());
-            table.add_row([field.to_owned(), name(*way).to_owned(), count.to_string(), example.to_string()]);
+            let field = mapping.named().nth(*place).map_or_else(String::new, |(name, _)| name);
+            table.add_row([field, name(*way).to_owned(), count.to_string(), example.to_string()]);
         }
         if written > 0 {
             writeln!(out, "{table}")?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Mapping, Rule};
+use super::{Beside, Mapping, Rule};
 
 /// What becomes of one field of the CRM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,9 +23,9 @@ pub struct Difference {
 
 /// What `new` does otherwise than `old`, in the order of the new version's fields.
 pub fn diff(old: &Mapping, new: &Mapping) -> Vec<Difference> {
-    let of = |mapping: &'_ Mapping, to: &str| mapping.rules.iter().find(|rule| rule.to == to).cloned();
-    let mut names: Vec<_> = new.rules.iter().map(|rule| rule.to.clone()).collect();
-    names.extend(old.rules.iter().map(|rule| rule.to.clone()).filter(|to| of(new, to).is_none()));
+    let of = |mapping: &'_ Mapping, to: &str| mapping.named().find(|(name, _)| name == to).map(|(_, rule)| rule.clone());
+    let mut names: Vec<_> = new.named().map(|(name, _)| name).collect();
+    names.extend(old.named().map(|(name, _)| name).filter(|to| of(new, to).is_none()));
     let field = |to: String| {
         let (before, after) = (of(old, &to), of(new, &to));
         let (what, detail) = match (&before, &after) {
@@ -67,7 +67,20 @@ pub fn diff(old: &Mapping, new: &Mapping) -> Vec<Difference> {
     if old.contact != new.contact {
         differences.push(whole("contact", told(old), told(new)));
     }
+    if beside(old) != beside(new) {
+        differences.push(whole("beside", beside(old), beside(new)));
+    }
     differences
+}
+
+fn beside(mapping: &Mapping) -> String {
+    mapping.beside.as_ref().map_or_else(
+        || "nothing is written beside".to_owned(),
+        |Beside { object, key, link, person, .. }| {
+            let of = person.as_ref().map(|person| format!(", its person by {person}")).unwrap_or_default();
+            format!("{object} by {key}, linked by {link}{of}")
+        },
+    )
 }
 
 fn under_way(mapping: &Mapping) -> String {
@@ -165,5 +178,26 @@ mod tests {
             "only: every call became calls with talk_ms at least 1000",
         ];
         assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn what_stands_beside_is_told_by_its_object() {
+        let with = |subject: &str, key: &str| {
+            let mut mapping = mapping(json!([{"to": "Subject", "from": "outcome"}]));
+            let rules = json!([{"to": "Subject", "from": subject, "owner": "ann"}]);
+            let beside = json!({"object": "Task", "key": key, "link": "WhatId", "person": "WhoId", "field": rules});
+            mapping.beside = Some(serde_json::from_value(beside).expect("a section"));
+            mapping
+        };
+        let told: Vec<_> =
+            diff(&with("intent", "K__c"), &with("note", "L__c")).into_iter().map(|d| format!("{}: {}", d.field, d.detail)).collect();
+        let wanted = [
+            "Task.Subject: from intent, of ann became from note, of ann",
+            "beside: Task by K__c, linked by WhatId, its person by WhoId became Task by L__c, linked by WhatId, its person by WhoId",
+        ];
+        assert_eq!(told, wanted);
+        let none = mapping(json!([{"to": "Subject", "from": "outcome"}]));
+        let told: Vec<_> = diff(&none, &with("intent", "K__c")).into_iter().map(|d| (d.field, d.what)).collect();
+        assert_eq!(told, [("Task.Subject".to_owned(), "added"), ("beside".to_owned(), "changed")]);
     }
 }

@@ -12,6 +12,7 @@
 //! default = "FAILED"              # for a value that is not in the list
 //! ```
 
+mod beside;
 mod condition;
 pub mod diff;
 mod form;
@@ -29,6 +30,7 @@ use serde_json::{Map, Value};
 
 use super::{Fields, contact};
 
+pub use beside::Beside;
 pub use condition::Condition;
 pub use form::Form;
 pub use rule::Rule;
@@ -57,6 +59,9 @@ pub struct Mapping {
     /// How the person behind a call is found and linked; without it records name nobody.
     #[serde(default)]
     pub contact: Option<contact::Rule>,
+    /// A second record that is written with the first.
+    #[serde(default)]
+    pub beside: Option<Beside>,
 }
 
 /// What an event of a call under way does. What comes when the call is over, or later, is always written: the record would be wrong without it.
@@ -161,9 +166,8 @@ impl Mapping {
     /// What is wrong with it beside its form.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let mut seen = Vec::new();
-        for rule in &self.rules {
-            let to = &rule.to;
+        let mut seen = BTreeSet::new();
+        for (to, rule) in self.named() {
             match &rule.from {
                 Some(from) if !is_of_a_record(from) => {
                     let known = RECORD_FIELDS.join(", ");
@@ -189,33 +193,39 @@ impl Mapping {
             if rule.max_chars == Some(0) {
                 faults.push(format!("field `{to}`: max_chars = 0 leaves nothing of it"));
             }
-            if seen.contains(&to) {
-                faults.push(format!("field `{to}` is there twice: the second would overwrite the first"));
-            }
-            if *to == self.key {
+            if to == self.key {
                 faults.push(format!("field `{to}` is the key, which is written by itself"));
             }
-            seen.push(to);
+            if let Some(twice) = seen.replace(to) {
+                faults.push(format!("field `{twice}` is there twice: the second would overwrite the first"));
+            }
         }
         faults.extend(self.only.iter().filter_map(Condition::fault).map(|why| format!("[[only]]: {why}")));
         faults.extend(self.contact.iter().flat_map(contact::Rule::faults));
+        faults.extend(self.beside.iter().flat_map(|beside| beside.faults(self)));
         faults
+    }
+
+    /// Its rules, those of the record beside the first among them, each with the name that its field has in [`Fields`].
+    pub fn named(&self) -> impl Iterator<Item = (String, &Rule)> {
+        let beside = self.beside.iter().flat_map(|beside| beside.rules.iter().map(|rule| (beside.name(&rule.to), rule)));
+        self.rules.iter().map(|rule| (rule.to.clone(), rule)).chain(beside)
     }
 
     /// The fields of a record, by the CRM's names, and what could not be written. Where there is something of that, or a code stands for a value that somebody
     /// should have told, `needs_review` is true, whatever the record says.
     pub fn apply(&self, record: &Map<String, Value>) -> Formed {
-        let (formed, review) = apply(&self.rules, record);
+        let (formed, review) = apply(self.named(), record);
         if !review || record.get(NEEDS_REVIEW) == Some(&Value::Bool(true)) {
             return formed;
         }
         let mut flagged = record.clone();
         flagged.insert(NEEDS_REVIEW.to_owned(), Value::Bool(true));
-        apply(&self.rules, &flagged).0
+        apply(self.named(), &flagged).0
     }
 
     /// How each field comes to be what [`Self::apply`] makes it of a record, in the order of the rules.
-    pub fn ways(&self, record: &Map<String, Value>) -> Vec<(&str, Way)> {
+    pub fn ways(&self, record: &Map<String, Value>) -> Vec<(String, Way)> {
         let way = |rule: &Rule| match rule.value(record) {
             Ok(None) => Way::Empty,
             Ok(Some((_, told))) if told || rule.from.is_none() => Way::Filled,
@@ -223,12 +233,12 @@ impl Mapping {
             Ok(Some(_)) => Way::Defaulted,
             Err(_) => Way::Unformed,
         };
-        self.rules.iter().map(|rule| (rule.to.as_str(), way(rule))).collect()
+        self.named().map(|(name, rule)| (name, way(rule))).collect()
     }
 
     /// What it reads.
     pub fn reads(&self) -> Reads {
-        let read = |rule: &Rule| {
+        let read = |(name, rule): (String, &Rule)| {
             let values = (!rule.values.is_empty()).then(|| rule.values.keys().cloned().collect());
             let read_by = match (&rule.workflow, &rule.owner) {
                 (None, None) => String::new(),
@@ -236,9 +246,11 @@ impl Mapping {
                 (None, Some(owner)) => format!(" (of {owner})"),
                 (Some(workflow), Some(owner)) => format!(" (workflow {workflow}, of {owner})"),
             };
-            Some(Read { from: rule.from.clone()?, to: format!("{}.{}{read_by}", self.object, rule.to), values })
+            let is_beside = self.beside.as_ref().is_some_and(|beside| beside.field(&name).is_some());
+            let place = if is_beside { name } else { format!("{}.{name}", self.object) };
+            Some(Read { from: rule.from.clone()?, to: format!("{place}{read_by}"), values })
         };
-        Reads { version: self.version, fields: self.rules.iter().filter_map(read).collect() }
+        Reads { version: self.version, fields: self.named().filter_map(read).collect() }
     }
 }
 
@@ -279,40 +291,51 @@ impl FromIterator<(String, Value)> for Formed {
     }
 }
 
-/// Where in the text of a mapping the field stands that a fault names; its beginning where it names none.
+/// Where in the text of a mapping the field or the section stands that a fault names; its beginning where it names none.
 pub fn place(text: &str, fault: &str) -> Range<usize> {
-    let name = fault.strip_prefix("field `").and_then(|rest| rest.split('`').next());
-    let is = |line: &str| {
-        let (key, value) = line.split_once('=')?;
-        (key.trim() == "to" && value.trim().trim_matches(['"', '\'']) == name?).then_some(())
-    };
-    let mut at = 0;
-    let mut found = 0..0;
+    let field = fault.strip_prefix("field `").and_then(|rest| rest.split('`').next());
+    let (mut at, mut found, mut section) = (0, 0..0, "");
     for line in text.split_inclusive('\n') {
-        if is(line.trim_end()).is_some() {
+        let told = line.trim_end();
+        if told.starts_with('[') {
+            section = told;
+        }
+        let is = match field {
             // A second one of the same name is the one that is too many.
-            found = at..at + line.trim_end().len();
+            Some(field) => names(told, section, field),
+            None => told.starts_with('[') && fault.starts_with(told),
+        };
+        if is {
+            found = at..at + told.len();
         }
         at += line.len();
     }
     found
 }
 
+/// Whether a line is the one that names `field`, which bears its object where it is one of the record beside.
+fn names(line: &str, section: &str, field: &str) -> bool {
+    let Some(("to", to)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim().trim_matches(['"', '\'']))) else {
+        return false;
+    };
+    if section == "[[beside.field]]" { field.split_once('.').is_some_and(|(_, field)| field == to) } else { field == to }
+}
+
 /// The record's field by which somebody is asked to look.
 const NEEDS_REVIEW: &str = "needs_review";
 
 /// What rules make of a record, and whether somebody has to look at it.
-pub(super) fn apply(rules: &[Rule], record: &Map<String, Value>) -> (Formed, bool) {
+pub(super) fn apply<'r>(rules: impl Iterator<Item = (String, &'r Rule)>, record: &Map<String, Value>) -> (Formed, bool) {
     let (mut formed, mut review) = (Formed::default(), false);
-    for rule in rules {
+    for (name, rule) in rules {
         match rule.value(record) {
             Ok(Some((value, told))) => {
-                formed.fields.insert(rule.to.clone(), value);
+                formed.fields.insert(name, value);
                 review |= asks(rule, told, record);
             }
             Ok(None) => {}
             Err(why) => {
-                formed.faults.insert(rule.to.clone(), why);
+                formed.faults.insert(name, why);
             }
         }
     }
@@ -437,6 +460,9 @@ mod tests {
         assert_eq!(&text[place(text, "field `a`: a call record has no `x`")], "to = \"a\"");
         assert_eq!(&text[place(text, "field `b`: needs `from`")], "to = 'b'");
         assert_eq!((place(text, "field `c`: needs"), place(text, "[contact] by: x")), (0..0, 0..0));
+        let text = format!("{text}[contact]\nby = \"x\"\n[beside]\nobject = \"T\"\n[[beside.field]]\nto = \"a\"\n");
+        let at = |fault: &str| text[..place(&text, fault).start].matches('\n').count() + 1;
+        assert_eq!((at("field `a`: x"), at("field `T.a`: x"), at("[contact] by: x"), at("[beside] object: x")), (3, 12, 7, 9));
     }
 
     #[test]

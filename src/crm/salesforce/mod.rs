@@ -1,7 +1,8 @@
-//! Salesforce: records by upsert of sObject Collections or of a bulk job with a unique external id, people by SOQL, OAuth2 with client credentials, a refresh
-//! token or a signed assertion.
+//! Salesforce: records by upsert of sObject Collections, of Composite requests where a second one stands beside each, or of a bulk job, with a unique external id;
+//! people by SOQL; OAuth2 with client credentials, a refresh token or a signed assertion.
 
 mod bulk;
+mod composite;
 pub mod jwt;
 mod read;
 mod setup;
@@ -15,7 +16,9 @@ use super::{
     Budget, Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict,
     bulk::Bulk,
     contact::{People, Person, Search},
-    form, query,
+    form,
+    mapping::Beside,
+    query,
     reader::Reader,
     setup::Setup,
 };
@@ -41,6 +44,8 @@ pub struct Salesforce {
     pub key: String,
     /// The field that names a record's person, where one does.
     pub link: Option<String>,
+    /// The object of which a record is written with each.
+    pub beside: Option<Beside>,
 }
 
 /// By what an app gets access tokens.
@@ -87,10 +92,13 @@ const CONCURRENT_WAIT: Duration = Duration::from_secs(2);
 
 impl Connector for Salesforce {
     fn batch_max(&self) -> usize {
-        BATCH_MAX
+        if self.beside.is_some() { composite::CHANGES_MAX } else { BATCH_MAX }
     }
 
     fn upsert(&self, changes: &[Change], token: &Token) -> HttpRequest {
+        if let Some(beside) = &self.beside {
+            return self.upsert_pairs(beside, changes, token);
+        }
         let record = |change: &Change| {
             let mut record =
                 Map::from_iter([("attributes".to_owned(), json!({"type": self.object})), (self.key.clone(), json!(change.key))]);
@@ -102,16 +110,9 @@ impl Connector for Salesforce {
     }
 
     fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-        let results = body.as_array().map(Vec::as_slice).unwrap_or_default();
-        match answer.status {
-            // Results come in the order of the request.
-            200..=299 if results.len() == changes.len() => results.iter().map(|result| self.of_its_own(answer, result)).collect(),
-            200..=299 => {
-                let why = format!("{} with {} results for {} records", answer.status, results.len(), changes.len());
-                vec![Verdict::Ambiguous { why }; changes.len()]
-            }
-            _ => vec![self.refused(answer, results.first().unwrap_or(&Value::Null)); changes.len()],
+        match &self.beside {
+            Some(beside) => self.of_pairs(beside, changes, answer),
+            None => self.of_a_collection(changes, answer),
         }
     }
 
@@ -140,7 +141,12 @@ impl Connector for Salesforce {
     }
 
     fn bulk(&self) -> Option<&dyn Bulk> {
-        Some(self)
+        // A row is of one object, and cannot refer to another row.
+        self.beside.is_none().then_some(self as &dyn Bulk)
+    }
+
+    fn writes_in_parts(&self) -> bool {
+        self.beside.is_some()
     }
 }
 
@@ -208,7 +214,7 @@ impl People for Salesforce {
     fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict> {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         if answer.status != 200 {
-            return Err(self.refused(answer, body.get(0).unwrap_or(&Value::Null)));
+            return Err(self.refused(answer.status, body.get(0).unwrap_or(&Value::Null)));
         }
         let Some(records) = body.get("records").and_then(Value::as_array) else {
             return Err(Verdict::Retry { after: None, why: "a query without records".into() });
@@ -243,7 +249,7 @@ impl People for Salesforce {
             }
             other => other,
         };
-        self.verdicts(changes, answer).into_iter().map(gone).collect()
+        self.of_a_collection(changes, answer).into_iter().map(gone).collect()
     }
 }
 
@@ -262,25 +268,51 @@ impl Salesforce {
         }
     }
 
+    /// What the answer to a collection means for each of its records.
+    fn of_a_collection(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let results = body.as_array().map(Vec::as_slice).unwrap_or_default();
+        match answer.status {
+            // Results come in the order of the request.
+            200..=299 if results.len() == changes.len() => results.iter().map(|result| self.of_its_own(answer.status, result)).collect(),
+            200..=299 => {
+                let why = format!("{} with {} results for {} records", answer.status, results.len(), changes.len());
+                vec![Verdict::Ambiguous { why }; changes.len()]
+            }
+            _ => vec![self.refused(answer.status, results.first().unwrap_or(&Value::Null)); changes.len()],
+        }
+    }
+
     /// What a collection says of one of its records.
-    fn of_its_own(&self, answer: &HttpAnswer, result: &Value) -> Verdict {
+    fn of_its_own(&self, status: u16, result: &Value) -> Verdict {
         if result.get("success").and_then(Value::as_bool) == Some(true) {
             return Verdict::Done { id: result.get("id").and_then(Value::as_str).map(str::to_owned) };
         }
         match result.pointer("/errors/0") {
-            Some(error) => self.refused(answer, error),
-            None => Verdict::Ambiguous { why: format!("{} without a word on this record", answer.status) },
+            Some(error) => self.refused(status, error),
+            None => Verdict::Ambiguous { why: format!("{status} without a word on this record") },
         }
     }
 
     /// What a refusal means. `error` is Salesforce's: of the whole answer with `errorCode`, of one record with `statusCode`.
-    fn refused(&self, answer: &HttpAnswer, error: &Value) -> Verdict {
+    fn refused(&self, status: u16, error: &Value) -> Verdict {
+        self.refusal(status, error, None)
+    }
+
+    /// The same, of the record `beside` where one is meant: its fields bear its object.
+    fn refusal(&self, status: u16, error: &Value, beside: Option<&Beside>) -> Verdict {
         let text = |name: &str| error.get(name).and_then(Value::as_str);
         let code = text("errorCode").or_else(|| text("statusCode")).unwrap_or_default();
         let fields: Vec<_> = error.get("fields").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let message = text("message").unwrap_or("no reason given");
-        let why = if fields.is_empty() { format!("{message} ({code})") } else { format!("{}: {message} ({code})", fields.join(", ")) };
-        let person = self.link.as_deref().is_some_and(|link| fields.contains(&link));
+        let named = match beside {
+            None => fields.join(", "),
+            Some(beside) if fields.is_empty() => beside.object.clone(),
+            Some(beside) => fields.iter().map(|field| beside.name(field)).collect::<Vec<_>>().join(", "),
+        };
+        let why = if named.is_empty() { format!("{message} ({code})") } else { format!("{named}: {message} ({code})") };
+        let link = beside.map_or(self.link.as_deref(), |beside| beside.person.as_deref());
+        let person = link.is_some_and(|link| fields.contains(&link));
         match code {
             "INVALID_SESSION_ID" => Verdict::Auth { why },
             "REQUEST_LIMIT_EXCEEDED" => Verdict::Throttled { after: Some(DAILY_WAIT), why },
@@ -291,9 +323,11 @@ impl Salesforce {
             "INVALID_CROSS_REFERENCE_KEY" | "ENTITY_IS_DELETED" | "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY" if person => {
                 Verdict::PersonGone { why }
             }
+            // Another part of the request failed, and this one was not looked at.
+            "PROCESSING_HALTED" => Verdict::Retry { after: None, why },
             // The set-up is wrong, not the record.
             "INVALID_FIELD" | "INVALID_TYPE" | "NOT_FOUND" | "API_DISABLED_FOR_ORG" => Verdict::Gone { why },
-            _ => match answer.status {
+            _ => match status {
                 401 => Verdict::Auth { why },
                 403 | 404 => Verdict::Gone { why },
                 429 => Verdict::Throttled { after: None, why },
@@ -309,5 +343,7 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
+#[cfg(test)]
+mod composite_tests;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use super::{Grant, Salesforce};
 use crate::crm::{
     HttpAnswer, HttpRequest, Token, Verdict,
     contact::Nobody,
-    mapping::Mapping,
+    mapping::{Beside, Mapping, Rule},
     setup::{Described, Field, Kind, Setup},
 };
 
@@ -21,7 +21,7 @@ impl Setup for Salesforce {
     fn described(&self, answer: &HttpAnswer) -> Result<Vec<Described>, Verdict> {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         let Some(fields) = body.get("fields").and_then(Value::as_array).filter(|_| answer.status == 200) else {
-            return Err(self.refused(answer, body.get(0).unwrap_or(&Value::Null)));
+            return Err(self.refused(answer.status, body.get(0).unwrap_or(&Value::Null)));
         };
         let described = |field: &Value| {
             let flag = |name: &str| field.get(name).and_then(Value::as_bool).unwrap_or(false);
@@ -70,7 +70,7 @@ impl Setup for Salesforce {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         match (answer.status, body.pointer("/0/errorCode").and_then(Value::as_str)) {
             (200..=299, _) | (_, Some("DUPLICATE_DEVELOPER_NAME")) => Ok(()),
-            _ => Err(self.refused(answer, body.get(0).unwrap_or(&Value::Null))),
+            _ => Err(self.refused(answer.status, body.get(0).unwrap_or(&Value::Null))),
         }
     }
 
@@ -79,12 +79,22 @@ impl Setup for Salesforce {
         if matches!(self.grant, Grant::RefreshToken(_) | Grant::Jwt(_)) {
             always.push("OAuth scope: refresh_token".to_owned());
         }
-        let mut fields: Vec<_> = mapping.rules.iter().map(|rule| rule.to.as_str()).filter(|name| name.ends_with("__c")).collect();
-        fields.push(&mapping.key);
-        fields.extend(mapping.contact.iter().flat_map(|c| &c.link).map(|link| link.to.as_str()));
         always.push("integration user: API Enabled".to_owned());
-        always.push(format!("integration user, {}: Read, Create, Edit", mapping.object));
-        always.push(format!("integration user, fields of {}: Read and Edit of {}", mapping.object, fields.join(", ")));
+        let of_an_object = |object: &str, rules: &[Rule], key: &str, links: Vec<&str>| {
+            let mut fields: Vec<_> = rules.iter().map(|rule| rule.to.as_str()).filter(|name| name.ends_with("__c")).collect();
+            fields.push(key);
+            fields.extend(links);
+            [
+                format!("integration user, {object}: Read, Create, Edit"),
+                format!("integration user, fields of {object}: Read and Edit of {}", fields.join(", ")),
+            ]
+        };
+        let links = mapping.contact.iter().flat_map(|c| &c.link).map(|link| link.to.as_str());
+        always.extend(of_an_object(&mapping.object, &mapping.rules, &mapping.key, links.collect()));
+        if let Some(Beside { object, key, link, person, rules }) = &mapping.beside {
+            let links = [link].into_iter().chain(person).map(String::as_str);
+            always.extend(of_an_object(object, rules, key, links.collect()));
+        }
         if let Some(contact) = &mapping.contact {
             let may = match (contact.nobody, contact.updates.is_empty()) {
                 (Nobody::Create, _) => "Read, Create, Edit",

@@ -23,6 +23,7 @@ fn connector() -> Salesforce {
         object: "Voice_Call__c".into(),
         key: "Key__c".into(),
         link: Some("Contact__c".into()),
+        beside: None,
     }
 }
 

@@ -200,6 +200,7 @@ impl Account {
                     object: object.to_owned(),
                     key: String::new(),
                     link: None,
+                    beside: None,
                 };
                 setup::make_all(&crm, token, object, fields).await?;
             }

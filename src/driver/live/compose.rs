@@ -17,6 +17,7 @@ use crate::{
         dynamics::{self, Dynamics},
         http::Http,
         hubspot::{self, HubSpot},
+        mapping::{Beside, Mapping},
         salesforce::{self, Salesforce},
     },
     driver::replay::drive::Setup,
@@ -37,8 +38,8 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
         let refresh_token = kept.current(&crm.name, &crm.refresh_token)?;
         let mapping = crm.mapping.clone();
         let contacts = mapping.contact.clone().map(|rule| {
-            let maker = connector(&crm.api, &rule.object, rule.key.as_deref().unwrap_or_default(), None);
-            pipeline::Contacts { rule, maker }
+            let maker = connector(&crm.api, &rule.object, rule.key.as_deref().unwrap_or_default(), (None, None));
+            pipeline::Contacts { rule, links: mapping.person_links(), maker }
         });
         crms.push(pipeline::Crm {
             name: crm.name.clone(),
@@ -82,11 +83,12 @@ pub(super) fn doors(config: &Config) -> BTreeMap<String, http::Door> {
 
 /// The contract of a target, for the records of its mapping.
 pub(crate) fn connector_of(crm: &config::Crm) -> Box<dyn Connector> {
-    connector(&crm.api, &crm.mapping.object, &crm.mapping.key, crm.mapping.contact.as_ref().and_then(|c| c.link.as_ref()))
+    let Mapping { object, key, contact, beside, .. } = &crm.mapping;
+    connector(&crm.api, object, key, (contact.as_ref().and_then(|c| c.link.as_ref()), beside.as_ref()))
 }
 
-/// A CRM's contract, for the records of one object whose unique field is `key`; `link` names their people.
-fn connector(api: &Api, object: &str, key: &str, link: Option<&Link>) -> Box<dyn Connector> {
+/// A CRM's contract, for the records of one object whose unique field is `key`; `link` names their people, and `beside` what is written with each.
+fn connector(api: &Api, object: &str, key: &str, (link, beside): (Option<&Link>, Option<&Beside>)) -> Box<dyn Connector> {
     match api {
         Api::Hubspot { base_url, token_url, client_id, client_secret, api_version } => Box::new(HubSpot {
             base_url: base_url.clone(),
@@ -106,6 +108,7 @@ fn connector(api: &Api, object: &str, key: &str, link: Option<&Link>) -> Box<dyn
             object: object.to_owned(),
             key: key.to_owned(),
             link: link.map(|link| link.to.clone()),
+            beside: beside.cloned(),
         }),
         Api::Dynamics { base_url, token_url, client_id, client_secret, api_version } => Box::new(Dynamics {
             base_url: base_url.clone(),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     crm::{
+        contact::Link,
         salesforce::{self, Grant, Salesforce},
         sandbox::Fault,
     },
@@ -41,6 +42,7 @@ fn config() -> Config {
         object: "Voice_Call__c".into(),
         key: "Key__c".into(),
         link: None,
+        beside: None,
     });
     crm.mapping = Box::new(|record| {
         let fields = [("Name", "call_id"), ("Code__c", "disposition_code")];
@@ -386,7 +388,11 @@ fn the_people_of_a_batch_are_found_before_its_job() {
     world.account.as_mut().expect("a double").take_ledger();
     let crm = &mut world.pipeline.config.crms[0];
     let rule = json!({"by": "from", "object": "Contact", "fields": ["Phone"], "nobody": "leave", "link": {"to": "Contact__c"}});
-    crm.contacts = Some(Contacts { rule: serde_json::from_value(rule).expect("a rule"), maker: Box::new(Plain) });
+    crm.contacts = Some(Contacts {
+        rule: serde_json::from_value(rule).expect("a rule"),
+        links: vec![Link::plain("Contact__c".into())],
+        maker: Box::new(Plain),
+    });
     crm.pace.batch = 20;
     crm.pace.concurrency = 1;
     for n in 0..30 {

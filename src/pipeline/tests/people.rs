@@ -26,7 +26,7 @@ pub(super) fn world(rule: &Value) -> World {
     let crm = world.pipeline.config.crms.get_mut(0).expect("a CRM");
     let rule: Rule = serde_json::from_value(rule.clone()).expect("a rule");
     crm.connector = connector("calls", "offhook_key");
-    crm.contacts = Some(Contacts { rule, maker: connector("contacts", "offhook_number_key") });
+    crm.contacts = Some(Contacts { links: rule.link.iter().cloned().collect(), rule, maker: connector("contacts", "offhook_number_key") });
     crm.mapping = Box::new(|record| {
         let started = record.get("started_at").and_then(Value::as_str).and_then(Wall::parse).map(|at| json!(at.as_millis()));
         let from = record.get("from").cloned();

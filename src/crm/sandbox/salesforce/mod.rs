@@ -1,7 +1,9 @@
-//! Salesforce's double: OAuth without `expires_in`, upsert by external id one by one, in collections and in bulk jobs, describe, SOQL, custom fields by the Tooling API.
+//! Salesforce's double: OAuth without `expires_in`, upsert by external id one by one, in collections, in Composite requests and in bulk jobs, describe, SOQL,
+//! custom fields by the Tooling API.
 //!
 //! What is not built answers 404 in Salesforce's form. Its org has Task, Contact, Lead, Case and the custom object `Voice_Call__c`.
 
+mod composite;
 mod jobs;
 mod schema;
 mod soql;
@@ -26,6 +28,8 @@ pub struct Salesforce {
     refreshing: Wall,
     objects: BTreeMap<String, Object>,
     jobs: BTreeMap<String, jobs::Job>,
+    /// The next Composite request finds its records locked.
+    locked: bool,
     next_id: u64,
     /// Requests of the day, of so many.
     used: u64,
@@ -50,6 +54,7 @@ impl Salesforce {
             refreshing: Wall::from_millis(0),
             objects: schema::org(),
             jobs: BTreeMap::new(),
+            locked: false,
             next_id: 1,
             used: 0,
             daily: DAILY,
@@ -97,6 +102,10 @@ impl Vendor for Salesforce {
             let records = body.get("records").and_then(Value::as_array).map_or(0, Vec::len);
             let error = json!({"statusCode": "UNABLE_TO_LOCK_ROW", "message": LOCKED, "fields": []});
             return Some(Answer::new(200, json!(vec![json!({"success": false, "errors": [error]}); records])));
+        }
+        if action.lock && action.status.is_none() && request.path.ends_with("/composite") {
+            self.locked = true;
+            return None;
         }
         if action.lock
             && action.status.is_none()
@@ -152,6 +161,7 @@ impl Salesforce {
             ("GET", ["sobjects", object, "describe"]) => {
                 self.objects.get(*object).map_or_else(not_found, |o| Answer::new(200, o.describe(object)))
             }
+            ("POST", ["composite"]) => self.composite(now, request, &body, ledger),
             ("PATCH", ["composite", "sobjects"]) => self.update_collection(now, &body, ledger),
             ("PATCH", ["composite", "sobjects", object, key]) => self.collection(now, object, key, &body, ledger),
             ("POST", ["tooling", "sobjects", "CustomField"]) => self.make_field(now, &body, ledger),
@@ -257,7 +267,9 @@ impl Salesforce {
             Ok((id, created)) => {
                 Answer::new(if created { 201 } else { 200 }, json!({"id": id, "success": true, "errors": [], "created": created}))
             }
-            Err(fault) if fault.get("errorCode").and_then(Value::as_str) == Some("MULTIPLE_CHOICES") => Answer::new(300, json!([fault])),
+            Err(fault) if fault.get("errorCode").and_then(Value::as_str) == Some("MULTIPLE_CHOICES") => {
+                choices(object, fault.get("message").and_then(Value::as_str).unwrap_or_default())
+            }
             Err(fault) => Answer::new(400, json!([fault])),
         }
     }
@@ -398,6 +410,11 @@ fn errors(code: &str, message: &str, fields: &[&str]) -> Value {
 
 fn refused(status: u16, code: &str, message: &str, fields: &[&str]) -> Answer {
     Answer::new(status, errors(code, message, fields))
+}
+
+/// Where several records bear one key: their addresses.
+fn choices(object: &str, ids: &str) -> Answer {
+    Answer::new(300, ids.split(", ").map(|id| json!(format!("/services/data/v62.0/sobjects/{object}/{id}"))).collect())
 }
 
 fn not_found() -> Answer {

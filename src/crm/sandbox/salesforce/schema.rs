@@ -8,7 +8,7 @@ use super::fault;
 use crate::time::Wall;
 
 /// An object type with its records, by their ids.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Object {
     pub(super) fields: BTreeMap<String, Field>,
     pub(super) records: BTreeMap<String, Map<String, Value>>,

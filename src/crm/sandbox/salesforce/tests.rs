@@ -246,3 +246,137 @@ fn a_job_of_fields_that_are_not_there_fails_and_an_aborted_one_is_never_worked_o
         400
     );
 }
+
+impl Org {
+    /// Makes a field.
+    fn field(&mut self, name: &str, kind: &Value) {
+        assert_eq!(self.json("POST", "tooling/sobjects/CustomField", &json!({"FullName": name, "Metadata": kind})).status, 201, "{name}");
+    }
+
+    /// A Composite request of these methods, addresses, references and bodies; of each part its status, and its body or the code of its error.
+    fn composite(&mut self, all: bool, parts: &[(&str, &str, &str, Value)]) -> Vec<(u64, Value)> {
+        let part = |(method, url, reference, body): &(&str, &str, &str, Value)| json!({"method": method, "url": format!("/services/data/v62.0/{url}"), "referenceId": reference, "body": body});
+        let body = json!({"allOrNone": all, "collateSubrequests": false, "compositeRequest": parts.iter().map(part).collect::<Vec<_>>()});
+        let answer = self.json("POST", "composite", &body);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let results = answer.json()["compositeResponse"].as_array().expect("results").clone();
+        let names: Vec<_> = results.iter().map(|r| r["referenceId"].as_str().expect("a name").to_owned()).collect();
+        assert_eq!(names, parts.iter().map(|part| part.2).collect::<Vec<_>>());
+        let shown =
+            |r: &Value| (r["httpStatusCode"].as_u64().expect("a status"), r["body"].pointer("/0/errorCode").unwrap_or(&r["body"]).clone());
+        results.iter().map(shown).collect()
+    }
+}
+
+const CALL: &str = "sobjects/Voice_Call__c/Key__c";
+
+#[test]
+fn a_part_refers_to_what_an_earlier_one_was_answered_and_is_left_out_where_that_failed() {
+    let mut org = org();
+    org.field("Activity.Key__c", &json!({"type": "Text", "length": 40, "externalId": true, "unique": true}));
+    let task = |of: &str| json!({"Subject": format!("of {of}"), "WhatId": of});
+    let at = |object: &str, key: &str| format!("sobjects/{object}/Key__c/{key}");
+    let results = org.composite(
+        false,
+        &[
+            ("PATCH", &at("Voice_Call__c", "k1"), "call", json!({"Name": "one"})),
+            ("PATCH", &at("Task", "k1"), "task", task("@{call.id}")),
+            ("PATCH", &at("Voice_Call__c", "k2"), "bad", json!({"Name": "x".repeat(81)})),
+            ("PATCH", &at("Task", "k2"), "orphan", task("@{bad.id}")),
+            ("PATCH", &at("Task", "k3"), "miscalled", task("@{call.Id}")),
+            ("PATCH", &at("Task", "k4"), "too_early", task("@{later.id}")),
+            ("PATCH", &at("Voice_Call__c", "k1"), "later", json!({"Name": "two"})),
+            ("GET", "query?q=SELECT+Subject+FROM+Task+WHERE+WhatId+=+'@{later.id}'", "found", Value::Null),
+        ],
+    );
+    let statuses: Vec<_> = results.iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [201, 201, 400, 400, 400, 400, 200, 200], "{results:?}");
+    let call = results[0].1["id"].as_str().expect("an id").to_owned();
+    assert_eq!(results[2].1, "STRING_TOO_LONG");
+    for left_out in [3, 4, 5] {
+        assert_eq!(results[left_out].1, "PROCESSING_HALTED");
+    }
+    assert_eq!(results[7].1["records"][0]["Subject"], format!("of {call}"));
+    for (key, status) in [("k1", 200), ("k2", 404), ("k3", 404), ("k4", 404)] {
+        assert_eq!(org.json("GET", &at("Task", key), &Value::Null).status, status, "{key}");
+    }
+}
+
+#[test]
+fn of_all_or_none_nothing_stays_where_one_fails_and_the_innocent_say_so() {
+    let mut org = org();
+    org.crm.take_ledger();
+    let at = |key: &str| format!("{CALL}/{key}");
+    let parts = [("PATCH", at("k1"), "one", json!({"Name": "x"})), ("PATCH", at("k2"), "two", json!({"Name": "x".repeat(81)}))];
+    let parts: Vec<_> = parts.iter().map(|(method, url, name, body)| (*method, url.as_str(), *name, body.clone())).collect();
+    let codes: Vec<_> = org.composite(true, &parts).into_iter().map(|(_, code)| code).collect();
+    assert_eq!(codes, ["PROCESSING_HALTED", "STRING_TOO_LONG"]);
+    assert_eq!(org.json("GET", &at("k1"), &Value::Null).status, 404);
+    assert!(org.crm.take_ledger().iter().all(|line| line["kind"] == "request"), "nothing changed");
+    assert_eq!(org.composite(false, &parts).iter().map(|(status, _)| *status).collect::<Vec<_>>(), [201, 400]);
+    let lines = org.crm.take_ledger();
+    assert_eq!(lines.iter().filter(|line| line["kind"] == "mutation" && line["key"] == "k1").count(), 1);
+}
+
+#[test]
+fn a_composite_request_has_its_limits_and_counts_once() {
+    let mut org = org();
+    let part = |n: usize| json!({"method": "PATCH", "url": format!("/services/data/v62.0/{CALL}/k{n}"), "referenceId": format!("r{n}"), "body": {"Name": "x"}});
+    let mut asked = |parts: Vec<Value>| {
+        let answer = org.json("POST", "composite", &json!({"compositeRequest": parts}));
+        let usage = answer.headers.iter().find(|(n, _)| *n == "sforce-limit-info").map(|(_, v)| v.clone()).expect("usage");
+        (answer.status, answer.json().pointer("/0/errorCode").cloned().unwrap_or_default(), usage)
+    };
+    let (status, _, before) = asked((0..25).map(part).collect());
+    assert_eq!(status, 200);
+    let (status, code, after) = asked((0..26).map(part).collect());
+    assert_eq!((status, code), (400, json!("LIMIT_EXCEEDED")));
+    let used = |usage: &str| usage["api-usage=".len()..].split('/').next().expect("a number").parse::<u64>().expect("a number");
+    assert_eq!(used(&after), used(&before) + 1, "25 parts are one request");
+    let with = |name: &str, value: Value| {
+        let mut part = part(1);
+        part[name] = value;
+        part
+    };
+    let query =
+        |n: usize| json!({"method": "GET", "url": "/services/data/v62.0/query?q=SELECT+Id+FROM+Task", "referenceId": format!("q{n}")});
+    for wrong in [
+        vec![with("referenceId", json!("call[1]"))],
+        vec![with("referenceId", json!("_call"))],
+        vec![part(1), part(1)],
+        vec![with("method", json!("patch"))],
+        vec![with("url", json!("/sobjects/Task"))],
+        vec![with("httpHeaders", json!({"Accept": "application/json"}))],
+        (0..6).map(query).collect(),
+    ] {
+        assert_eq!(asked(wrong.clone()).0, 400, "{wrong:?}");
+    }
+    assert_eq!(asked((0..5).map(query).collect()).0, 200);
+}
+
+/// An external id that is not unique may be borne by two records: then nobody can tell which is meant.
+#[test]
+fn a_key_of_several_records_is_answered_with_their_addresses() {
+    let mut org = org();
+    org.field("Voice_Call__c.Loose__c", &json!({"type": "Text", "length": 40, "externalId": true}));
+    for _ in 0..2 {
+        assert_eq!(org.json("POST", "sobjects/Voice_Call__c", &json!({"Loose__c": "k1"})).status, 201);
+    }
+    let answer = org.json("PATCH", "sobjects/Voice_Call__c/Loose__c/k1", &json!({"Name": "x"}));
+    assert_eq!((answer.status, answer.json().as_array().map(Vec::len)), (300, Some(2)));
+    assert!(answer.json()[0].as_str().expect("an address").starts_with("/services/data/v62.0/sobjects/Voice_Call__c/a00"));
+}
+
+/// A lock is found by each part that writes, and what refers to one of them is not looked at.
+#[test]
+fn a_locked_composite_request_tells_it_part_by_part_and_writes_nothing() {
+    let mut org = org();
+    org.crm.set_faults(serde_json::from_value(json!([{"match": {"path": "/composite"}, "action": {"lock": true}}])).expect("faults"));
+    let at = format!("{CALL}/k1");
+    let parts = [("PATCH", at.as_str(), "call", json!({"Name": "x"})), ("POST", "sobjects/Task", "task", json!({"WhatId": "@{call.id}"}))];
+    let codes: Vec<_> = org.composite(false, &parts).into_iter().map(|(_, code)| code).collect();
+    assert_eq!(codes, ["UNABLE_TO_LOCK_ROW", "PROCESSING_HALTED"]);
+    org.crm.set_faults(Vec::new());
+    assert_eq!(org.json("GET", &at, &Value::Null).status, 404);
+    assert_eq!(org.composite(false, &parts).iter().map(|(status, _)| *status).collect::<Vec<_>>(), [201, 201]);
+}
