@@ -24,7 +24,6 @@ use super::{
     setup::Setup,
 };
 use crate::time::Wall;
-use batch::Part;
 
 /// How an environment is reached.
 #[derive(Clone)]
@@ -112,7 +111,7 @@ impl Connector for Dynamics {
             return match answer.status {
                 200..=299 => vec![Verdict::Ambiguous { why: format!("{} without the answers of the batch", answer.status) }; changes.len()],
                 413 if changes.len() > 1 => vec![Verdict::Split { why: "413: the batch is too large".into() }; changes.len()],
-                _ => vec![self.refused(None, &Part::of(answer)); changes.len()],
+                _ => vec![self.refused(None, answer); changes.len()],
             };
         };
         let stopped = parts.last().is_some_and(|part| part.status >= 400);
@@ -198,7 +197,7 @@ impl Dynamics {
     }
 
     /// What the answers to a change's requests come to: the first that is none of success decides.
-    fn verdict(&self, change: &Change, parts: &mut impl Iterator<Item = Part>, stopped: bool) -> Verdict {
+    fn verdict(&self, change: &Change, parts: &mut impl Iterator<Item = HttpAnswer>, stopped: bool) -> Verdict {
         let mut id = change.id.clone();
         let mut failed = None;
         for needed in needs(change) {
@@ -206,7 +205,7 @@ impl Dynamics {
                 (None, _) if stopped => Some(Verdict::Retry { after: None, why: "the batch stopped before this record".into() }),
                 (None, _) => Some(Verdict::Ambiguous { why: "the batch's answer does not speak of this record".into() }),
                 (Some(part), What::Upsert) if part.is_success() => {
-                    id = part.id().or(id.take());
+                    id = batch::row(&part).or(id.take());
                     None
                 }
                 (Some(part), _) if part.is_success() => None,
@@ -221,8 +220,8 @@ impl Dynamics {
     }
 
     /// What a refusal means; `change` where it is one of its columns.
-    fn refused(&self, change: Option<&Change>, part: &Part) -> Verdict {
-        let (code, message) = part.error();
+    fn refused(&self, change: Option<&Change>, part: &HttpAnswer) -> Verdict {
+        let (code, message) = batch::refusal(part);
         let why = if code.is_empty() { format!("{}: {message}", part.status) } else { format!("{message} ({code})") };
         let linked = self.link.as_ref().is_some_and(|link| change.is_some_and(|change| change.fields.contains_key(&link.to)));
         match (part.status, code.as_str()) {

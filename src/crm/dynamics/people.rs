@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Dynamics, FIND_MAX, PAGE, batch, batch::Part, id_column, literal};
+use super::{Dynamics, FIND_MAX, PAGE, batch, id_column, literal};
 use crate::crm::{
     Change, HttpAnswer, HttpRequest, Token, Verdict,
     contact::{People, Person, Search},
@@ -28,7 +28,7 @@ impl People for Dynamics {
 
     fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict> {
         if answer.status != 200 {
-            return Err(self.refused(None, &Part::of(answer)));
+            return Err(self.refused(None, answer));
         }
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         let Some(rows) = body.get("value").and_then(Value::as_array) else {
@@ -58,11 +58,11 @@ impl People for Dynamics {
     }
 
     fn updated(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
-        let Some(parts) = batch::read(answer) else { return vec![self.refused(None, &Part::of(answer)); changes.len()] };
+        let Some(parts) = batch::read(answer) else { return vec![self.refused(None, answer); changes.len()] };
         let mut parts = parts.into_iter();
         let verdict = |_| match parts.next() {
             Some(part) if part.is_success() => Verdict::Done { id: None },
-            Some(part) if part.status == 404 => Verdict::PersonGone { why: part.error().1 },
+            Some(part) if part.status == 404 => Verdict::PersonGone { why: batch::refusal(&part).1 },
             Some(part) => self.refused(None, &part),
             None => Verdict::Retry { after: None, why: "the batch stopped before this person".into() },
         };

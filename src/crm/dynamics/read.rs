@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Dynamics, batch::Part, id_column, literal};
+use super::{Dynamics, id_column, literal};
 use crate::crm::{
     HttpAnswer, HttpRequest, Token, Verdict, query,
     reader::{Reader, Standing},
@@ -29,7 +29,7 @@ impl Reader for Dynamics {
     fn read_back(&self, answer: &HttpAnswer) -> Result<Vec<Standing>, Verdict> {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         let rows = body.get("value").and_then(Value::as_array);
-        let Some(rows) = rows.filter(|_| answer.status == 200) else { return Err(self.refused(None, &Part::of(answer))) };
+        let Some(rows) = rows.filter(|_| answer.status == 200) else { return Err(self.refused(None, answer)) };
         let standing = |row: &Value| {
             let mut fields = row.as_object()?.clone();
             let text = |value: Option<Value>| value.and_then(|v| v.as_str().map(str::to_owned));

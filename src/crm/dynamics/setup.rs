@@ -2,11 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    Dynamics,
-    batch::{self, Part},
-    entity, literal,
-};
+use super::{Dynamics, batch, entity, literal};
 use crate::crm::{
     HttpAnswer, HttpRequest, Token, Verdict,
     contact::Nobody,
@@ -34,7 +30,7 @@ impl Setup for Dynamics {
         let Some(table) = body.pointer("/value/0").filter(|_| answer.status == 200) else {
             return Err(match answer.status {
                 200 => Verdict::Gone { why: "there is no such entity set; `object` is the set, such as phonecalls".into() },
-                _ => self.refused(None, &Part::of(answer)),
+                _ => self.refused(None, answer),
             });
         };
         let list = |name: &str| table.get(name).and_then(Value::as_array).into_iter().flatten();
@@ -103,8 +99,8 @@ impl Setup for Dynamics {
     }
 
     fn made(&self, answer: &HttpAnswer) -> Result<(), Verdict> {
-        let parts = batch::read(answer).unwrap_or_else(|| vec![Part::of(answer)]);
-        let there = |part: &Part| part.is_success() || part.error().1.contains("already exists");
+        let parts = batch::read(answer).unwrap_or_else(|| vec![answer.clone()]);
+        let there = |part: &HttpAnswer| part.is_success() || batch::refusal(part).1.contains("already exists");
         parts.iter().find(|part| !there(part)).map_or(Ok(()), |part| Err(self.refused(None, part)))
     }
 
