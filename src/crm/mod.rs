@@ -60,9 +60,14 @@ impl HttpAnswer {
         matches!(self.status, 200..=299)
     }
 
-    /// How long it asks to be left alone, where it says so in seconds (RFC 9110 §10.2.3).
+    /// How long it asks to be left alone (RFC 9110 §10.2.3): so many seconds, or until a date, which counts from the answer's own `Date` (§6.6.1), since the
+    /// sender's clock made both. Whoever receives an answer without a `Date` puts the time of receipt there.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+        let asked = self.header("retry-after")?.trim();
+        let date = |text: &str| httpdate::parse_http_date(text.trim()).ok();
+        let until = || Some(date(asked)?.duration_since(date(self.header("date")?)?).unwrap_or_default());
+        let wait = asked.parse().ok().map(Duration::from_secs).or_else(until)?;
+        Some(wait.min(RETRY_AFTER_MAX))
     }
 }
 
@@ -282,9 +287,40 @@ pub trait OAuth {
     fn token(&self, answer: &HttpAnswer) -> Result<Token, Verdict>;
 }
 
+/// Longest wait that is believed: no quota is of more than a day, and a wrong clock may ask for years.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_by_a_date() {
+        let asked = |headers: &[(&str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            HttpAnswer { status: 429, headers, body: Vec::new() }.retry_after()
+        };
+        let date = ("date", "Fri, 31 Dec 1999 23:59:00 GMT");
+        let seconds = |n| Some(Duration::from_secs(n));
+        for (value, wanted) in [
+            ("37", seconds(37)),
+            (" 0 ", seconds(0)),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", seconds(59)),
+            // The forms of old that a recipient must read (RFC 9110 §5.6.7).
+            ("Friday, 31-Dec-99 23:59:59 GMT", seconds(59)),
+            ("Fri Dec 31 23:59:59 1999", seconds(59)),
+            ("Fri, 31 Dec 1999 23:00:00 GMT", seconds(0)),
+            ("Thu, 31 Dec 2099 23:59:59 GMT", seconds(86_400)),
+            ("99999999999", seconds(86_400)),
+            ("soon", None),
+            ("-3", None),
+            ("1.5", None),
+        ] {
+            assert_eq!(asked(&[date, ("retry-after", value)]), wanted, "{value}");
+        }
+        assert_eq!(asked(&[("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT")]), None, "nobody knows from when on");
+        assert_eq!(asked(&[date]), None);
+    }
 
     /// Salesforce compares external ids without regard to case, and a key is part of an address: nothing but one alphabet of hex digits is safe everywhere.
     #[test]

@@ -60,7 +60,12 @@ pub(super) fn read(answer: &HttpAnswer) -> Option<Vec<HttpAnswer>> {
     let delimiter = format!("--{boundary}");
     let mut parts = Vec::new();
     for part in text.split(delimiter.as_str()).skip(1).take_while(|part| !part.starts_with("--")) {
-        parts.push(one(part.trim_start_matches('\n'))?);
+        let mut part = one(part.trim_start_matches('\n'))?;
+        // It came when the whole did.
+        if part.header("date").is_none() {
+            part.headers.extend(answer.header("date").map(|date| ("date".to_owned(), date.to_owned())));
+        }
+        parts.push(part);
     }
     Some(parts)
 }

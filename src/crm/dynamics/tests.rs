@@ -85,6 +85,10 @@ fn the_wait_that_a_throttle_asks_for_is_kept() {
     let plain = change("k", &[("subject", json!("x"))]);
     let part = one(429, "Retry-After: 37\r\n", "0x80072322", "", &plain);
     assert!(matches!(part, Verdict::Throttled { after: Some(wait), .. } if wait.as_secs() == 37), "{part:?}");
+    let until = batch(200, &[(429, "Retry-After: Mon, 05 Jan 2026 10:01:10 GMT\r\n", &error("0x80072322", ""))]);
+    let headers = until.headers.iter().cloned().chain([("date".to_owned(), "Mon, 05 Jan 2026 10:00:00 GMT".to_owned())]).collect();
+    let until = connector().verdicts(std::slice::from_ref(&plain), &HttpAnswer { headers, ..until });
+    assert!(matches!(until.as_slice(), [Verdict::Throttled { after: Some(wait), .. }] if wait.as_secs() == 70), "{until:?}");
     let whole = HttpAnswer { status: 429, headers: vec![("retry-after".into(), "8".into())], body: error("0x80072326", "").into_bytes() };
     let both = connector().verdicts(&[plain.clone(), plain], &whole);
     assert!(both.iter().all(|v| matches!(v, Verdict::Throttled { after: Some(wait), .. } if wait.as_secs() == 8)), "{both:?}");

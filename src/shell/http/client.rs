@@ -1,6 +1,6 @@
 //! The HTTP client for CRMs: one per target, with limits, and honest about whether a failed request may have been sent.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::{Method, redirect};
 
@@ -22,7 +22,7 @@ pub struct Request {
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// Names in lower case, and values.
+    /// Names in lower case, and values; among them when it was sent or, where it does not say, when it came.
     pub headers: Vec<(String, String)>,
     /// The body, cut at 16 MiB.
     pub body: Vec<u8>,
@@ -76,7 +76,8 @@ impl Client {
         }
         let mut response = building.send().await.map_err(failed)?;
         let status = response.status().as_u16();
-        let headers = response.headers().iter().filter_map(|(n, v)| Some((n.as_str().to_owned(), v.to_str().ok()?.to_owned()))).collect();
+        let headers = response.headers().iter().filter_map(|(n, v)| Some((n.as_str().to_owned(), v.to_str().ok()?.to_owned())));
+        let headers = dated(headers.collect(), SystemTime::now());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             let room = REPLY_BYTES_MAX.saturating_sub(body.len());
@@ -87,6 +88,14 @@ impl Client {
         }
         Ok(Reply { status, headers, body })
     }
+}
+
+/// An answer without a date bears that of its receipt (RFC 9110 §6.6.1).
+fn dated(mut headers: Vec<(String, String)>, received: SystemTime) -> Vec<(String, String)> {
+    if headers.iter().all(|(name, _)| name != "date") {
+        headers.push(("date".to_owned(), httpdate::fmt_http_date(received)));
+    }
+    headers
 }
 
 fn failed(error: reqwest::Error) -> Failed {
@@ -111,3 +120,17 @@ const REDIRECTS_MAX: usize = 3;
 const POOL_IDLE: Duration = Duration::from_secs(30);
 /// Longest answer read: a batch of 100 objects is about 200 kB; a job's results say each of its rows, of up to 6 MiB, again with what became of it.
 const REPLY_BYTES_MAX: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_a_date_has_that_of_its_receipt() {
+        let date = |text: &str| ("date".to_owned(), text.to_owned());
+        let received = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(dated(Vec::new(), received), [date("Sun, 06 Nov 1994 08:49:37 GMT")]);
+        let own = vec![date("Fri, 31 Dec 1999 23:59:59 GMT")];
+        assert_eq!(dated(own.clone(), received), own);
+    }
+}
