@@ -2,6 +2,8 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use percent_encoding::percent_decode_str;
+
 use super::message::Error;
 
 /// A URI as it stood in a message. Parsing checks its shape; emitting gives back the same text.
@@ -184,21 +186,9 @@ pub(super) fn params(params: &str) -> impl Iterator<Item = (&str, Option<&str>)>
     })
 }
 
+/// `%XX` as the octet it stands for; what is no such escape stays as it is.
 fn unescape(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut octets = text.bytes();
-    while let Some(octet) = octets.next() {
-        let hex = |o: Option<u8>| o.and_then(|o| char::from(o).to_digit(16));
-        let mut ahead = octets.clone();
-        match (octet, hex(ahead.next()), hex(ahead.next())) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
-                octets = ahead;
-            }
-            _ => out.push(octet),
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -339,6 +329,8 @@ pub(super) mod tests {
         assert_eq!((uri.host(), uri.port()), ("2001:db8::1", Some(5070)));
         assert_eq!((uri.param("TRANSPORT"), uri.param("lr"), uri.param("x")), (Some("tcp"), Some(""), None));
         assert_eq!(uri.headers(), [("User-to-User".into(), "ab;encoding=hex".into()), ("X-A".into(), "1".into())]);
+        let odd: Uri = "sip:a@b?X=%+f%zz%4&Y=c+d%2B".parse().expect("a URI");
+        assert_eq!(odd.headers(), [("X".into(), "%+f%zz%4".into()), ("Y".into(), "c+d+".into())], "a plus sign is no space, nor a digit");
         assert_eq!(uri.without_headers().to_string(), "sip:+4930;ext=1:secret@[2001:db8::1]:5070;transport=tcp;lr");
     }
 

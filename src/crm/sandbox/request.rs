@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
+
 /// The header by which the socket tells that it was asked over TLS: `https`.
 pub const SCHEME_HEADER: &str = "x-forwarded-proto";
 
@@ -45,49 +47,22 @@ impl Request {
 
     /// Parts of the path, decoded.
     pub fn parts(&self) -> Vec<String> {
-        self.path.trim_matches('/').split('/').map(|part| decoded(part, false)).collect()
+        self.path.trim_matches('/').split('/').map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect()
     }
 
     /// A parameter of the query, decoded.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        of(&self.query, name)
+        of(self.query.as_bytes(), name)
     }
 
     /// A field of the body, which is a form, decoded; empty where it has none.
     pub fn field(&self, name: &str) -> String {
-        of(&String::from_utf8_lossy(&self.body), name).unwrap_or_default()
+        of(&self.body, name).unwrap_or_default()
     }
 }
 
-fn of(form: &str, name: &str) -> Option<String> {
-    let (_, value) = form.split('&').filter_map(|pair| pair.split_once('=')).find(|(n, _)| decoded(n, true) == name)?;
-    Some(decoded(value, true))
-}
-
-/// `%XX` as the octet it stands for; in a form a plus sign is a space.
-fn decoded(text: &str, form: bool) -> String {
-    let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let escaped = match (first, tail) {
-            (b'%', [high, low, after @ ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| (high << 4 | low, after)),
-            _ => None,
-        };
-        match escaped {
-            Some((octet, after)) => {
-                octets.push(octet);
-                rest = after;
-            }
-            None if form && *first == b'+' => octets.push(b' '),
-            None => octets.push(*first),
-        }
-    }
-    String::from_utf8_lossy(&octets).into_owned()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok())
+fn of(form: &[u8], name: &str) -> Option<String> {
+    form_urlencoded::parse(form).find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
 }
 
 #[cfg(test)]
@@ -98,12 +73,12 @@ mod tests {
     fn addresses_and_forms_are_decoded_each_in_its_way() {
         let request = Request {
             method: "POST".into(),
-            path: "/a%2Fb/c+d/%zz%4".into(),
+            path: "/a%2Fb/c+d/%zz%4/%+f".into(),
             query: "q=SELECT+Id%2c+Name&q=second".into(),
             headers: vec![("authorization".into(), "Bearer t".into())],
             body: b"grant_type=a%3Ab&empty=&x".to_vec(),
         };
-        assert_eq!(request.parts(), ["a/b", "c+d", "%zz%4"]);
+        assert_eq!(request.parts(), ["a/b", "c+d", "%zz%4", "%+f"]);
         assert_eq!(request.parameter("q").as_deref(), Some("SELECT Id, Name"));
         assert_eq!(request.parameter("p"), None);
         assert_eq!((request.field("grant_type").as_str(), request.field("empty").as_str(), request.field("x").as_str()), ("a:b", "", ""));

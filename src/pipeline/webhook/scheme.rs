@@ -340,33 +340,7 @@ fn address_and_form(public_url: &str, request: &Request<'_>) -> Option<String> {
     Some(signed)
 }
 
-/// The pairs of a form.
+/// The pairs of a form (`application/x-www-form-urlencoded`): a `%` that begins no escape stays as it is.
 pub(super) fn form_pairs(body: &[u8]) -> Vec<(String, String)> {
-    String::from_utf8_lossy(body).split('&').filter(|p| !p.is_empty()).map(parameter).collect()
-}
-
-/// Name and value as `application/x-www-form-urlencoded` has them.
-fn parameter(text: &str) -> (String, String) {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    (decoded(name), decoded(value))
-}
-
-fn decoded(text: &str) -> String {
-    let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, more)) = rest.split_first() {
-        rest = more;
-        octets.push(match first {
-            b'+' => b' ',
-            b'%' => match more.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()) {
-                Some(octet) => {
-                    rest = more.get(2..).unwrap_or_default();
-                    octet
-                }
-                None => b'%',
-            },
-            other => *other,
-        });
-    }
-    String::from_utf8_lossy(&octets).into_owned()
+    form_urlencoded::parse(body).into_owned().collect()
 }

@@ -153,3 +153,10 @@ fn a_secret_is_compared_whole() {
     assert!(verdict(&bearer, &[("Authorization", "Bearer open")], "", b"").is_err());
     assert!(verdict(&bearer, &[("Authorization", "open sesame")], "", b"").is_err());
 }
+
+#[test]
+fn a_form_is_read_as_senders_write_it_and_what_is_no_escape_stays() {
+    let pairs = super::scheme::form_pairs(b"a=x+y%2B&b=%+f%zz%4&&c&d=%C3%BC%ff=");
+    let wanted = [("a", "x y+"), ("b", "% f%zz%4"), ("c", ""), ("d", "\u{fc}\u{fffd}=")];
+    assert_eq!(pairs, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
