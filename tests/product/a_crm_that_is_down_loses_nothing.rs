@@ -119,7 +119,16 @@ fn a_store_that_is_lost_is_made_anew_without_a_request() {
     let rebuild = |bench: &Bench| offhook(bench, "rebuild", &["--json"]);
     assert_eq!(rebuild(&bench).0, Some(1), "the gateway runs");
     bench.stop();
+    // It sends nothing, so that it runs no program for a secret either.
+    let (config, ran) = (bench.folder.join("offhook.toml"), bench.folder.join("ran"));
+    let text = std::fs::read_to_string(&config).expect("a configuration");
+    let secret = format!("client_secret_file = \"{}\"", bench.folder.join("client-secret").display());
+    let asking = text.replace(&secret, &format!("client_secret_command = [\"touch\", \"{}\"]", ran.display()));
+    assert_ne!(asking, text);
+    std::fs::write(&config, asking).expect("written");
     let (status, told) = rebuild(&bench);
+    assert!(!ran.exists(), "a program was run");
+    std::fs::write(&config, text).expect("written");
     let told: serde_json::Value = serde_json::from_str(&told).expect("a document");
     assert_eq!((status, &told["queued"], &told["review"]), (Some(0), &json!(0), &json!(0)));
     assert!(told["entries"].as_u64().expect("a number") > 9, "three calls and their writes: {told}");
