@@ -195,7 +195,8 @@ impl Http {
                 t.fault(&listen_span, format!("[http] listens on {listen}, beyond this machine, without TLS"), instead);
             }
             if !tokens_named {
-                let instead = "add tokens_file = \"tokens\", a file with one token a line, or listen on 127.0.0.1";
+                let instead =
+                    "add tokens_file = \"tokens\", a file with one token a line, or tokens_env or tokens_command, or listen on 127.0.0.1";
                 t.fault(&listen_span, format!("[http] listens on {listen}, beyond this machine, without tokens"), instead);
             }
         }

@@ -117,7 +117,7 @@ const BROKEN: &[(&str, &str, &[&str])] = &[
             "offhook.toml:6:10: [http] listens on 0.0.0.0:8080, beyond this machine, without TLS: add tls = { cert_file = \"…\", key_file = \"…\" }, or \
              listen on 127.0.0.1",
             "offhook.toml:6:10: [http] listens on 0.0.0.0:8080, beyond this machine, without tokens: add tokens_file = \"tokens\", a file with one token \
-             a line, or listen on 127.0.0.1",
+             a line, or tokens_env or tokens_command, or listen on 127.0.0.1",
         ],
     ),
     (

@@ -72,8 +72,7 @@ async fn token(State(api): Api, request: Request, next: Next) -> Response {
     }
     let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let Some(given) = given.and_then(|v| v.strip_prefix("Bearer ")) else {
-        return Problem::new(401, "no bearer token", "send `Authorization: Bearer TOKEN` with a token of `[http] tokens_file`")
-            .into_response();
+        return Problem::new(401, "no bearer token", format!("send `Authorization: Bearer TOKEN` with {TOKENS}")).into_response();
     };
     // Hashes have one length, so that the time tells nothing of a token's; all are compared, so that it tells nothing of its place.
     let given = Sha256::digest(given.trim().as_bytes());
@@ -82,7 +81,7 @@ async fn token(State(api): Api, request: Request, next: Next) -> Response {
     if bool::from(known) {
         next.run(request).await
     } else {
-        Problem::new(401, "the bearer token is not known", "use a token of `[http] tokens_file`; after a change of the file, restart")
+        Problem::new(401, "the bearer token is not known", format!("use {TOKENS}; it is read at the start: after a change, restart"))
             .into_response()
     }
 }
@@ -364,6 +363,8 @@ async fn metrics(State(api): Api) -> Response {
     (StatusCode::OK, [(header::CONTENT_TYPE, kind)], api.metrics.render()).into_response()
 }
 
+/// Where good tokens are.
+const TOKENS: &str = "a token that `tokens_file`, `tokens_env` or `tokens_command` of [http] gives";
 /// Longest the driver may take: a secure phase waits for every sink, a webhook for the disk.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Longest a body may take to come.

@@ -80,7 +80,11 @@ async fn a_token_opens_the_api_and_nothing_else_does() {
         ("/v1/calls", None, 401),
         ("/healthz", None, 200),
     ] {
-        assert_eq!(world.send("GET", path, token, b"").await.0, status, "{path} {token:?}");
+        let (answered, document) = world.send("GET", path, token, b"").await;
+        assert_eq!(answered, status, "{path} {token:?}");
+        let names_all =
+            ["tokens_file", "tokens_env", "tokens_command"].iter().all(|key| document["hint"].as_str().is_some_and(|h| h.contains(key)));
+        assert_eq!(names_all, status == 401, "{document}");
     }
 }
 
