@@ -201,6 +201,7 @@ impl Live {
                 tail: journal.tail(Position::default()),
                 pruner: journal.pruner(),
                 health: health.clone(),
+                taken: metrics.retention_octets.clone(),
             };
             pruning = Some(pruning::Pruning::start(parts, asks).map_err(|e| Error::System("a thread for retention", e))?);
             prunings = Some(ask);

@@ -23,7 +23,7 @@ use crate::{
         disk::{Pruner, Tail},
         files,
         store::Sqlite,
-        telemetry::Health,
+        telemetry::{Health, Total},
     },
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Parts {
     pub(super) tail: Tail,
     pub(super) pruner: Pruner,
     pub(super) health: Health,
+    /// Octets that it has taken away.
+    pub(super) taken: Total,
 }
 
 /// The thread's handle.
@@ -62,15 +64,15 @@ impl Pruning {
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
         let thread = std::thread::Builder::new().name("pruning".into()).spawn(move || {
-            let Parts { pipeline, store, state, mut tail, pruner, health } = parts;
+            let mut parts = parts;
             while asks.recv().is_ok() {
                 // Of several that ask at once one is enough.
                 while asks.try_recv().is_ok() {}
-                let done = pass(&pipeline, &store, &state, &mut tail, &pruner, &stop);
+                let done = pass(&mut parts, &stop);
                 if let Err(error) = &done {
                     tracing::error!(%error, "bodies of pruned calls stand in the journal still; it is tried again with the next pruning");
                 }
-                health.say("retention", done);
+                parts.health.say("retention", done);
             }
         })?;
         Ok(Self { stopping, thread: Some(thread) })
@@ -85,17 +87,11 @@ impl Pruning {
     }
 }
 
-fn pass(
-    pipeline: &Pipeline,
-    store: &std::path::Path,
-    state: &std::path::Path,
-    tail: &mut Tail,
-    pruner: &Pruner,
-    stopping: &AtomicBool,
-) -> Result<(), String> {
+fn pass(parts: &mut Parts, stopping: &AtomicBool) -> Result<(), String> {
+    let Parts { pipeline, store, state, tail, pruner, taken, .. } = parts;
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let store = Sqlite::reader(store).map_err(|e| text(&e))?;
-    let mut done: Done = fs::read(state).ok().and_then(|octets| serde_json::from_slice(&octets).ok()).unwrap_or_default();
+    let mut done: Done = fs::read(&*state).ok().and_then(|octets| serde_json::from_slice(&octets).ok()).unwrap_or_default();
     let to = store.position().map_err(|e| text(&e))?;
     let mut asked = std::mem::take(&mut done.open);
     tail.seek(done.to);
@@ -126,8 +122,9 @@ fn pass(
             return Ok(());
         }
         let left = |at: Position, entry: &crate::journal::Entry| pipeline.left_of(&store, at, entry);
-        if pruner.prune(*segment, left).map_err(|e| text(&e))? {
-            tracing::info!(segment, "bodies of pruned calls are out of the journal");
+        if let Some(octets) = pruner.prune(*segment, left).map_err(|e| text(&e))? {
+            taken.add(octets);
+            tracing::info!(segment, octets, "bodies of pruned calls are out of the journal");
         }
     }
     let octets = serde_json::to_vec(&done).map_err(|e| text(&e))?;

@@ -399,6 +399,9 @@ async fn what_a_settled_call_held_leaves_the_journal_and_a_rebuild_is_the_same()
     assert_eq!(ask(&live, "POST", "/v1/webhooks/platform", signed(&late), late.as_bytes()).await.0, 200);
     let (_, metrics) = get(&live, "/metrics").await;
     assert!(metrics.as_str().is_some_and(|m| m.contains("result=\"duplicate\"} 1")), "{metrics}");
+    let figure = |name: &str| metrics.as_str()?.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    assert_eq!(figure("offhook_retention_calls_total"), Some(1));
+    assert!(figure("offhook_retention_octets_total").is_some_and(|octets| octets > 500), "{metrics}");
     live.stop().await;
 
     let store = config.data.directory.join("store.sqlite");

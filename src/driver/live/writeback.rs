@@ -245,6 +245,7 @@ impl Loop {
                     }
                 }
                 Output::Pruned { calls, before } => {
+                    self.parts.metrics.retention_calls.add(u64::try_from(calls).unwrap_or(u64::MAX));
                     tracing::info!(calls, %before, "calls are skeletons: what they held is taken away");
                     // A thread that has ended looks again at the next start.
                     let _ = self.parts.pruning.as_ref().map(|thread| thread.send(()));

@@ -53,15 +53,19 @@ impl Pruner {
         Ok(octets.get(HEADER_BYTES..).and_then(|frame| decode_skeleton(frame).ok()).map(|skeleton| skeleton.time))
     }
 
-    /// Leaves of each entry of a closed segment what `left` says; none: it stays as it is. True where anything went.
-    pub fn prune<E>(&self, segment: u64, left: impl FnMut(Position, &Entry) -> Result<Option<Vec<u8>>, E>) -> Result<bool, NotPruned<E>> {
+    /// Leaves of each entry of a closed segment what `left` says; none: it stays as it is. By how many octets the file is smaller now; none: nothing went.
+    pub fn prune<E>(
+        &self,
+        segment: u64,
+        left: impl FnMut(Position, &Entry) -> Result<Option<Vec<u8>>, E>,
+    ) -> Result<Option<u64>, NotPruned<E>> {
         let path = path(&self.directory, segment);
         let octets = fs::read(&path).map_err(failed(&path))?;
         match prune(segment, &octets, left).map_err(NotPruned::Left)? {
-            Pruned::Same => Ok(false),
-            Pruned::Anew(octets) => {
-                files::replace(&path, &octets)?;
-                Ok(true)
+            Pruned::Same => Ok(None),
+            Pruned::Anew(left) => {
+                files::replace(&path, &left)?;
+                Ok(Some(u64::try_from(octets.len().saturating_sub(left.len())).unwrap_or(0)))
             }
             Pruned::Damaged { offset, why } => Err(Error::Damaged { path, offset, why }.into()),
         }

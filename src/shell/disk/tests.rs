@@ -236,8 +236,11 @@ fn a_pruned_segment_is_read_by_the_same_positions() {
     assert_eq!((pruner.closed(9).expect("read"), pruner.closed(1).expect("read")), (vec![1], vec![]), "nobody writes to it");
     assert_eq!(pruner.begun(1).expect("read"), Some(Wall::from_millis(1000)));
     let left = |_: Position, entry: &Entry| Ok::<_, ()>((entry.id.parse::<usize>() != Ok(20)).then(|| b"left".to_vec()));
-    assert!(pruner.prune(1, left).expect("written"));
-    assert!(fs::metadata(path(&scratch.0, 1)).expect("there").len() < 50 * 200);
+    let octets = || fs::metadata(path(&scratch.0, 1)).expect("there").len();
+    let whole = octets();
+    assert_eq!(pruner.prune(1, left).expect("written"), Some(whole - octets()));
+    assert!(octets() < 50 * 200);
+    assert_eq!(pruner.prune(1, |_, _| Ok::<_, ()>(None)).expect("read"), None);
     for (n, position) in positions.iter().enumerate() {
         let mut tail = journal.tail(*position);
         let batch = tail.next_batch(2).expect("read").expect("entries");

@@ -92,6 +92,10 @@ pub struct Metrics {
     pub journal_appends: Total,
     /// Calls whose outcome should come by webhook.
     pub webhooks_expected: Total,
+    /// Calls of which what they held was taken away.
+    pub retention_calls: Total,
+    /// Octets of the journal that were taken away with it, or by their own age.
+    pub retention_octets: Total,
     calls: Family<Outcome, Counter>,
     webhooks_received: Family<WebhookResult, Counter>,
     webhook_pulls: Family<Pull, Counter>,
@@ -172,6 +176,8 @@ impl Metrics {
         let quarantine_lost = total("webhooks_quarantine_lost", "Webhooks with a wrong signature that were not kept, or no longer");
         let journal_appends = total("journal_appends", "Entries that the journal acknowledged");
         let webhooks_expected = total("webhooks_expected", "Calls whose outcome should come by webhook");
+        let retention_calls = total("retention_calls", "Calls of which what they held was taken away");
+        let retention_octets = total("retention_octets", "Octets that retention has taken out of the journal's segments");
         let calls = Family::default();
         registry.register("calls", "Calls ended, by how they were met", calls.clone());
         let webhooks_received = Family::default();
@@ -215,6 +221,8 @@ impl Metrics {
             journal_open,
             journal_appends,
             webhooks_expected,
+            retention_calls,
+            retention_octets,
             calls,
             webhooks_received,
             webhook_pulls,
@@ -343,6 +351,7 @@ mod tests {
         metrics.delivered(std::time::Duration::from_millis(300));
         metrics.calls_active.set(3);
         metrics.journal_appends.set(7);
+        metrics.retention_calls.add(2);
         let text = metrics.render();
         for line in [
             "offhook_calls_active 3",
@@ -352,6 +361,8 @@ mod tests {
             "offhook_calls_total{outcome=\"no_answer\"} 0",
             "offhook_journal_appends_total 7",
             "offhook_outbox_depth 0",
+            "offhook_retention_calls_total 2",
+            "offhook_retention_octets_total 0",
             "offhook_dead_letters 0",
             "offhook_review_depth 0",
             "offhook_delivery_lag_seconds_bucket{le=\"0.5\"} 1",

@@ -8,4 +8,4 @@ mod metrics;
 
 pub use health::{Health, Heart, Part};
 pub use log::{Format, start};
-pub use metrics::{DELIVERY_LAG_BUCKETS, Metrics, Outcomes};
+pub use metrics::{DELIVERY_LAG_BUCKETS, Metrics, Outcomes, Total};
