@@ -242,6 +242,11 @@ impl Rule {
         forms
     }
 
+    /// The same of a number in whatever form; none where the text holds none.
+    fn spellings_of(&self, text: &str) -> Option<BTreeSet<String>> {
+        self.number(text).map(|number| self.spellings(&number))
+    }
+
     /// The digits under which a record may have that number, which it keeps as it came: whatever [`Self::sought`] makes `sought` of is among them.
     pub fn spellings(&self, sought: &str) -> BTreeSet<String> {
         let mut spellings: BTreeSet<_> = self.forms(sought).iter().map(|form| digits(form)).collect();
@@ -279,6 +284,16 @@ impl Rule {
 
 fn named(rules: &[mapping::Rule]) -> impl Iterator<Item = (String, &mapping::Rule)> {
     rules.iter().map(|rule| (rule.to.clone(), rule))
+}
+
+/// The digits under which records may have the number in `text`, by each of these rules, since each CRM's people may be of another country; without any, by the
+/// prefix of international calls alone.
+pub fn spellings<'r>(text: &str, rules: impl IntoIterator<Item = &'r Rule>) -> BTreeSet<String> {
+    let plain = digits(text);
+    let international = plain.strip_prefix("00").unwrap_or(&plain).to_owned();
+    let mut spellings: BTreeSet<_> = rules.into_iter().filter_map(|rule| rule.spellings_of(text)).flatten().collect();
+    spellings.extend([format!("00{international}"), international, plain]);
+    spellings
 }
 
 /// The digits of a number, in whatever form it is written.
@@ -384,6 +399,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whoever_asks_by_one_spelling_is_told_of_the_others(national in "[1-9][0-9]{7,10}", asked in 0_usize..4, stored in 0_usize..4) {
+            let forms = [format!("+49{national}"), format!("0049{national}"), format!("0{national}"), format!("49{national}")];
+            let (asked, stored) = (&forms[asked], digits(&forms[stored]));
+            let german = rule(r#"{"country": "+49"}"#);
+            prop_assert!(spellings(asked, [&german]).contains(&stored), "{asked} {stored}");
+            if *asked != forms[2] {
+                prop_assert!(spellings(asked, []).contains(&format!("49{national}")), "without a rule too");
+            }
+        }
+
         #[test]
         fn a_number_is_among_its_spellings(from in "(\\+|00?|49|0049)?[0-9 /()-]{6,14}", german in any::<bool>()) {
             let rule = rule(if german { r#"{"country": "+49"}"# } else { "{}" });

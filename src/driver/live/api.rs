@@ -1,6 +1,7 @@
 //! What the HTTP server asks, handed to whoever knows: webhooks to the journal, phases to the gateway, calls to the store.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
 };
@@ -14,6 +15,7 @@ use super::{
     writeback::Told,
 };
 use crate::{
+    crm::contact::{self, Rule},
     event::CallId,
     pipeline::{Record, Store, StoreError, store::Write},
     shell::{
@@ -22,6 +24,7 @@ use crate::{
         quarantine::Desk,
         store::Sqlite,
     },
+    time::Wall,
 };
 
 /// Who knows.
@@ -32,11 +35,14 @@ pub(super) struct To {
     /// Where the store is.
     pub(super) store: PathBuf,
     pub(super) quarantine: Option<Desk>,
+    /// How people are known in each CRM.
+    pub(super) rules: Vec<Rule>,
 }
 
 /// Serves until the HTTP server is gone.
 pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, clock: Clock) {
-    let To { ingest, pipeline, gateway, store, quarantine } = to;
+    let To { ingest, pipeline, gateway, store, quarantine, rules } = to;
+    let rules: Arc<[Rule]> = rules.into();
     let reader = Reader { path: store, open: Arc::default() };
     while let Some(ask) = asks.recv().await {
         match ask {
@@ -69,7 +75,10 @@ pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, clock: Clock) {
             Ask::Reconcile { target, after, reply } => {
                 let _ = pipeline.send(Told::Reconcile { target, after, reply });
             }
-            Ask::Attempts { number, reply } => reader.read(reply, move |store| attempts(store, &number)),
+            Ask::Attempts { number, since, reply } => {
+                let rules = rules.clone();
+                reader.read(reply, move |store| attempts(store, &rules, &number, since));
+            }
             Ask::Release { source, after, reply } => {
                 let (ingest, desk) = (ingest.clone(), quarantine.clone());
                 tokio::spawn(async move {
@@ -154,8 +163,9 @@ fn summary(record: &Record) -> Value {
 }
 
 /// Whether the person with this number was reached, when, and how each call ended: from the store alone, so that a CRM that is behind causes no second call.
-fn attempts(store: &Sqlite, number: &str) -> Result<Answer, StoreError> {
-    let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+/// What was pruned bears no number any more: of that time nobody knows whether he was reached, and that is said.
+fn attempts(store: &Sqlite, rules: &[Rule], number: &str, since: Option<Wall>) -> Result<Answer, StoreError> {
+    let digits = contact::digits(number);
     if digits.is_empty() {
         return Ok(Err(Problem::new(
             400,
@@ -163,10 +173,20 @@ fn attempts(store: &Sqlite, number: &str) -> Result<Answer, StoreError> {
             "write it as in +49301234567, the plus sign escaped or left out",
         )));
     }
-    let records = store.of_number(&digits, ATTEMPTS_MAX)?;
+    let mut records = BTreeMap::new();
+    for spelling in contact::spellings(number, rules) {
+        records.extend(store.of_number(&spelling, ATTEMPTS_MAX)?.into_iter().map(|record| (record.call_id, record)));
+    }
+    let from = since.map(CallId::first_of);
+    let records: Vec<_> =
+        records.into_values().rev().filter(|record| from.is_none_or(|from| record.call_id >= from)).take(ATTEMPTS_MAX).collect();
     let attempts: Vec<_> = records.iter().map(summary).collect();
     let answered = records.iter().filter_map(Record::answered_at).max();
-    Ok(Ok(json!({"number": digits, "reached": answered.is_some(), "last_reached_at": answered, "attempts": attempts})))
+    // Told in milliseconds, which the store's time is finer than: not before it.
+    let known_since = store.swept()?.map(|swept| Wall::from_millis(swept.as_millis().saturating_add(1)));
+    let knows = known_since.is_none_or(|known| since.is_some_and(|since| since >= known));
+    let reached = (answered.is_some() || knows).then_some(answered.is_some());
+    Ok(Ok(json!({"number": digits, "reached": reached, "last_reached_at": answered, "known_since": known_since, "attempts": attempts})))
 }
 
 fn one(store: &Sqlite, call: CallId) -> Result<Answer, StoreError> {

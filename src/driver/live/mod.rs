@@ -252,7 +252,8 @@ impl Live {
         let names = tokio::spawn(compose::follow_names(config.clone(), targets, orders.clone()));
         let webhooks = journal.lane(WEBHOOKS_LANE);
         let ingest = ingest::Ingest::new(sources, webhooks, clock.clone(), metrics.clone(), quarantine.clone());
-        let to = api::To { ingest, pipeline: told, gateway: orders, store: store_path, quarantine: quarantine.clone() };
+        let rules = config.crms.iter().filter_map(|crm| crm.mapping.contact.clone()).collect();
+        let to = api::To { ingest, pipeline: told, gateway: orders, store: store_path, quarantine: quarantine.clone(), rules };
         tokio::spawn(api::serve(asked, to, clock.clone()));
         let live = Self {
             sip: signalling.listeners.clone(),

@@ -385,7 +385,12 @@ async fn what_a_settled_call_held_leaves_the_journal_and_a_rebuild_is_the_same()
     assert_eq!((&shown["writes"][0]["id"], &shown["events"]), (&whole["writes"][0]["id"], &json!([])));
     assert_eq!((&shown["record"]["outcome"], shown["record"].get("from")), (&whole["record"]["outcome"], None));
     let attempts = get(&live, "/v1/contacts/%2B491/attempts").await.1;
-    assert_eq!((&attempts["reached"], &attempts["attempts"]), (&json!(false), &json!([])));
+    // Whether he was reached before that nobody knows any more; since then he was not.
+    assert_eq!((&attempts["reached"], &attempts["attempts"]), (&Value::Null, &json!([])));
+    let known = attempts["known_since"].as_str().and_then(Wall::parse).expect("a time");
+    let since = get(&live, &format!("/v1/contacts/%2B491/attempts?since={known}")).await.1;
+    assert_eq!((&since["reached"], &since["known_since"]), (&json!(false), &attempts["known_since"]));
+    assert_eq!(get(&live, "/v1/contacts/%2B491/attempts?since=yesterday").await.0, 400);
     for _ in 0..400 {
         if !held.into_iter().any(holds) {
             break;

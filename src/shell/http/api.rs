@@ -327,8 +327,20 @@ async fn reconcile(
     }
 }
 
-async fn attempts(State(api): Api, Path(number): Path<String>) -> Response {
-    answer(&api, |reply| Ask::Attempts { number, reply }).await
+#[derive(Deserialize)]
+struct Since {
+    since: Option<Wall>,
+}
+
+async fn attempts(
+    State(api): Api,
+    Path(number): Path<String>,
+    since: Result<Query<Since>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    match since {
+        Ok(Query(Since { since })) => answer(&api, |reply| Ask::Attempts { number, since, reply }).await,
+        Err(_) => Problem::new(400, "`since` is no time", "write ?since=2026-01-05T10:00:00Z, or leave it out").into_response(),
+    }
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     event::CallId,
     pipeline::{Decision, Recover},
+    time::Wall,
 };
 
 pub use client::{Client, Failed, Reply, Request};
@@ -102,6 +103,8 @@ pub enum Ask {
     Attempts {
         /// In whatever form.
         number: String,
+        /// Those that began since then; none: all.
+        since: Option<Wall>,
         /// A document.
         reply: oneshot::Sender<Answer>,
     },
