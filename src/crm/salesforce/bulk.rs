@@ -103,7 +103,7 @@ impl Bulk for Salesforce {
         let verdict = |row: &csv::StringRecord| {
             let text = |column: Option<usize>| column.and_then(|at| row.get(at)).filter(|text| !text.is_empty());
             let verdict = match text(error) {
-                Some(error) => self.refused(answer.status, &fault(error)),
+                Some(error) => self.refused(answer, &fault(error)),
                 None if error.is_some() => Verdict::Ambiguous { why: "refused without a word on this record".into() },
                 None => Verdict::Done { id: text(id).map(str::to_owned) },
             };
@@ -120,7 +120,7 @@ impl Salesforce {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         match answer.status {
             200..=299 => Ok(body),
-            _ => Err(self.refused(answer.status, body.get(0).unwrap_or(&body))),
+            _ => Err(self.refused(answer, body.get(0).unwrap_or(&body))),
         }
     }
 }

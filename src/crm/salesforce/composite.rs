@@ -62,7 +62,7 @@ impl Salesforce {
         let (200..=299, Some(results)) = (answer.status, body.get("compositeResponse").and_then(Value::as_array)) else {
             let verdict = match answer.status {
                 200..=299 => Verdict::Ambiguous { why: format!("{} without a word on any part", answer.status) },
-                _ => self.refused(answer.status, body.get(0).unwrap_or(&Value::Null)),
+                _ => self.refused(answer, body.get(0).unwrap_or(&Value::Null)),
             };
             return vec![verdict; changes.len()];
         };

@@ -214,7 +214,7 @@ impl People for Salesforce {
     fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict> {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         if answer.status != 200 {
-            return Err(self.refused(answer.status, body.get(0).unwrap_or(&Value::Null)));
+            return Err(self.refused(answer, body.get(0).unwrap_or(&Value::Null)));
         }
         let Some(records) = body.get("records").and_then(Value::as_array) else {
             return Err(Verdict::Retry { after: None, why: "a query without records".into() });
@@ -279,7 +279,7 @@ impl Salesforce {
                 let why = format!("{} with {} results for {} records", answer.status, results.len(), changes.len());
                 vec![Verdict::Ambiguous { why }; changes.len()]
             }
-            _ => vec![self.refused(answer.status, results.first().unwrap_or(&Value::Null)); changes.len()],
+            _ => vec![self.refused(answer, results.first().unwrap_or(&Value::Null)); changes.len()],
         }
     }
 
@@ -289,17 +289,21 @@ impl Salesforce {
             return Verdict::Done { id: result.get("id").and_then(Value::as_str).map(str::to_owned) };
         }
         match result.pointer("/errors/0") {
-            Some(error) => self.refused(status, error),
+            Some(error) => self.refusal(status, error, None),
             None => Verdict::Ambiguous { why: format!("{status} without a word on this record") },
         }
     }
 
-    /// What a refusal means. `error` is Salesforce's: of the whole answer with `errorCode`, of one record with `statusCode`.
-    fn refused(&self, status: u16, error: &Value) -> Verdict {
-        self.refusal(status, error, None)
+    /// What the refusal of a whole answer means.
+    fn refused(&self, answer: &HttpAnswer, error: &Value) -> Verdict {
+        match (self.refusal(answer.status, error, None), answer.retry_after()) {
+            (Verdict::Throttled { why, .. }, Some(after)) => Verdict::Throttled { after: Some(after), why },
+            (verdict, _) => verdict,
+        }
     }
 
-    /// The same, of the record `beside` where one is meant: its fields bear its object.
+    /// What a refusal means. `error` is Salesforce's: of a whole answer with `errorCode`, of one record with `statusCode`; of the record `beside` where one is
+    /// meant, whose fields bear its object.
     fn refusal(&self, status: u16, error: &Value, beside: Option<&Beside>) -> Verdict {
         let text = |name: &str| error.get(name).and_then(Value::as_str);
         let code = text("errorCode").or_else(|| text("statusCode")).unwrap_or_default();

@@ -34,7 +34,7 @@ impl Reader for Salesforce {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         let Some(beside) = &self.beside else { return self.standings(&self.key, answer.status, &body) };
         let Some(results) = body.get("compositeResponse").and_then(Value::as_array).filter(|_| answer.status == 200) else {
-            return Err(self.refused(answer.status, body.get(0).unwrap_or(&Value::Null)));
+            return Err(self.refused(answer, body.get(0).unwrap_or(&Value::Null)));
         };
         let found = |key: &str, reference: &str| {
             let result = results.iter().find(|r| r.get("referenceId").and_then(Value::as_str) == Some(reference)).unwrap_or(&Value::Null);
@@ -58,7 +58,7 @@ impl Salesforce {
     fn standings(&self, key: &str, status: u16, body: &Value) -> Result<Vec<Standing>, Verdict> {
         let records = body.get("records").and_then(Value::as_array);
         let Some(records) = records.filter(|_| status == 200) else {
-            return Err(self.refused(status, body.get(0).unwrap_or(&Value::Null)));
+            return Err(self.refusal(status, body.get(0).unwrap_or(&Value::Null), None));
         };
         let standing = |record: &Value| {
             let mut fields = record.as_object()?.clone();

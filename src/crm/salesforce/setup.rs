@@ -21,7 +21,7 @@ impl Setup for Salesforce {
     fn described(&self, answer: &HttpAnswer) -> Result<Vec<Described>, Verdict> {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         let Some(fields) = body.get("fields").and_then(Value::as_array).filter(|_| answer.status == 200) else {
-            return Err(self.refused(answer.status, body.get(0).unwrap_or(&Value::Null)));
+            return Err(self.refused(answer, body.get(0).unwrap_or(&Value::Null)));
         };
         let described = |field: &Value| {
             let flag = |name: &str| field.get(name).and_then(Value::as_bool).unwrap_or(false);
@@ -70,7 +70,7 @@ impl Setup for Salesforce {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         match (answer.status, body.pointer("/0/errorCode").and_then(Value::as_str)) {
             (200..=299, _) | (_, Some("DUPLICATE_DEVELOPER_NAME")) => Ok(()),
-            _ => Err(self.refused(answer.status, body.get(0).unwrap_or(&Value::Null))),
+            _ => Err(self.refused(answer, body.get(0).unwrap_or(&Value::Null))),
         }
     }
 

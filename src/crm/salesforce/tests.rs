@@ -58,6 +58,12 @@ fn each_error_has_its_verdict() {
     ] {
         assert_eq!(verdict(status, code, &[]).name(), word, "{status} {code}");
     }
+    let over = |headers: Vec<(String, String)>| {
+        let body = json!([{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "m", "fields": []}]).to_string().into_bytes();
+        connector().verdicts(&[change("k", &[])], &HttpAnswer { status: 403, headers, body }).remove(0)
+    };
+    let after = |seconds: u64| Verdict::Throttled { after: Some(Duration::from_secs(seconds)), why: "m (REQUEST_LIMIT_EXCEEDED)".into() };
+    assert_eq!((over(Vec::new()), over(vec![("retry-after".into(), "7".into())])), (after(300), after(7)));
     let person = verdict(400, "ENTITY_IS_DELETED", &["Contact__c"]);
     assert!(matches!(person, Verdict::PersonGone { .. }), "{person:?}");
     assert_eq!(verdict(400, "ENTITY_IS_DELETED", &["OwnerId"]).name(), "rejected");
