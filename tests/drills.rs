@@ -91,10 +91,21 @@ fn a_thousand_lost_records_are_recovered() {
     assert_eq!(report["calls"], 1000, "{report:#}");
 }
 
-/// Five outcomes into Salesforce: every mapped field right, the right person linked.
+/// Five outcomes into Salesforce, each a record with a Task beside it: every mapped field of both right, no other touched, each Task linked with its call, both
+/// with the right person.
 #[test]
 fn the_five_outcomes_reach_salesforce() {
-    held(&drill("ordering", &["--kind", "salesforce", "--seed", "10"]));
+    let report = drill("ordering", &["--kind", "salesforce", "--seed", "10"]);
+    held(&report);
+    let untouched = |check: &Value| check["name"] == "no other field was touched" && check["ok"] == true;
+    assert!(report["checks"].as_array().expect("checks").iter().any(untouched), "{report:#}");
+    // What was read back were Tasks as well as calls.
+    let ledger = std::fs::read_to_string(Path::new(report["data"].as_str().expect("a folder")).join("crm-ledger.jsonl")).expect("a ledger");
+    let made = |object: &str| {
+        let lines = ledger.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.filter(|line| line["what"] == "create" && line["object"] == object).count()
+    };
+    assert_eq!((made("Voice_Call__c"), made("Task")), (20, 20));
 }
 
 /// The same into Dynamics 365: phone calls written while open, completed last.
@@ -108,6 +119,14 @@ fn chaos_of_all_at_once() {
     let report = drill("chaos", &["--runs", "20", "--seed", "9"]);
     held(&report);
     assert!(report["kills"].as_u64().expect("a count") >= 8, "{report:#}");
+}
+
+/// The same while each call is two records that are written and linked in one request.
+#[test]
+fn chaos_of_pairs_of_records() {
+    let report = drill("chaos", &["--kind", "salesforce", "--runs", "6", "--seed", "13"]);
+    held(&report);
+    assert!(report["kills"].as_u64().expect("a count") >= 2, "{report:#}");
 }
 
 /// Calls wait for batches, which go to Salesforce as jobs, while the gateway is killed and requests about the jobs fail.
@@ -132,4 +151,19 @@ fn a_mapping_that_writes_the_wrong_value_is_found() {
     let line: Value = serde_json::from_str(&std::fs::read_to_string(expected).expect("what must stand")).expect("JSON");
     assert_eq!((&line["object"], &line["match"]), (&"calls".into(), &"offhook_call_id".into()));
     assert_eq!(line["calls"].as_object().expect("calls").len(), 20);
+}
+
+#[test]
+fn a_mapping_that_writes_the_wrong_value_beside_is_found() {
+    let folder = folder("drill-wrong-beside");
+    let (first, beside) = include_str!("../examples/mapping-salesforce.toml").split_once("[beside]").expect("a Task");
+    let beside = beside.replace("to = \"CallDisposition\"\nfrom = \"disposition_code\"", "to = \"CallDisposition\"\nfrom = \"outcome\"");
+    std::fs::write(folder.join("mapping.toml"), format!("{first}[beside]{beside}")).expect("a mapping");
+    std::fs::write(folder.join("offhook.toml"), "[[crm]]\nkind = \"salesforce\"\nmapping = \"mapping.toml\"\n").expect("a configuration");
+    let path = |name: &str| folder.join(name).to_str().expect("text").to_owned();
+    let report = drill("ordering", &["--kind", "salesforce", "--config", &path("offhook.toml"), "--expect-out", &path("expected.jsonl")]);
+    assert_eq!((&report["ok"], &report["wrong"], &report["lost"]), (&false.into(), &20.into(), &0.into()), "{report:#}");
+    let expected = std::fs::read_to_string(folder.join("expected.jsonl")).expect("what must stand");
+    let objects: Vec<Value> = expected.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["object"].clone()).collect();
+    assert_eq!(objects, ["Voice_Call__c", "Task"]);
 }

@@ -251,7 +251,7 @@ fn salesforce_signs_with_a_key_or_says_what_the_key_lacks() {
         std::fs::write(&path, text).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("private");
     };
-    write("mapping.toml", include_str!("../../examples/mapping-salesforce.toml"));
+    write("mapping.toml", include_str!("../../examples/mappings/collections-salesforce.toml"));
     write("server.key", include_str!("../crm/salesforce/testkey/private.pem"));
     write("other.key", include_str!("../crm/salesforce/testkey/public.pem"));
     write("secret", "hush");

@@ -151,12 +151,22 @@ mod tests {
         let text = include_str!("../../examples/mapping-salesforce.toml");
         let mapping: Mapping = toml::from_str(text).expect("the shipped mapping");
         let needs = needs(&mapping).expect("types that are known");
-        let [("Voice_Call__c", records), ("Contact", people)] = needs.as_slice() else { panic!("{needs:?}") };
+        let [("Voice_Call__c", records), ("Task", tasks), ("Contact", people)] = needs.as_slice() else { panic!("{needs:?}") };
         let of = |name: &str| records.iter().find(|f| f.name == name).unwrap_or_else(|| panic!("{name}"));
         assert_eq!((&of("Offhook_Key__c").kind, of("Offhook_Key__c").unique), (&Some(Kind::Text(40)), true));
         assert_eq!((&of("Summary__c").kind, &of("Name").kind), (&Some(Kind::LongText), &None));
         assert_eq!(of("Contact__c").kind, Some(Kind::Lookup("Contact".into())));
         assert_eq!(people.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["Phone", "MobilePhone"]);
+        let task = |name: &str| tasks.iter().find(|f| f.name == name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!((&task("Offhook_Key__c").kind, task("Offhook_Key__c").unique), (&Some(Kind::Text(40)), true));
+        assert_eq!(
+            (task("Status").words.as_slice(), &task("Status").kind),
+            (&["Completed".to_owned(), "In Progress".to_owned()][..], &None)
+        );
+        assert_eq!(
+            (&task("WhatId").kind, &task("WhoId").kind),
+            (&Some(Kind::Lookup("Voice_Call__c".into())), &Some(Kind::Lookup("Contact".into())))
+        );
         let odd: Mapping = toml::from_str(&text.replace("\"bool\"", "\"boolean\"")).expect("a mapping");
         assert!(super::needs(&odd).expect_err("no such type").contains("Needs_Review__c"));
     }

@@ -64,7 +64,7 @@ impl Kind {
     pub(super) const fn writes_at(self) -> &'static str {
         match self {
             Self::Hubspot => "upsert",
-            Self::Salesforce => "composite/sobjects",
+            Self::Salesforce => "/composite",
             Self::Dynamics => "$batch",
         }
     }
@@ -104,6 +104,7 @@ impl Kind {
                 ("summary", "Summary__c"),
                 ("outcome", "Outcome__c"),
                 ("ended_as", "Ended_As__c"),
+                ("ended_as", "Status__c"),
                 ("disposition", "Disposition__c"),
                 ("needs_review", "Needs_Review__c"),
                 ("digits", "Digits__c"),
@@ -128,6 +129,27 @@ impl Kind {
         }
     }
 
+    /// What stands beside each record, where the shipped mapping has such.
+    pub(super) const fn beside(self) -> Option<&'static Beside> {
+        match self {
+            Self::Salesforce => Some(&Beside {
+                object: "Task",
+                call: "Offhook_Call_Id__c",
+                link: "WhatId",
+                fields: &[
+                    ("call_id", "Offhook_Call_Id__c"),
+                    ("title", "Subject"),
+                    ("disposition", "CallDisposition"),
+                    ("way", "CallType"),
+                    ("progress", "Status"),
+                    ("person", "WhoId"),
+                ],
+                same: &[("Note__c", "Description"), ("Talk_Seconds__c", "CallDurationInSeconds")],
+            }),
+            Self::Hubspot | Self::Dynamics => None,
+        }
+    }
+
     /// The `[[crm]]` of a gateway that writes to `url`; secrets stand in `folder`.
     pub(super) fn configuration(self, url: &str, folder: &str) -> String {
         let token = match self {
@@ -146,6 +168,20 @@ impl Kind {
             self.name()
         )
     }
+}
+
+/// The vendor's names of what stands beside a record.
+pub(super) struct Beside {
+    /// Object type.
+    pub(super) object: &'static str,
+    /// The field that holds the call's id.
+    pub(super) call: &'static str,
+    /// The field that names the record.
+    pub(super) link: &'static str,
+    /// Its field for each of the script's facts.
+    pub(super) fields: &'static [(&'static str, &'static str)],
+    /// Fields of the record, each with that beside which must hold the same.
+    pub(super) same: &'static [(&'static str, &'static str)],
 }
 
 /// A session.
@@ -256,11 +292,12 @@ impl Account {
                 }
             }
             Self::Salesforce { web, url, token } => {
-                let address = format!("{url}/services/data/{VERSION}/query?q=SELECT+Id+FROM+{object}+WHERE+{field}+=+'{call_id}'");
-                let answer = web.get(&address, Some(token)).await?.unwrap_or_default();
-                let records = answer.get("records").and_then(Value::as_array).cloned().unwrap_or_default();
-                for id in records.iter().filter_map(|r| r.get("Id")?.as_str()) {
-                    web.delete(&format!("{url}/services/data/{VERSION}/sobjects/{object}/{id}"), token).await?;
+                let beside = kind.beside().map(|beside| (beside.object, beside.call));
+                for (object, field) in [(object, field)].into_iter().chain(beside) {
+                    for record in self.query(object, field, call_id, &[]).await? {
+                        let id = record.get("Id").cloned().unwrap_or_default();
+                        web.delete(&format!("{url}/services/data/{VERSION}/sobjects/{object}/{id}"), token).await?;
+                    }
                 }
             }
             Self::Dynamics { web, url, token } => {
@@ -297,18 +334,10 @@ impl Account {
                 }
                 Ok(records)
             }
-            Self::Salesforce { web, url, token } => {
+            Self::Salesforce { .. } => {
                 let mut columns = fields.to_vec();
                 columns.extend(linked.then(|| "Contact__c".to_owned()));
-                let soql = format!("SELECT {} FROM {object} WHERE {field} = '{call_id}'", columns.join(","));
-                let address = format!("{url}/services/data/{VERSION}/query?q={}", soql.replace(' ', "+"));
-                let answer = web.get(&address, Some(token)).await?.unwrap_or_default();
-                let records = answer.get("records").and_then(Value::as_array).cloned().unwrap_or_default();
-                let fields = |record: &Value| {
-                    let set = record.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-                    set.map(|(name, value)| (name.clone(), text(value))).collect()
-                };
-                Ok(records.iter().map(fields).collect())
+                self.query(object, field, call_id, &columns).await
             }
             Self::Dynamics { web, url, token } => {
                 let columns = format!("{},_regardingobjectid_value", fields.join(","));
@@ -322,5 +351,27 @@ impl Account {
                 Ok(rows.iter().map(fields).collect())
             }
         }
+    }
+
+    /// All records of `object` whose `field` holds this call's id, by Salesforce's query: their ids and these fields, as texts. None of other vendors'.
+    pub(super) async fn query(
+        &self,
+        object: &str,
+        field: &str,
+        call_id: &str,
+        columns: &[String],
+    ) -> Result<Vec<BTreeMap<String, String>>, Error> {
+        let Self::Salesforce { web, url, token } = self else { return Ok(Vec::new()) };
+        let columns: Vec<_> = std::iter::once("Id").chain(columns.iter().map(String::as_str)).collect();
+        let soql = format!("SELECT {} FROM {object} WHERE {field} = '{call_id}'", columns.join(","));
+        let address = format!("{url}/services/data/{VERSION}/query?q={}", soql.replace(' ', "+"));
+        let answer = web.get(&address, Some(token)).await?.unwrap_or_default();
+        let records = answer.get("records").and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let fields = |record: &Value| {
+            let set = record.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+            set.map(|(name, value)| (name.clone(), text(value))).collect()
+        };
+        Ok(records.iter().map(fields).collect())
     }
 }

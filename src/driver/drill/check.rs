@@ -1,12 +1,16 @@
 //! What stands in the CRM, held against the script: lost, doubled, wrong.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 
 use super::{
     Error,
-    account::{Account, Kind},
+    account::{Account, Beside, Kind},
     script::{Cut, Story, expected},
 };
 use crate::{
@@ -26,6 +30,15 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Both, as one.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.wrong += other.wrong;
+        self.faults.extend(other.faults);
+        self
+    }
+
     /// Holds the one record that a call must have, of `count` that it has, against `fields`. `person`: the field that names nobody where they say nobody.
     pub(super) fn hold(
         &mut self,
@@ -124,14 +137,16 @@ pub(super) fn wanted(
     wanted
 }
 
-/// What must stand in the CRM, by the vendor's names. Beside them only `person` is left, where the vendor has no field for it.
+/// What must stand in the CRM, by the vendor's names for the facts. Beside them only `person` is left, where it has no field for that.
 pub(super) fn named(
-    kind: Kind,
+    names: &'static [(&'static str, &'static str)],
     wanted: BTreeMap<String, BTreeMap<&'static str, String>>,
 ) -> BTreeMap<String, BTreeMap<&'static str, String>> {
-    let name =
-        |fact: &str| kind.fields().iter().find(|(f, _)| *f == fact).map(|(_, field)| *field).or((fact == "person").then_some("person"));
-    let fields = |facts: BTreeMap<&'static str, String>| facts.into_iter().filter_map(|(fact, value)| Some((name(fact)?, value))).collect();
+    let fields = |facts: BTreeMap<&'static str, String>| {
+        let own = names.iter().filter_map(|(fact, field)| Some((*field, facts.get(fact)?.clone())));
+        let person = facts.get("person").filter(|_| names.iter().all(|(fact, _)| *fact != "person"));
+        own.chain(person.map(|person| ("person", person.clone()))).collect()
+    };
     wanted.into_iter().map(|(call, facts)| (call, fields(facts))).collect()
 }
 
@@ -144,7 +159,7 @@ pub(super) async fn compare(
     linked: bool,
 ) -> Result<Found, Error> {
     let mut found = Found::default();
-    let person = kind.fields().iter().find(|(fact, _)| *fact == "person").map_or("person", |(_, field)| *field);
+    let person = person(kind.fields());
     for (id, fields) in wanted {
         let records = account.records(kind, id, columns, linked).await?;
         found.hold(id, records.len(), records.first(), fields, linked.then_some(person));
@@ -152,9 +167,52 @@ pub(super) async fn compare(
     Ok(found)
 }
 
+/// The same of what stands beside the records, each linked with its own. `columns`: theirs, then the records'.
+pub(super) async fn compare_beside(
+    account: &Account,
+    kind: Kind,
+    beside: &Beside,
+    wanted: &BTreeMap<String, BTreeMap<&'static str, String>>,
+    (columns, of_records): (&[String], &[String]),
+    linked: bool,
+) -> Result<Found, Error> {
+    let mut found = Found::default();
+    let person = person(beside.fields);
+    let columns: Vec<_> = columns.iter().cloned().chain([beside.link.to_owned()]).chain(linked.then(|| person.to_owned())).collect();
+    for (id, fields) in wanted {
+        let records = account.query(beside.object, beside.call, id, &columns).await?;
+        let mut fields = fields.clone();
+        if let Some(record) = account.records(kind, id, of_records, false).await?.first() {
+            fields.extend(record.get("Id").map(|of| (beside.link, of.clone())));
+            fields.extend(beside.same.iter().map(|(of, field)| (*field, record.get(*of).cloned().unwrap_or_default())));
+        }
+        fields.retain(|_, value| !value.is_empty());
+        found.hold(id, records.len(), records.first(), &fields, linked.then_some(person));
+    }
+    Ok(found)
+}
+
+fn person(names: &'static [(&'static str, &'static str)]) -> &'static str {
+    names.iter().find(|(fact, _)| *fact == "person").map_or("person", |(_, field)| *field)
+}
+
+/// Fields of `object` that were written and that nobody was to write.
+pub(super) fn touched(ledger: &[Value], object: &str, owned: &[String]) -> BTreeSet<String> {
+    let is_own = |name: &str| owned.iter().any(|own| own == name) || STAMPS.contains(&name);
+    let written = ledger.iter().filter(|line| line["kind"] == "mutation" && line["object"] == object);
+    let names = written.flat_map(|line| line["changed"].as_array().into_iter().flatten()).filter_map(Value::as_str);
+    names.filter(|name| !is_own(name)).map(str::to_owned).collect()
+}
+
+/// Fields that Salesforce writes itself.
+const STAMPS: [&str; 3] = ["Id", "CreatedDate", "LastModifiedDate"];
+
 /// The contract's form of what must stand in the CRM.
-pub(super) fn document(kind: Kind, wanted: &BTreeMap<String, BTreeMap<&'static str, String>>, owned: &[String]) -> Value {
-    let (object, field) = kind.object();
+pub(super) fn document(
+    (object, field): (&str, &str),
+    wanted: &BTreeMap<String, BTreeMap<&'static str, String>>,
+    owned: &[String],
+) -> Value {
     let fields = |fields: &BTreeMap<&'static str, String>| {
         fields.iter().filter(|(name, _)| **name != "person").map(|(n, v)| (*n, v.clone())).collect::<BTreeMap<_, _>>()
     };

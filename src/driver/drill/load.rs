@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    Error, Options, Report, check, fields, folder, lag,
+    Error, Options, Report, check, fields, folder, lag, mapping_text,
     phones::Manner,
     scratch::{Scratch, WEBHOOK_SECRET},
     script::{self, Story},
@@ -62,7 +62,7 @@ pub(super) async fn run(options: Options, tell: impl Fn(String)) -> Result<Repor
     let folder = folder(options.data.clone(), options.drill)?;
     let (kind, load) = (options.kind, options.load);
     let mut chance = Chance::from_seed(options.seed);
-    let text = options.mapping.clone().unwrap_or_else(|| kind.mapping().to_owned());
+    let text = mapping_text(&options)?;
     let mapping: Mapping = toml::from_str(&text).map_err(|why| Error::Mapping(why.to_string()))?;
     let (mut double, url) = double(&folder, kind.name()).await?;
     let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
@@ -330,7 +330,7 @@ fn held(ledger: &[Value], kind: super::Kind, calls: &BTreeMap<String, (Story, Wa
     let wanted = calls.iter().map(|(id, (story, _))| (id.clone(), script::expected(story, id, None))).collect();
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut found = check::Found::default();
-    for (id, fields) in check::named(kind, wanted) {
+    for (id, fields) in check::named(kind.fields(), wanted) {
         let made = made.get(id.as_str()).copied().unwrap_or(0);
         let record = records.get(id.as_str()).and_then(|record| record.as_object());
         let record = record.map(|record| record.iter().map(|(name, value)| (name.clone(), text(value))).collect());

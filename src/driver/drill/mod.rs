@@ -44,7 +44,7 @@ use super::{
 use crate::{
     chance::Chance,
     crm::{
-        mapping::Mapping,
+        mapping::{Mapping, Rule},
         setup::{Field, Kind as FieldKind, needs},
     },
     shell::clock::Clock,
@@ -288,7 +288,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
             kind.name()
         )));
     }
-    let mut text = options.mapping.clone().unwrap_or_else(|| kind.mapping().to_owned());
+    let mut text = mapping_text(&options)?;
     // Whether somebody else's server knows people, and a mapping of somebody's own looks for them, is not known here.
     let linked = options.crm.is_none() && options.mapping.is_none() && !matches!(options.drill, Drill::Rejected | Drill::Lost);
     if options.drill == Drill::Rejected {
@@ -367,18 +367,28 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         asking.abort();
     }
     let journal = check::journal(&folder)?;
-    let wanted = check::named(kind, check::wanted(&played, &journal));
-    let owned: Vec<String> = std::iter::once(mapping.key.clone()).chain(mapping.rules.iter().map(|r| r.to.clone())).collect();
+    let facts = check::wanted(&played, &journal);
+    let wanted = check::named(kind.fields(), facts.clone());
+    let names = |key: &String, rules: &[Rule]| std::iter::once(key.clone()).chain(rules.iter().map(|r| r.to.clone())).collect::<Vec<_>>();
+    let owned = names(&mapping.key, &mapping.rules);
+    let beside = kind.beside().zip(mapping.beside.as_ref()).filter(|(known, beside)| known.object == beside.object);
+    let beside = beside.map(|(known, beside)| (known, names(&beside.key, &beside.rules), check::named(known.fields, facts)));
     if let Some(path) = &options.expect_out {
-        let line = format!("{}\n", check::document(kind, &wanted, &owned));
-        std::fs::write(path, line).map_err(|why| Error::Folder(path.display().to_string(), why))?;
+        let mut lines = format!("{}\n", check::document(kind.object(), &wanted, &owned));
+        if let Some((known, owned, wanted)) = &beside {
+            lines.push_str(&format!("{}\n", check::document((known.object, known.call), wanted, owned)));
+        }
+        std::fs::write(path, lines).map_err(|why| Error::Folder(path.display().to_string(), why))?;
     }
     let account = stage.scratch.read().await.account().await?;
     let found = if options.drill == Drill::Rejected {
         checks.extend(refused(&stage, &played).await);
         check::Found::default()
     } else {
-        let found = check::compare(&account, kind, &wanted, &owned, linked).await?;
+        let mut found = check::compare(&account, kind, &wanted, &owned, linked).await?;
+        if let Some((known, of_beside, wanted)) = &beside {
+            found = found.and(check::compare_beside(&account, kind, known, wanted, (of_beside, &owned), linked).await?);
+        }
         checks.extend(check::checks(&found, wanted.len()));
         found
     };
@@ -386,6 +396,15 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         tell(fault.clone());
     }
     let ledger = stage.scratch.read().await.ledger();
+    if let Some((known, of_beside, _)) = &beside {
+        let links =
+            |fields: &[(&str, &'static str)]| fields.iter().find(|(fact, _)| *fact == "person").map(|(_, field)| (*field).to_owned());
+        let first: Vec<_> = owned.iter().cloned().chain(links(kind.fields())).collect();
+        let second: Vec<_> = of_beside.iter().cloned().chain(links(known.fields)).chain([known.link.to_owned()]).collect();
+        let mut others = check::touched(&ledger, kind.object().0, &first);
+        others.extend(check::touched(&ledger, known.object, &second));
+        checks.push(Check::new("no other field was touched", others.is_empty(), format!("{others:?}")));
+    }
     if options.drill == Drill::Batch && kind == Kind::Salesforce && options.crm.is_none() {
         let jobs = ledger.iter().filter(|l| l["what"].as_str().is_some_and(|what| what.starts_with("PUT ") && what.ends_with("/batches")));
         let jobs = jobs.count();
@@ -462,12 +481,27 @@ async fn refused(stage: &Stage, played: &[Played]) -> Vec<Check> {
     checks
 }
 
-/// What the account has to be given.
-fn fields(mapping: &Mapping, drill: Drill) -> Result<Vec<Field>, Error> {
+/// The mapping that a drill is held with. Without what stands beside the records where jobs write, which write one object, where writes are counted in
+/// calls a second, and where somebody else's server may not know it.
+fn mapping_text(options: &Options) -> Result<String, Error> {
+    let text = options.mapping.clone().unwrap_or_else(|| options.kind.mapping().to_owned());
+    if !matches!(options.drill, Drill::Batch | Drill::Load) && (options.crm.is_none() || options.mapping.is_some()) {
+        return Ok(text);
+    }
+    let mut table: toml::Table = text.parse().map_err(|why: toml::de::Error| Error::Mapping(why.to_string()))?;
+    if table.remove("beside").is_none() {
+        return Ok(text);
+    }
+    toml::to_string(&table).map_err(|why| Error::Mapping(why.to_string()))
+}
+
+/// What the account has to be given: the object of the records, and that beside them.
+fn fields(mapping: &Mapping, drill: Drill) -> Result<Vec<(String, Vec<Field>)>, Error> {
     let words = ["RESOLVED", "TRANSFERRED", "NO_DISPOSITION", "FAILED — NO DISPOSITION"];
     let needs = needs(mapping).map_err(Error::Mapping)?;
-    let mut fields: Vec<_> = needs.into_iter().next().map(|(_, fields)| fields).unwrap_or_default();
-    for field in &mut fields {
+    let objects = 1 + usize::from(mapping.beside.is_some());
+    let mut fields: Vec<_> = needs.into_iter().take(objects).map(|(object, fields)| (object.to_owned(), fields)).collect();
+    for field in fields.iter_mut().flat_map(|(_, fields)| fields) {
         match (drill, field.name.as_str()) {
             (Drill::Rejected, "offhook_disposition") => {
                 field.kind = Some(FieldKind::Picklist);

@@ -62,7 +62,7 @@ impl Scratch {
         folder: &Path,
         (kind, crm): (Kind, Option<&str>),
         mapping: &str,
-        (custom, schedule): (&[Field], &str),
+        (custom, schedule): (&[(String, Vec<Field>)], &str),
         platform: SocketAddr,
         chance: &mut Chance,
     ) -> Result<Self, Error> {
@@ -83,7 +83,10 @@ impl Scratch {
         };
         let crm_url =
             crm.map_or_else(|| sandbox.as_ref().map(Sandbox::url).unwrap_or_default(), |url| url.trim_end_matches('/').to_owned());
-        Account::sign_in(kind, web.clone(), &crm_url).await?.make_fields(kind.object().0, custom).await?;
+        let account = Account::sign_in(kind, web.clone(), &crm_url).await?;
+        for (object, fields) in custom {
+            account.make_fields(object, fields).await?;
+        }
         let system = |what| move |why| Error::System { what, why };
         let (sip, http) = (free_port().map_err(system("a port for SIP"))?, free_port().map_err(system("a port for HTTP"))?);
         for (name, text) in [("client-secret", CLIENT_SECRET), ("refresh-token", REFRESH_TOKEN), ("webhook-secret", WEBHOOK_SECRET)] {

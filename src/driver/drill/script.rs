@@ -154,6 +154,7 @@ pub(super) fn expected(story: &Story, call_id: &str, cut: Option<&Cut>) -> BTree
     };
     let mut fields = BTreeMap::from([
         ("direction", "INBOUND".to_owned()),
+        ("way", "Inbound".to_owned()),
         ("from", story.from.clone()),
         ("to", story.number.clone()),
         ("status", status.to_owned()),
@@ -164,6 +165,7 @@ pub(super) fn expected(story: &Story, call_id: &str, cut: Option<&Cut>) -> BTree
         ("needs_review", "false".to_owned()),
         // Where a record has a state, it is the one of what is over: nothing more is waited for.
         ("completed", "1".to_owned()),
+        ("progress", "Completed".to_owned()),
     ]);
     if let Some(person) = &story.person {
         fields.insert("person", person.clone());
