@@ -63,6 +63,37 @@ fn what_has_gone_from_the_crm_is_told_again_whole() {
     assert_eq!(world.responses.last(), Some(&(9, 409)));
 }
 
+#[test]
+fn a_person_tries_a_refused_record_again_or_drops_it() {
+    let mut world = World::new();
+    world.status = Some(400);
+    world.call();
+    world.settle();
+    assert_eq!(world.write().state, State::Review);
+    let decide = |world: &mut World, reply, decision| {
+        let now = world.now();
+        world.pipeline.decide(now, &world.store, reply, "crm", call(), decision, "anna").expect("stored");
+        world.settle();
+    };
+    world.status = Some(200);
+    decide(&mut world, 1, Decision::Retry);
+    assert_eq!((world.write().state, world.write().attempts, world.requests.len()), (State::Done, 0, 2));
+    decide(&mut world, 2, Decision::Retry);
+    assert_eq!(world.responses, [(1, 200), (2, 409)], "what is done waits for nobody");
+
+    let mut world = World::new();
+    world.status = Some(400);
+    world.call();
+    world.settle();
+    decide(&mut world, 1, Decision::Drop);
+    world.status = Some(200);
+    world.webhook(2, "late", "SALE");
+    assert_eq!((world.write().state, world.requests.len()), (State::Dropped, 1), "what comes later changes nothing");
+    decide(&mut world, 3, Decision::Retry);
+    assert_eq!((world.write().state, world.requests.len()), (State::Done, 2));
+    assert_eq!(world.write().written["disposition_code"], "SALE");
+}
+
 /// A mapping that writes `day` where the platform told a date, and says so where it told something else.
 fn dated() -> World {
     let mut world = World::new();
