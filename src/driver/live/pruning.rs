@@ -87,7 +87,8 @@ impl Pruning {
     }
 }
 
-fn pass(parts: &mut Parts, stopping: &AtomicBool) -> Result<(), String> {
+/// Looks once, and cuts what is to be cut; ended between two segments it begins anew the next time.
+pub(super) fn pass(parts: &mut Parts, stopping: &AtomicBool) -> Result<(), String> {
     let Parts { pipeline, store, state, tail, pruner, taken, .. } = parts;
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let store = Sqlite::reader(store).map_err(|e| text(&e))?;

@@ -11,7 +11,7 @@ use crate::{
         setup::needs,
     },
     driver::setup,
-    event::{CallId, Kind, SipCallIds},
+    event::{CallId, EndedAs, EndedBy, Kind, Outcome, SipCallIds, Terminal},
     journal::Position,
     pipeline::{self, Key},
     shell::{files::tests::Scratch, sandbox::Sandbox, secrets::Secret},
@@ -103,13 +103,21 @@ fn call() -> CallId {
 
 /// A journal in which a call has begun, as a killed process leaves it behind.
 fn leave_open_call(config: &Config) {
+    leave_call(config, None);
+}
+
+/// A journal that holds a call of January, with its end where it has one.
+fn leave_call(config: &Config, end: Option<Terminal>) {
     let directory = config.data.directory.join("journal");
     let options = disk::Options { directory, from: Position::default(), start_after_damage: true, notify: Box::new(|_| {}) };
     let (journal, _) = Journal::open(options).expect("opened");
     let sip_call_ids = SipCallIds { caller: "1@sip".into(), callee: None };
     let kind = Kind::Started { from: "+491".into(), to: "+492".into(), trunk: "carrier".into(), route: "r".into(), sip_call_ids };
-    let event = Event { call_id: call(), sequence: 1, time: Wall::from_millis(1_767_607_200_000), at_ms: 0, kind };
-    journal.lane(1).append(signalling::entry(&event), |_| {}).expect("taken");
+    let lane = journal.lane(9);
+    for (sequence, kind) in (1..).zip([kind].into_iter().chain(end.map(Kind::Ended))) {
+        let event = Event { call_id: call(), sequence, time: Wall::from_millis(1_767_607_200_000), at_ms: 0, kind };
+        lane.append(signalling::entry(&event), |_| {}).expect("taken");
+    }
     journal.close();
 }
 
@@ -416,6 +424,92 @@ async fn what_a_settled_call_held_leaves_the_journal_and_a_rebuild_is_the_same()
     };
     let before = dump();
     assert_eq!(before.4.as_ref().map(Vec::len), Ok(1), "the other one belongs to nobody");
+    rebuild(&config).expect("made anew");
+    assert_eq!(dump(), before);
+}
+
+/// One segment is cut and the next is not: so a process leaves its journal that is killed between them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_that_a_kill_ended_between_two_segments_goes_on_at_the_next_start() {
+    let scratch = Scratch::new("live-cut");
+    let sandbox = crm(&scratch).await;
+    let mut config = signed_in(&scratch, &sandbox);
+    // It ended long ago, and what is told of it is written today: nothing of that goes by its own age.
+    let end = Terminal {
+        outcome: Outcome::Answered,
+        outcome_table: None,
+        ended_as: EndedAs::Completed,
+        ended_by: EndedBy::Caller,
+        reason: None,
+        sip_status: Some(200),
+        ring_ms: Some(10),
+        talk_ms: 20,
+        secure_ms: 0,
+        omitted: 0,
+    };
+    leave_call(&config, Some(end));
+    let live = Live::start(config.clone(), Options::default()).await.expect("started");
+    let path = format!("/v1/calls/{}", call());
+    let data = json!({"disposition_code": "SALE", "call_summary": "he asked for mercy"});
+    let body = json!({"id": "w1", "type": "call.ended", "call_id": "1@sip", "time": "2026-01-05T10:00:00Z", "data": data}).to_string();
+    assert_eq!(ask(&live, "POST", "/v1/webhooks/platform", signed(&body), body.as_bytes()).await.0, 200);
+    until(&live, &path, |v| v["writes"][0]["state"] == "done" && v["record"]["disposition_code"] == "SALE").await;
+    live.stop().await;
+    let journal = config.data.directory.join("journal");
+    let holds = |text: &str| segments(&journal).windows(text.len()).any(|octets| octets == text.as_bytes());
+    let mut files: Vec<_> = fs::read_dir(&journal).expect("a journal").map(|file| file.expect("a file").path()).collect();
+    files.sort();
+    let whole: Vec<_> = files.iter().map(|file| fs::read(file).expect("readable")).collect();
+    assert_eq!(files.len(), 2, "the call began in one, and ended in another");
+
+    config.data.keep = Some(Duration::from_secs(86_400));
+    let pruned = async |held: &[&str]| {
+        let live = Live::start(config.clone(), Options::default()).await.expect("started again");
+        until(&live, &path, |v| v["pruned"] == true).await;
+        for _ in 0..400 {
+            if !held.iter().copied().any(holds) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        live.stop().await;
+        assert!(!held.iter().copied().any(holds), "{held:?}");
+    };
+    let store = config.data.directory.join("store.sqlite");
+    let dump = || {
+        let store = Sqlite::reader(&store).expect("a store");
+        (store.record(call()), store.writes(call()), store.named("1@sip"), store.seen("platform/w1"), store.asides(9))
+    };
+    pruned(&["+491", "+492", "mercy"]).await;
+    let (before, cut): (_, Vec<_>) = (dump(), files.iter().map(|file| fs::read(file).expect("readable")).collect());
+    assert!(cut.iter().zip(&whole).all(|(cut, whole)| cut.len() < whole.len()), "both were cut");
+
+    // As they were before the pass, which then is ended before its first segment; the first is cut, and of the second half is written beside the old one.
+    files.iter().zip(&whole).for_each(|(file, whole)| fs::write(file, whole).expect("written"));
+    fs::remove_file(config.data.directory.join("retention.json")).expect("removed");
+    let options =
+        disk::Options { directory: journal.clone(), from: Position::default(), start_after_damage: true, notify: Box::new(|_| {}) };
+    let (opened, _) = Journal::open(options).expect("opened");
+    let kept = Kept::open(&config.data.directory).expect("kept");
+    let mut parts = pruning::Parts {
+        pipeline: Pipeline::new(compose::pipeline(&config, &kept).expect("composed"), Chance::from_seed(0)),
+        store: store.clone(),
+        state: config.data.directory.join("retention.json"),
+        tail: opened.tail(Position::default()),
+        pruner: opened.pruner(),
+        health: Health::new(Clock::new()),
+        taken: Default::default(),
+    };
+    pruning::pass(&mut parts, &std::sync::atomic::AtomicBool::new(true)).expect("ended");
+    let reader = Sqlite::reader(&store).expect("a store");
+    assert!(parts.pruner.prune(1, |at, entry| parts.pipeline.left_of(&reader, at, entry)).expect("cut").is_some());
+    drop(reader);
+    opened.close();
+    fs::write(files[1].with_extension("seg.new"), &cut[1][..cut[1].len() / 2]).expect("written");
+    assert_eq!(files.iter().map(|file| fs::read(file).expect("readable")).collect::<Vec<_>>(), [&*cut[0], &*whole[1]]);
+    pruned(&["+491", "+492", "mercy"]).await;
+    assert_eq!(files.iter().map(|file| fs::read(file).expect("readable")).collect::<Vec<_>>(), cut, "to the octet");
+    assert_eq!(dump(), before);
     rebuild(&config).expect("made anew");
     assert_eq!(dump(), before);
 }

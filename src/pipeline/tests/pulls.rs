@@ -55,7 +55,7 @@ fn asking(pull: Pull) -> Pipeline {
     pipeline
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut world = World::new();
     world.pipeline = asking(pull());
     world.call();
@@ -63,17 +63,17 @@ fn world() -> World {
     world
 }
 
-fn answer(status: u16, body: &Value) -> Result<HttpAnswer, NoAnswer> {
+pub(super) fn answer(status: u16, body: &Value) -> Result<HttpAnswer, NoAnswer> {
     Ok(HttpAnswer { status, headers: vec![("content-type".into(), "application/json".into())], body: body.to_string().into_bytes() })
 }
 
-fn document(code: &str) -> Result<HttpAnswer, NoAnswer> {
+pub(super) fn document(code: &str) -> Result<HttpAnswer, NoAnswer> {
     answer(200, &json!({"id": THEIRS, "status": "ended", "code": code, "transcript": "Hello."}))
 }
 
 impl World {
     /// The only webhook that comes: it names the call.
-    fn named(mut self) -> Self {
+    pub(super) fn named(mut self) -> Self {
         let body = json!({"id": "s1", "type": "call.started", "call_id": call(), "their_id": THEIRS, "time": self.now().wall});
         self.post(90, &body.to_string());
         self

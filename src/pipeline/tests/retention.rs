@@ -19,7 +19,10 @@ fn keeping(mut world: World) -> World {
 
 /// A store made anew out of `journal`, in batches of so many.
 fn anew(world: &mut World, journal: &[(Position, Entry)], batch: usize) -> Memory {
-    let mut store = Memory::default();
+    anew_in(Memory::default(), world, journal, batch)
+}
+
+fn anew_in<S: Store>(mut store: S, world: &mut World, journal: &[(Position, Entry)], batch: usize) -> S {
     let nothing = Config { crms: Vec::new(), sources: BTreeMap::new(), marks: marks(), expects: Vec::new(), attempts_max: 3, keep: None };
     let config = std::mem::replace(&mut world.pipeline.config, nothing);
     let mut other = super::super::Pipeline::new(config, Chance::from_seed(9));
@@ -140,6 +143,37 @@ fn what_is_told_while_the_skeleton_is_on_its_way_keeps_the_call() {
 }
 
 #[test]
+fn what_was_pulled_goes_with_its_call_and_is_not_asked_for_again() {
+    for (api, told) in [(vec![pulls::document("SALE")], true), (vec![pulls::answer(404, &json!({}))], false), (Vec::new(), false)] {
+        let answered = !api.is_empty();
+        let mut world = keeping(pulls::world().named());
+        world.api = api.into();
+        world.until(1000 * SECOND);
+        let asked = world.asks.len();
+        assert_eq!((asked, world.store.is_pruned(call())), (1, Ok(false)));
+        world.until(3 * DAY);
+        assert_eq!((world.asks.len(), world.store.is_pruned(call())), (asked, Ok(true)), "{told}");
+        if !answered {
+            // What comes now, after so long, is of nobody.
+            let (now, request) = (world.now(), world.asks[0].1);
+            world.pipeline.answer(now, request, pulls::document("SALE"));
+            world.settle();
+        }
+        assert_eq!((world.store.pull("platform", call()), world.store.next_pull("platform", Wall::from_millis(0))), (Ok(None), Ok(None)));
+        world.until(6 * DAY);
+        assert_eq!(world.asks.len(), asked);
+        let whole = world.journal.clone();
+        let mut left = whole.clone();
+        cut(&world, &mut left, whole.len());
+        assert_eq!((holds(&whole, "Hello."), holds(&left, "Hello.")), (told || !answered, false));
+        for batch in [1, 4, 99] {
+            assert_eq!(anew(&mut world, &whole, batch), world.store, "{batch}");
+            assert_eq!(anew(&mut world, &left, batch), world.store, "{batch}");
+        }
+    }
+}
+
+#[test]
 fn a_call_stays_while_an_earlier_one_of_its_person_does() {
     for refused in [false, true] {
         let mut world = keeping(people::scored());
@@ -257,6 +291,26 @@ fn play(world: &mut World, acts: &[Act]) -> Vec<(Position, Entry)> {
     left
 }
 
+/// All that a store tells of these calls, and of what belongs to none.
+fn told_by(store: &impl Store) -> Vec<String> {
+    let mut told = Vec::new();
+    for n in 0..4 {
+        let call = nth(n);
+        told.push(format!("{:?} {:?} {:?}", store.record(call), store.writes(call), store.is_pruned(call)));
+        for name in [call.to_string(), format!("carrier-{n}"), format!("leg-{n}"), format!("p-{n}")] {
+            told.push(format!("{name} {:?} {:?}", store.named(&name), store.orphans(&name)));
+        }
+        let numbers = [CALLER.to_owned(), format!("+4930000{n}"), "+492".to_owned()];
+        told.extend(numbers.iter().map(|number| format!("{:?}", store.of_number(&crate::crm::contact::digits(number), 99))));
+        told.push(format!("{:?}", store.older_of_number("492", call, 99)));
+    }
+    told.extend((0..12).map(|n| format!("w{n} {:?}", store.seen(&format!("platform/w{n}")))));
+    told.push(format!("{:?} {:?} {:?} {:?}", store.asides(99), store.drifts(), store.swept(), store.unmatched(99)));
+    told.push(format!("{:?} {:?} {:?}", store.counts(), store.next_wait(), store.open()));
+    told.push(format!("{:?} {:?}", store.recent(99), store.prunable(Wall::from_millis(i64::MAX / 2000), None, 99)));
+    told
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -279,6 +333,12 @@ proptest! {
         prop_assert_eq!(&anew(&mut world, &left, batch), &whole, "with a part of it taken out");
         cut(&world, &mut left, journal.len());
         prop_assert_eq!(&anew(&mut world, &left, batch), &whole, "with all taken out");
+        #[cfg(feature = "shell")]
+        {
+            let sqlite = || crate::shell::store::Sqlite::open(std::path::Path::new(":memory:")).expect("tables");
+            prop_assert_eq!(told_by(&anew_in(sqlite(), &mut world, &journal, batch)), told_by(&whole), "in SQLite");
+            prop_assert_eq!(told_by(&anew_in(sqlite(), &mut world, &left, batch)), told_by(&whole), "in SQLite, with all taken out");
+        }
         for n in 0..4 {
             let live = world.store.record(nth(n)).expect("stored");
             if live.as_ref().is_some_and(Record::is_pruned) {
