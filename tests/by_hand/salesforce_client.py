@@ -64,6 +64,28 @@ results = client.restful("composite/sobjects/Voice_Call__c/Key__c", method="PATC
 assert [(r["success"], r.get("created")) for r in results] == [(True, False), (False, None), (True, True)], results
 assert results[1]["errors"][0]["statusCode"] == "STRING_TOO_LONG", results
 
+# A Task's fields are those of all activities.
+key = {"label": "Key", "type": "Text", "length": 40, "externalId": True, "unique": True}
+assert client.toolingexecute("sobjects/CustomField", method="POST", data={"FullName": "Activity.Key__c", "Metadata": key})["success"]
+
+
+def composite(parts, all_or_none=False):
+    asked = [{"method": "PATCH", "url": f"/services/data/v62.0/sobjects/{at}", "referenceId": name, "body": body} for at, name, body in parts]
+    answer = client.restful("composite", method="POST", json={"allOrNone": all_or_none, "compositeRequest": asked})
+    return {result["referenceId"]: result for result in answer["compositeResponse"]}
+
+
+pairs = [("Voice_Call__c/Key__c/k5", "call", {"Name": "five"}), ("Task/Key__c/k5", "task", {"Subject": "five", "WhatId": "@{call.id}"}),
+         ("Voice_Call__c/Key__c/k6", "bad", {"Name": "x" * 81}), ("Task/Key__c/k6", "left_out", {"WhatId": "@{bad.id}"})]
+results = composite(pairs)
+assert {name: result["httpStatusCode"] for name, result in results.items()} == {"call": 201, "task": 201, "bad": 400, "left_out": 400}, results
+assert results["left_out"]["body"][0]["errorCode"] == "PROCESSING_HALTED", results
+assert client.Task.get_by_custom_id("Key__c", "k5")["WhatId"] == results["call"]["body"]["id"]
+rolled_back = composite([("Voice_Call__c/Key__c/k7", "innocent", {"Name": "seven"}), pairs[2]], all_or_none=True)
+assert rolled_back["innocent"]["body"][0]["errorCode"] == "PROCESSING_HALTED", rolled_back
+refused(SalesforceResourceNotFound, lambda: client.Voice_Call__c.get_by_custom_id("Key__c", "k7"))
+refused(SalesforceMalformedRequest, lambda: composite(pairs[:1] * 26))
+
 person = client.Contact.create({"LastName": "Doe", "Phone": "+4930123456"})["id"]
 found = client.query("SELECT Id, Phone FROM Contact WHERE Phone IN ('+4930123456')")
 assert (found["totalSize"], found["records"][0]["Id"]) == (1, person), found
@@ -77,4 +99,4 @@ usage = client.api_usage["api-usage"]
 assert 0 < usage.used < usage.total, usage
 stale = Salesforce(session_id="stale", instance_url=url, session=session, version="62.0")
 refused(SalesforceExpiredSession, stale.limits)
-print("client credentials, signed assertion, custom field, describe, upsert by key, collection, query, limits, expired session: as the client expects")
+print("client credentials, signed assertion, custom field, describe, upsert by key, collection, composite, query, limits, expired session: as the client expects")
