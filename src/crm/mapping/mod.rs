@@ -315,10 +315,12 @@ pub fn place(text: &str, fault: &str) -> Range<usize> {
 
 /// Whether a line is the one that names `field`, which bears its object where it is one of the record beside.
 fn names(line: &str, section: &str, field: &str) -> bool {
-    let Some(("to", to)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim().trim_matches(['"', '\'']))) else {
+    let Some((key, to)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim().trim_matches(['"', '\'']))) else {
         return false;
     };
-    if section == "[[beside.field]]" { field.split_once('.').is_some_and(|(_, field)| field == to) } else { field == to }
+    let is_beside = matches!(section, "[beside]" | "[[beside.field]]");
+    let field = if is_beside { field.split_once('.').map(|(_, own)| own) } else { Some(field) };
+    matches!(key, "to" | "key" | "link" | "person") && field == Some(to)
 }
 
 /// The record's field by which somebody is asked to look.
@@ -460,9 +462,10 @@ mod tests {
         assert_eq!(&text[place(text, "field `a`: a call record has no `x`")], "to = \"a\"");
         assert_eq!(&text[place(text, "field `b`: needs `from`")], "to = 'b'");
         assert_eq!((place(text, "field `c`: needs"), place(text, "[contact] by: x")), (0..0, 0..0));
-        let text = format!("{text}[contact]\nby = \"x\"\n[beside]\nobject = \"T\"\n[[beside.field]]\nto = \"a\"\n");
+        let text = format!("{text}[contact]\nby = \"x\"\n[beside]\nkey = \"k\"\n[[beside.field]]\nto = \"a\"\n");
         let at = |fault: &str| text[..place(&text, fault).start].matches('\n').count() + 1;
-        assert_eq!((at("field `a`: x"), at("field `T.a`: x"), at("[contact] by: x"), at("[beside] object: x")), (3, 12, 7, 9));
+        assert_eq!((at("field `a`: x"), at("field `T.a`: x"), at("field `T.k`: x"), at("field `k`: x")), (3, 12, 10, 1));
+        assert_eq!((at("[contact] by: x"), at("[beside] object: x")), (7, 9));
     }
 
     #[test]
