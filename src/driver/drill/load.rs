@@ -82,8 +82,8 @@ pub(super) async fn run(options: Options, tell: impl Fn(String)) -> Result<Repor
     let fed = feed(live.events_lane(), &scratch, load, calls, &mut chance).await?;
     let fed_in = clock.elapsed();
     tell(format!("all have ended after {:.1} s; the queue drains", fed_in.as_secs_f64()));
-    let queue = drained(&scratch).await;
-    let drained_in = clock.elapsed();
+    let (queue, drained) = drained(&scratch).await;
+    let drained_in = drained.saturating_duration_since(clock);
     let spent = Spent::now(double.id()).since(&before);
     let stopped = runtime.spawn(live.stop()).await;
     stopped.map_err(|why| Error::Gateway(why.to_string()))?;
@@ -301,17 +301,21 @@ fn events(call_id: CallId, now: Wall, index: usize, story: &Story) -> Vec<Event>
     (1..).zip(kinds).map(|(sequence, kind)| Event { call_id, sequence, time: now, at_ms: 61_900, kind }).collect()
 }
 
-/// Waits until nothing waits; how the queue stands then.
-async fn drained(scratch: &Scratch) -> Value {
+/// Waits until nothing waits; how the queue stands then, and since when nothing waited.
+async fn drained(scratch: &Scratch) -> (Value, Instant) {
     let until = Instant::now() + super::DRAIN;
-    let mut calm = 0;
+    let (mut calm, mut since) = (0, Instant::now());
     loop {
         let queue = scratch.queue().await.unwrap_or_default();
         let count = |name: &str| queue.get(name).and_then(Value::as_u64).unwrap_or(1);
-        // What is not folded yet is in no queue.
+        let looked = Instant::now();
+        // What is not folded yet is in no queue: it has to be empty for a while.
         calm = if count("queued") + count("in_flight") + count("retrying") > 0 { 0 } else { calm + 1 };
-        if calm > CALM || Instant::now() > until {
-            return queue;
+        if calm <= 1 {
+            since = looked;
+        }
+        if calm > CALM || looked > until {
+            return (queue, since);
         }
         sleep(LOOK).await;
     }
@@ -389,5 +393,5 @@ const CONNECTIONS: usize = 64;
 /// Webhooks that wait for a connection.
 const TOLD_MAX: usize = 100_000;
 /// How often the queue is looked at, and how often in a row it must be empty.
-const LOOK: Duration = Duration::from_millis(200);
-const CALM: u32 = 3;
+const LOOK: Duration = Duration::from_millis(100);
+const CALM: u32 = 6;
