@@ -7,10 +7,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use uuid::Uuid;
 
 use crate::time::Wall;
@@ -359,13 +359,21 @@ pub enum Error {
 }
 
 #[derive(Deserialize)]
-struct Envelope {
+struct Envelope<'e> {
     subject: CallId,
     sequence: u32,
     time: Wall,
-    #[serde(rename = "type")]
-    name: String,
-    data: Value,
+    #[serde(rename = "type", borrow)]
+    name: Cow<'e, str>,
+    #[serde(borrow)]
+    data: &'e RawValue,
+}
+
+/// What `data` says of every kind.
+#[derive(Deserialize)]
+struct Common {
+    #[serde(default)]
+    at_ms: i64,
 }
 
 impl Event {
@@ -399,17 +407,10 @@ impl Event {
 
     /// Reads what [`Self::to_cloudevent`] wrote.
     pub fn from_cloudevent(json: &[u8]) -> Result<Self, Error> {
-        Self::from_envelope(serde_json::from_slice(json)?)
-    }
-
-    /// Reads what [`Self::to_cloudevent`] made.
-    pub fn from_value(json: Value) -> Result<Self, Error> {
-        Self::from_envelope(serde_json::from_value(json)?)
-    }
-
-    fn from_envelope(envelope: Envelope) -> Result<Self, Error> {
-        let at_ms = envelope.data.get("at_ms").and_then(Value::as_i64).unwrap_or(0);
-        let kind = serde_json::from_value(json!({"type": envelope.name, "data": envelope.data}))?;
-        Ok(Self { call_id: envelope.subject, sequence: envelope.sequence, time: envelope.time, at_ms, kind })
+        let Envelope { subject, sequence, time, name, data } = serde_json::from_slice(json)?;
+        let Common { at_ms } = serde_json::from_str(data.get())?;
+        // The type stands first, so that what follows is read into its own shape at once.
+        let kind = serde_json::from_str(&format!("{{\"type\":{},\"data\":{data}}}", json!(name)))?;
+        Ok(Self { call_id: subject, sequence, time, at_ms, kind })
     }
 }

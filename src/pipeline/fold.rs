@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     Answered, Attempt, Attempted, Count, Crm, Pipeline, Settled, Step, activation,
     overlay::Overlay,
-    record::Record,
+    record::{Record, Text},
     retention::left,
     schedule::Due,
     store::{Changes, State, Store, StoreError, Write},
@@ -75,7 +75,7 @@ impl Pipeline {
     }
 
     fn fold_event<S: Store>(&mut self, overlay: &mut Overlay<'_, S>, at: Position, entry: &Entry) -> Result<(), StoreError> {
-        let Ok(event) = Event::from_cloudevent(&entry.body) else {
+        let Some((event, text)) = Event::from_cloudevent(&entry.body).ok().zip(Text::of(&entry.body)) else {
             // What an earlier version could not write a later one may not be able to read; the journal keeps it.
             let Some((call, names)) = left::event(entry) else { return Ok(()) };
             let known = overlay.record(call)?;
@@ -86,7 +86,7 @@ impl Pipeline {
         let (known, wait) = overlay.take(event.call_id)?;
         let before = known.as_ref().map(|known| known.sip_call_ids.clone());
         let mut record = known.unwrap_or_else(|| Record::new(event.call_id));
-        if !record.apply(&event) {
+        if !record.apply_as(&event, text) {
             // As it was, where it had changed before.
             overlay.changes.records.extend(wait.map(|wait| (event.call_id, (record, wait))));
             return Ok(());

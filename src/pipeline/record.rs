@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{expect::DISPOSITION, note::note, pull::Pulls, retention::Bones, webhook::Payload};
 use crate::{
@@ -49,8 +49,8 @@ pub struct Record {
     pub(super) pulls: Pulls,
     /// Sequence numbers seen: an event counts once.
     seen: BTreeSet<u32>,
-    /// All events, as CloudEvents, in the order of their sequence.
-    events: Vec<Value>,
+    /// All events, as CloudEvents, in the order of their sequence. Each stands as the text that it came as: it is kept, shown, and seldom read again.
+    events: Vec<Text>,
     /// Other names that webhooks gave it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) names: BTreeSet<String>,
@@ -146,6 +146,12 @@ impl Record {
 
     /// Folds an event in; false where it was there already.
     pub fn apply(&mut self, event: &Event) -> bool {
+        let text = Text::of(event.to_cloudevent().to_string().as_bytes());
+        text.is_some_and(|text| self.apply_as(event, text))
+    }
+
+    /// As [`Self::apply`] with the text that the event was read of.
+    pub(super) fn apply_as(&mut self, event: &Event, text: Text) -> bool {
         if self.pruned {
             return self.lose(names_in(&event.kind).map(str::to_owned));
         }
@@ -153,8 +159,9 @@ impl Record {
         if !self.seen.insert(event.sequence) {
             return false;
         }
-        let place = self.events.partition_point(|e| sequence(e) < u64::from(event.sequence));
-        self.events.insert(place, event.to_cloudevent());
+        // Each event bears a sequence of its own, and those seen are in order.
+        let place = self.seen.range(..event.sequence).count().min(self.events.len());
+        self.events.insert(place, text);
         if event.sequence > latest {
             self.follow(event);
         } else {
@@ -162,7 +169,7 @@ impl Record {
             let Self { told, told_of, awaited, missing, pulls, seen, events, names, took_from, span, .. } =
                 std::mem::replace(self, Self::new(self.call_id));
             *self = Self { told, told_of, awaited, missing, pulls, seen, names, took_from, span, ..Self::new(self.call_id) };
-            for event in events.iter().filter_map(|e| Event::from_value(e.clone()).ok()) {
+            for event in events.iter().filter_map(Text::event) {
                 self.follow(&event);
             }
             self.events = events;
@@ -240,7 +247,7 @@ impl Record {
 
     /// The SIP Call-ID of the leg to the target that answered last.
     pub(super) fn answered_sip_call_id(&self) -> Option<String> {
-        let answered = |event: &Value| match Event::from_value(event.clone()).ok()?.kind {
+        let answered = |event: &Text| match event.event()?.kind {
             Kind::Answered { sip_call_id, .. } => sip_call_id,
             _ => None,
         };
@@ -259,7 +266,7 @@ impl Record {
 
     /// The stamp of its last event.
     pub fn last_event_at(&self) -> Option<Wall> {
-        self.events.last().and_then(|e| e.get("time")).and_then(Value::as_str).and_then(Wall::parse)
+        self.events.last().and_then(Text::event).map(|event| event.time)
     }
 
     /// Whether nothing more is waited for: it is over, and whatever was expected of it came or is given up.
@@ -299,8 +306,8 @@ impl Record {
     }
 
     /// Its events as CloudEvents, in order.
-    pub fn events(&self) -> &[Value] {
-        &self.events
+    pub fn events(&self) -> Vec<Value> {
+        self.events.iter().filter_map(|Text(json)| serde_json::from_str(json.get()).ok()).collect()
     }
 
     /// The fields that a mapping may use; unknown ones are left out.
@@ -377,8 +384,26 @@ pub(super) fn names_in(kind: &Kind) -> impl Iterator<Item = &str> {
     first.into_iter().chain(second).map(String::as_str)
 }
 
-fn sequence(event: &Value) -> u64 {
-    event.get("sequence").and_then(Value::as_u64).unwrap_or(0)
+/// An event as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text(Box<RawValue>);
+
+impl Text {
+    /// Of an event's octets; none where they are no JSON.
+    pub(super) fn of(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
+    }
+
+    fn event(&self) -> Option<Event> {
+        Event::from_cloudevent(self.0.get().as_bytes()).ok()
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
 }
 
 /// What a call is until it is over, in place of how it ended.
@@ -466,7 +491,7 @@ mod tests {
             source: "platform".into(),
         };
         // As the journal gives them back: to the millisecond.
-        let journaled = |event: Event| Event::from_value(event.to_cloudevent()).expect("what we wrote");
+        let journaled = |event: Event| Event::from_cloudevent(event.to_cloudevent().to_string().as_bytes()).expect("what we wrote");
         let events = (1..).zip(kinds).map(event).map(journaled).collect();
         (events, vec![webhook("1", 5, "PAID"), webhook("2", 7, "PROMISED"), webhook("3", 7, "REFUSED")])
     }
