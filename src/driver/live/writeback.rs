@@ -193,16 +193,18 @@ impl Loop {
 
     fn turn(&mut self) -> Result<(), StoreError> {
         let Parts { pipeline, store, tail, clock, .. } = &mut self.parts;
-        let mut caught_up = false;
-        for _ in 0..BATCHES_A_TURN {
-            match tail.next_batch(BATCH) {
-                Ok(Some(batch)) => pipeline.fold(store, &batch.entries, batch.next)?,
-                Ok(None) => {
-                    caught_up = true;
-                    break;
+        let (mut entries, mut next, mut caught_up) = (Vec::new(), None, false);
+        while entries.len() < BATCH && !caught_up {
+            match tail.next_batch(BATCH.saturating_sub(entries.len())).map_err(|damaged| StoreError(damaged.to_string()))? {
+                Some(mut batch) => {
+                    entries.append(&mut batch.entries);
+                    next = Some(batch.next);
                 }
-                Err(damaged) => return Err(StoreError(damaged.to_string())),
+                None => caught_up = true,
             }
+        }
+        if let Some(next) = next {
+            pipeline.fold(store, &entries, next)?;
         }
         if !caught_up {
             // Come again at once.
@@ -345,10 +347,9 @@ impl Loop {
 
 /// How much it gives way, where the processors are busy, to calls and to whoever waits for an answer: what is in the journal is safe, and can wait.
 const YIELDS: i32 = 5;
-/// Entries folded in one transaction: with 256, a page that many entries touch is written four times as often.
-const BATCH: usize = 1024;
-/// Batches folded before answers are heard and requests leave.
-const BATCHES_A_TURN: usize = 4;
+/// Entries folded in one transaction, before answers are heard and requests leave. A page that many entries touch is written once in each: the further behind the
+/// thread is, the less an entry costs.
+const BATCH: usize = 4096;
 /// Messages heard before the journal has a turn.
 const TOLD_A_TURN: usize = 256;
 /// After a failure of the store.
