@@ -39,7 +39,8 @@ impl Pipeline {
     }
 
     fn fold_part(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
-        let mut overlay = Overlay { store: &*store, changes: Changes { position: Some(next), ..Changes::default() }, touched: Vec::new() };
+        let mut overlay =
+            Overlay { store: &*store, changes: Changes { position: Some(next), ..Changes::default() }, touched: BTreeMap::new() };
         let (mut finished, mut pulled) = (Vec::new(), Vec::new());
         for (at, entry) in entries {
             match entry.kind {
@@ -105,12 +106,13 @@ impl Pipeline {
             overlay.spend(&attempt.crm, entry.time.day(), cost)?;
         }
         for Attempted { call_id, fields, .. } in attempt.writes {
-            let mut write = match overlay.write(&attempt.crm, call_id)? {
+            let mut write = match overlay.take_write(&attempt.crm, call_id)? {
                 Some(known) => known,
                 None if overlay.is_pruned(call_id)? => continue,
                 None => Write::new(&attempt.crm, call_id, entry.time),
             };
             if write.pruned || write.is_behind(entry.time) {
+                overlay.put_write(write);
                 continue;
             }
             write.touched = Some(at);
@@ -124,7 +126,7 @@ impl Pipeline {
                 Step::Tell => write.contact.saying = fields,
                 _ => {}
             }
-            overlay.changes.writes.insert((attempt.crm.clone(), call_id), write);
+            overlay.put_write(write);
         }
         Ok(())
     }
@@ -139,14 +141,18 @@ impl Pipeline {
         let mut finished = Vec::new();
         for settled in answered.writes {
             let call = settled.call_id;
-            let Some(mut write) = overlay.write(&answered.crm, call)?.filter(|w| !w.pruned && !w.is_behind(entry.time)) else { continue };
+            let Some(mut write) = overlay.take_write(&answered.crm, call)? else { continue };
+            if write.pruned || write.is_behind(entry.time) {
+                overlay.put_write(write);
+                continue;
+            }
             write.touched = Some(at);
             if answered.step.is_write() && settled.outcome == "done" && write.id.is_none() && write.written.is_empty() && self.live {
                 self.delivered(overlay, call, entry.time)?;
             }
             let crm = self.config.crm(&answered.crm);
             write.settle(crm, answered.step, settled, entry.time, self.config.attempts_max);
-            overlay.changes.writes.insert((answered.crm.clone(), call), write);
+            overlay.put_write(write);
             finished.push((answered.crm.clone(), call));
         }
         Ok(finished)
@@ -206,7 +212,7 @@ impl Pipeline {
         if over.is_empty() {
             return Ok(false);
         }
-        let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: Vec::new() };
+        let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: BTreeMap::new() };
         for mut record in over {
             let (call, at) = (record.call_id, record.expect(&self.config.expects, &self.config.sources).unwrap_or(now.wall));
             record.give_up(&self.config.expects, &self.config.sources, at);

@@ -84,11 +84,6 @@ impl Jobs {
         self.under_way.iter_mut().find(|job| job.number == number)
     }
 
-    /// Calls that wait in jobs for their answer.
-    pub(super) fn calls(&self) -> usize {
-        self.under_way.iter().map(|job| job.calls.len()).sum()
-    }
-
     fn begin(&mut self, number: u64, id: String, stage: Stage, now: Instant) {
         let (calls, changes, why) = (BTreeMap::new(), Vec::new(), String::new());
         self.under_way.push(Job { number, id, stage, calls, changes, filled: false, next: now, tries: 0, asked: false, appends: 0, why });
@@ -153,8 +148,8 @@ pub(super) fn sift(
         due.retain(|w| !crm.is_row(w));
         return Ok(due);
     }
-    let all = store.due(&crm.name, now.wall, Traffic::All, lane.busy.len().saturating_add(bulk.rows_max()))?;
-    if all.iter().filter(|w| crm.is_row(w) && !lane.busy.contains(&w.call_id)).count() < from {
+    let all = store.due(&crm.name, now.wall, Traffic::All, bulk.rows_max(), |call| lane.busy.contains(&call))?;
+    if all.iter().filter(|w| crm.is_row(w)).count() < from {
         return Ok(due);
     }
     due.retain(|w| !crm.is_row(w));
@@ -199,11 +194,11 @@ impl Pipeline {
     fn gather(&mut self, now: Now, store: &impl Store, crm: &str, number: u64) -> Result<(), StoreError> {
         let Some(known) = self.config.crm(crm) else { return Ok(()) };
         let (Some(bulk), Some(lane)) = (known.connector.bulk(), self.lanes.get_mut(crm)) else { return Ok(()) };
-        let due = store.due(crm, now.wall, Traffic::All, lane.busy.len().saturating_add(bulk.rows_max()))?;
+        let due = store.due(crm, now.wall, Traffic::All, bulk.rows_max(), |call| lane.busy.contains(&call))?;
         let Some(job) = lane.jobs.under_way.iter_mut().find(|job| job.number == number) else { return Ok(()) };
         let (mut rows, mut entries, mut octets, mut left) = (Vec::new(), Vec::<Vec<Attempted>>::new(), 0_usize, 0_usize);
         for write in due {
-            if rows.len() >= bulk.rows_max() || !known.is_row(&write) || lane.busy.contains(&write.call_id) {
+            if !known.is_row(&write) {
                 continue;
             }
             let attempted = Attempted { call_id: write.call_id, revision: write.revision, fields: write.difference(), person: None };

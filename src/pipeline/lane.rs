@@ -300,10 +300,9 @@ impl Pipeline {
             let begun = batches.iter().flat_map(|(_, batch)| batch).map(|w| w.call_id);
             let apart = lane.halves.iter().flatten().copied().chain(begun).collect::<BTreeSet<_>>();
             let traffic = if job::holds_backlog(now, store, crm, lane)? { Traffic::Live } else { traffic };
-            let taken = lane.busy.len().saturating_sub(lane.jobs.calls()).saturating_add(apart.len());
-            let most = crm.batch_max(Step::Write);
-            let due = store.due(&crm.name, now.wall, traffic, taken.saturating_add(left.saturating_mul(most)))?;
-            let due = due.into_iter().filter(|w| !lane.busy.contains(&w.call_id) && !apart.contains(&w.call_id)).collect();
+            let most = left.saturating_mul(crm.batch_max(Step::Write));
+            let taken = |call: CallId| lane.busy.contains(&call) || apart.contains(&call);
+            let due = store.due(&crm.name, now.wall, traffic, most, taken)?;
             let due = if traffic == Traffic::All { job::sift(now, store, crm, lane, due, number)? } else { due };
             batches.extend(step::batches(crm, due));
         }

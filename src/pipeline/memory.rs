@@ -109,8 +109,8 @@ impl Store for Memory {
         Ok(self.orphans.iter().rev().take(most).map(|o| o.payload.clone()).collect())
     }
 
-    fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError> {
-        let mut due = self.waiting(crm, traffic).filter(|w| w.due <= at).cloned().collect::<Vec<_>>();
+    fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize, taken: impl Fn(CallId) -> bool) -> Result<Vec<Write>, StoreError> {
+        let mut due = self.waiting(crm, traffic).filter(|w| w.due <= at && !taken(w.call_id)).cloned().collect::<Vec<_>>();
         due.sort_by_key(|w| (w.backlog, w.due, w.call_id));
         due.truncate(most);
         Ok(due)

@@ -1,6 +1,6 @@
 //! A batch of the journal under way: what it has changed so far lies over the store, and is committed at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     record::Record,
@@ -17,7 +17,7 @@ pub(super) struct Overlay<'s, S> {
     pub(super) store: &'s S,
     pub(super) changes: Changes,
     /// Calls whose record changed, and when that last happened.
-    pub(super) touched: Vec<(CallId, Wall)>,
+    pub(super) touched: BTreeMap<CallId, Wall>,
 }
 
 impl<S: Store> Overlay<'_, S> {
@@ -33,7 +33,7 @@ impl<S: Store> Overlay<'_, S> {
     pub(super) fn take(&mut self, call: CallId) -> Result<(Option<Record>, Option<Option<Wall>>), StoreError> {
         match self.changes.records.remove(&call) {
             Some((record, wait)) => Ok((Some(record), Some(wait))),
-            None => Ok((self.store.record(call)?, None)),
+            None => Ok((self.store.take_record(call)?, None)),
         }
     }
 
@@ -42,6 +42,18 @@ impl<S: Store> Overlay<'_, S> {
             Some(write) => Ok(Some(write.clone())),
             None => self.store.write(crm, call),
         }
+    }
+
+    /// The write itself, to be changed and put back.
+    pub(super) fn take_write(&mut self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError> {
+        match self.changes.writes.remove(&(crm.to_owned(), call)) {
+            Some(write) => Ok(Some(write)),
+            None => self.store.take_write(crm, call),
+        }
+    }
+
+    pub(super) fn put_write(&mut self, write: Write) {
+        self.changes.writes.insert((write.crm.clone(), write.call_id), write);
     }
 
     /// Whether what a call held was taken away.
@@ -149,9 +161,6 @@ impl<S: Store> Overlay<'_, S> {
     pub(super) fn touch(&mut self, record: Record, at: Wall) {
         let call = record.call_id;
         self.changes.records.insert(call, (record, None));
-        match self.touched.iter_mut().find(|(touched, _)| *touched == call) {
-            Some((_, last)) => *last = at,
-            None => self.touched.push((call, at)),
-        }
+        self.touched.insert(call, at);
     }
 }

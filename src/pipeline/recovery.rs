@@ -264,7 +264,7 @@ impl Pipeline {
             let calls = store.since(since, after, RECOVERED_AT_ONCE)?;
             let Some(last) = calls.last() else { return Ok(()) };
             after = Some(last.call_id);
-            let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: Vec::new() };
+            let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: BTreeMap::new() };
             for mut record in calls.into_iter().filter(|record| !record.is_skeleton()) {
                 let call = record.call_id;
                 record.told_at(at);

@@ -299,12 +299,20 @@ pub trait Store {
     fn commit(&mut self, changes: Changes) -> Result<(), StoreError>;
     /// A call's record.
     fn record(&self, call: CallId) -> Result<Option<Record>, StoreError>;
+    /// As [`Self::record`], of one that is committed anew at once: the store need not hold on to what it has of it in memory.
+    fn take_record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
+        self.record(call)
+    }
     /// Whether there is a record of that call.
     fn knows(&self, call: CallId) -> Result<bool, StoreError>;
     /// The call of that name.
     fn named(&self, name: &str) -> Result<Option<CallId>, StoreError>;
     /// One write.
     fn write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError>;
+    /// As [`Self::write`], of one that is committed anew at once.
+    fn take_write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError> {
+        self.write(crm, call)
+    }
     /// All writes of a call.
     fn writes(&self, call: CallId) -> Result<Vec<Write>, StoreError>;
     /// The mark of the webhook's body, if that id was seen.
@@ -321,8 +329,9 @@ pub trait Store {
     fn orphans(&self, name: &str) -> Result<Vec<Orphan>, StoreError>;
     /// Webhooks under names that no call has, the latest first. One that bears several names is there once for each.
     fn unmatched(&self, most: usize) -> Result<Vec<Payload>, StoreError>;
-    /// Writes of `crm` due at `at`: those of calls as they happen first, then the backlog if it may go, of each the earliest first.
-    fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError>;
+    /// Writes of `crm` due at `at` but for those that are `taken`: those of calls as they happen first, then the backlog if it may go, of each the earliest
+    /// first.
+    fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize, taken: impl Fn(CallId) -> bool) -> Result<Vec<Write>, StoreError>;
     /// When the next queued or retrying write of `crm` that may go is due.
     fn next_due(&self, crm: &str, traffic: Traffic) -> Result<Option<Wall>, StoreError>;
     /// How much of the backlog of `crm` is due at `at`, counted up to `most`.

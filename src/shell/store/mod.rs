@@ -3,10 +3,16 @@
 //! WAL with `synchronous=NORMAL`: a crash of the machine may lose the last transactions, never a part of one, and the position goes with
 //! them, so that the fold repeats what was lost.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::{Ref, RefCell},
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, config::DbConfig, params};
 use serde::{Serialize, de::DeserializeOwned};
+
+use checkpoint::Checkpoints;
+use recent::Recent;
 
 use crate::{
     event::CallId,
@@ -19,6 +25,9 @@ use crate::{
     time::Wall,
 };
 
+mod checkpoint;
+mod put;
+mod recent;
 #[cfg(test)]
 mod tests;
 
@@ -26,9 +35,18 @@ mod tests;
 #[derive(Debug)]
 pub struct Sqlite {
     connection: Connection,
-    /// The one connection that writes. It reads within the transaction that its next commit ends: a transaction of its own for each read costs more than
-    /// the read, and nobody else changes what it has seen.
-    writes: bool,
+    /// What only the one connection that writes has.
+    writer: Option<Writer>,
+}
+
+/// It reads within the transaction that its next commit ends: a transaction of its own for each read costs more than the read, and nobody else changes what it
+/// has seen.
+#[derive(Debug)]
+struct Writer {
+    recent: RefCell<Recent>,
+    /// Whether a webhook may be there under a name that no call had: mostly none is, and each new name is asked for.
+    orphaned: bool,
+    _checkpoints: Checkpoints,
 }
 
 fn failed(error: rusqlite::Error) -> StoreError {
@@ -41,6 +59,21 @@ fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
 
 fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|e| StoreError(format!("a row cannot be read: {e}")))
+}
+
+/// As rows name a call: the order of the octets is that of the ids.
+fn key(call: &CallId) -> &[u8; 16] {
+    call.0.as_bytes()
+}
+
+/// What every call's octets are behind, where it is none.
+fn behind(after: &Option<CallId>) -> &[u8] {
+    after.as_ref().map_or(&[], |call| key(call))
+}
+
+/// The call that a row names first.
+fn call(row: &Row<'_>) -> rusqlite::Result<CallId> {
+    Ok(CallId(uuid::Uuid::from_bytes(row.get(0)?)))
 }
 
 fn number<T: TryInto<i64>>(value: T) -> i64 {
@@ -60,7 +93,11 @@ impl Sqlite {
         }
         connection.execute_batch(SCHEMA).map_err(failed)?;
         connection.pragma_update(None, "user_version", VERSION).map_err(failed)?;
-        Self::new(connection, true)
+        let checkpoints = Checkpoints::start(path, &mut connection)?;
+        let mut store = Self::new(connection)?;
+        let orphaned = store.orphaned()?;
+        store.writer = Some(Writer { recent: RefCell::default(), orphaned, _checkpoints: checkpoints });
+        Ok(store)
     }
 
     /// Removes the tables at `path`, where there are any.
@@ -81,8 +118,12 @@ impl Sqlite {
         if !self.connection.is_autocommit() {
             self.run("COMMIT", [])?;
         }
-        self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE").map_err(failed)?;
-        self.connection.close().map_err(|(_, error)| failed(error))
+        let Self { mut connection, writer } = self;
+        connection.wal_hook(None::<fn(&mut _, _) -> _>).map_err(failed)?;
+        // Its thread has ended then, and with it the other connection.
+        drop(writer);
+        connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE").map_err(failed)?;
+        connection.close().map_err(|(_, error)| failed(error))
     }
 
     /// A second connection that only reads: what the API shows does not wait for the pipeline.
@@ -95,18 +136,18 @@ impl Sqlite {
                 "it is of version {version}, this program's is {VERSION}: start the gateway, or run `offhook rebuild`"
             )));
         }
-        Self::new(connection, false)
+        Self::new(connection)
     }
 
-    fn new(connection: Connection, writes: bool) -> Result<Self, StoreError> {
+    fn new(connection: Connection) -> Result<Self, StoreError> {
         // Else a plan is made anew for each value that is bound, where a partial index might fit that value.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(Self { connection, writes })
+        Ok(Self { connection, writer: None })
     }
 
     fn begin(&self) -> Result<(), StoreError> {
-        if self.writes && self.connection.is_autocommit() {
+        if self.writer.is_some() && self.connection.is_autocommit() {
             self.run("BEGIN", [])?;
         }
         Ok(())
@@ -132,100 +173,23 @@ impl Sqlite {
         self.one(sql, params, |row| row.get::<_, String>(0))?.map(|text| from_json(&text)).transpose()
     }
 
+    fn calls(&self, sql: &str, params: impl Params) -> Result<Vec<CallId>, StoreError> {
+        self.begin()?;
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        statement.query_map(params, call).and_then(Iterator::collect).map_err(failed)
+    }
+
+    fn recent(&self) -> Option<Ref<'_, Recent>> {
+        self.writer.as_ref().map(|writer| writer.recent.borrow())
+    }
+
+    fn orphaned(&self) -> Result<bool, StoreError> {
+        Ok(self.one("SELECT 1 FROM orphans LIMIT 1", [], |_| Ok(()))?.is_some())
+    }
+
     fn wall(&self, sql: &str, params: impl Params) -> Result<Option<Wall>, StoreError> {
         Ok(self.one(sql, params, |row| row.get::<_, Option<i64>>(0))?.flatten().map(Wall::from_micros))
     }
-}
-
-fn put(store: &Sqlite, changes: &Changes) -> Result<(), StoreError> {
-    let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| store.run(sql, params);
-    if let Some(before) = changes.swept {
-        sweep(store, before)?;
-    }
-    for (call, (record, wait)) in &changes.records {
-        if record.is_pruned() {
-            let call = call.to_string();
-            run("DELETE FROM writes WHERE call_id = ?1", params![call])?;
-            let held = store.document::<Record>("SELECT document FROM records WHERE call_id = ?1", [&call])?;
-            for number in held.map(|record| record.numbers()).unwrap_or_default() {
-                run("DELETE FROM numbers WHERE number = ?1 AND call_id = ?2", params![number, call])?;
-            }
-        }
-        run(
-            "INSERT OR REPLACE INTO records (call_id, over, wait, document) VALUES (?1, ?2, ?3, ?4)",
-            params![call.to_string(), stands(record), wait.map(Wall::as_micros), json(record)?],
-        )?;
-        for number in record.numbers() {
-            run("INSERT OR IGNORE INTO numbers (number, call_id) VALUES (?1, ?2)", params![number, call.to_string()])?;
-        }
-    }
-    for ((crm, call), write) in &changes.writes {
-        run(
-            "INSERT OR REPLACE INTO writes (crm, call_id, state, backlog, due, since, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![crm, call.to_string(), write.state.name(), write.backlog, write.due.as_micros(), write.since.as_micros(), json(write)?],
-        )?;
-    }
-    for ((source, call), due) in &changes.pulls {
-        let call = call.to_string();
-        match due {
-            Some(due) => {
-                let due = due.as_micros();
-                run("INSERT OR REPLACE INTO pulls (source, call_id, due) VALUES (?1, ?2, ?3)", params![source, call, due])?;
-            }
-            None => run("DELETE FROM pulls WHERE source = ?1 AND call_id = ?2", params![source, call])?,
-        }
-    }
-    for (name, call) in &changes.names {
-        run("INSERT OR REPLACE INTO names (name, call_id) VALUES (?1, ?2)", params![name, call.to_string()])?;
-    }
-    for (id, hash) in &changes.seen {
-        run("INSERT OR REPLACE INTO seen (id, hash) VALUES (?1, ?2)", params![id, hash])?;
-    }
-    for name in &changes.adopted {
-        run("DELETE FROM orphans WHERE name = ?1", params![name])?;
-    }
-    for orphan in &changes.orphans {
-        let (name, came) = (&orphan.payload.call_id, orphan.came.as_micros());
-        run("INSERT INTO orphans (name, came, document) VALUES (?1, ?2, ?3)", params![name, came, json(orphan)?])?;
-    }
-    for aside in &changes.asides {
-        let Position { segment, offset } = aside.position;
-        run(
-            "INSERT OR REPLACE INTO asides (segment, offset, came, document) VALUES (?1, ?2, ?3, ?4)",
-            params![number(segment), number(offset), aside.time.as_micros(), json(aside)?],
-        )?;
-    }
-    for (key, drift) in &changes.drifts {
-        run("INSERT OR REPLACE INTO drifts (key, last, document) VALUES (?1, ?2, ?3)", params![key, drift.last.as_micros(), json(drift)?])?;
-    }
-    for ((crm, day), spent) in &changes.spent {
-        run("INSERT OR REPLACE INTO spent (crm, day, spent) VALUES (?1, ?2, ?3)", params![crm, day, number(*spent)])?;
-    }
-    for (crm, activation) in &changes.activations {
-        run("INSERT OR REPLACE INTO activations (crm, document) VALUES (?1, ?2)", params![crm, json(activation)?])?;
-    }
-    if let Some(Position { segment, offset }) = changes.position {
-        run("INSERT OR REPLACE INTO position (one, segment, offset) VALUES (1, ?1, ?2)", params![number(segment), number(offset)])?;
-    }
-    Ok(())
-}
-
-/// What belongs to no call and came before that goes.
-fn sweep(store: &Sqlite, before: Wall) -> Result<(), StoreError> {
-    let run = |sql: &str, value: i64| store.run(sql, [value]);
-    run("DELETE FROM asides WHERE came < ?1", before.as_micros())?;
-    run("DELETE FROM orphans WHERE came < ?1", before.as_micros())?;
-    run("DELETE FROM drifts WHERE last < ?1", before.as_micros())?;
-    run("DELETE FROM spent WHERE day < ?1", before.day())?;
-    run(
-        "INSERT INTO swept (one, before) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET before = max(before, excluded.before)",
-        before.as_micros(),
-    )
-}
-
-/// Where a record stands: 0 under way, 1 over, 2 pruned.
-fn stands(record: &Record) -> u8 {
-    if record.is_pruned() { 2 } else { u8::from(record.is_over()) }
 }
 
 impl Store for Sqlite {
@@ -238,32 +202,64 @@ impl Store for Sqlite {
 
     fn commit(&mut self, changes: Changes) -> Result<(), StoreError> {
         self.begin()?;
-        let done = put(self, &changes).and_then(|()| self.run("COMMIT", []));
-        if done.is_err() && !self.connection.is_autocommit() {
-            self.run("ROLLBACK", [])?;
+        let Some(writer) = &self.writer else { return Err(StoreError("it is open for reading alone".into())) };
+        let done = put::put(self, &changes, &writer.recent.borrow()).and_then(|()| self.run("COMMIT", []));
+        if let Err(error) = done {
+            if !self.connection.is_autocommit() {
+                self.run("ROLLBACK", [])?;
+            }
+            return Err(error);
         }
-        done
+        let gone = !changes.adopted.is_empty() || changes.swept.is_some();
+        let orphaned = if gone { self.orphaned()? } else { false };
+        if let Some(writer) = &mut self.writer {
+            writer.orphaned = if gone { orphaned } else { writer.orphaned || !changes.orphans.is_empty() };
+            let recent = writer.recent.get_mut();
+            changes.records.into_values().for_each(|(record, _)| recent.keep_record(record));
+            changes.writes.into_values().for_each(|write| recent.keep_write(write));
+        }
+        Ok(())
     }
 
     fn record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
-        self.document("SELECT document FROM records WHERE call_id = ?1", [call.to_string()])
+        match self.recent().and_then(|recent| recent.record(call).cloned()) {
+            Some(record) => Ok(Some(record)),
+            None => self.document("SELECT document FROM records WHERE call_id = ?1", [key(&call)]),
+        }
+    }
+
+    fn take_record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
+        match self.writer.as_ref().and_then(|writer| writer.recent.borrow_mut().take_record(call)) {
+            Some(record) => Ok(Some(record)),
+            None => self.record(call),
+        }
     }
 
     fn knows(&self, call: CallId) -> Result<bool, StoreError> {
-        Ok(self.one("SELECT 1 FROM records WHERE call_id = ?1", [call.to_string()], |_| Ok(()))?.is_some())
+        let recently = self.recent().is_some_and(|recent| recent.record(call).is_some());
+        Ok(recently || self.one("SELECT 1 FROM records WHERE call_id = ?1", [key(&call)], |_| Ok(()))?.is_some())
     }
 
     fn named(&self, name: &str) -> Result<Option<CallId>, StoreError> {
-        let found = self.one("SELECT call_id FROM names WHERE name = ?1", [name], |row| row.get::<_, String>(0))?;
-        Ok(found.and_then(|text| text.parse().ok()))
+        self.one("SELECT call_id FROM names WHERE name = ?1", [name], call)
     }
 
     fn write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError> {
-        self.document("SELECT document FROM writes WHERE crm = ?1 AND call_id = ?2", params![crm, call.to_string()])
+        match self.recent().and_then(|recent| recent.write(crm, call).cloned()) {
+            Some(write) => Ok(Some(write)),
+            None => self.document("SELECT document FROM writes WHERE call_id = ?1 AND crm = ?2", params![key(&call), crm]),
+        }
+    }
+
+    fn take_write(&self, crm: &str, call: CallId) -> Result<Option<Write>, StoreError> {
+        match self.writer.as_ref().and_then(|writer| writer.recent.borrow_mut().take_write(crm, call)) {
+            Some(write) => Ok(Some(write)),
+            None => self.write(crm, call),
+        }
     }
 
     fn writes(&self, call: CallId) -> Result<Vec<Write>, StoreError> {
-        self.documents("SELECT document FROM writes WHERE call_id = ?1 ORDER BY crm", [call.to_string()])
+        self.documents("SELECT document FROM writes WHERE call_id = ?1 ORDER BY crm", [key(&call)])
     }
 
     fn seen(&self, id: &str) -> Result<Option<String>, StoreError> {
@@ -288,6 +284,9 @@ impl Store for Sqlite {
     }
 
     fn orphans(&self, name: &str) -> Result<Vec<Orphan>, StoreError> {
+        if self.writer.as_ref().is_some_and(|writer| !writer.orphaned) {
+            return Ok(Vec::new());
+        }
         self.documents("SELECT document FROM orphans WHERE name = ?1 ORDER BY rowid", [name])
     }
 
@@ -296,13 +295,19 @@ impl Store for Sqlite {
         Ok(orphans.into_iter().map(|orphan| orphan.payload).collect())
     }
 
-    fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize) -> Result<Vec<Write>, StoreError> {
-        let mut due = Vec::new();
+    fn due(&self, crm: &str, at: Wall, traffic: Traffic, most: usize, taken: impl Fn(CallId) -> bool) -> Result<Vec<Write>, StoreError> {
+        let mut calls = Vec::new();
         for backlog in [false, true].into_iter().filter(|backlog| !backlog || traffic == Traffic::All) {
-            let left = most.saturating_sub(due.len());
-            due.extend(self.documents::<Write>(DUE, params![crm, backlog, at.as_micros(), number(left)])?);
+            self.begin()?;
+            let mut statement = self.connection.prepare_cached(DUE).map_err(failed)?;
+            let mut rows = statement.query_map(params![crm, backlog, at.as_micros()], call).map_err(failed)?;
+            while calls.len() < most
+                && let Some(call) = rows.next().transpose().map_err(failed)?
+            {
+                calls.extend(Some(call).filter(|call| !taken(*call)));
+            }
         }
-        Ok(due)
+        calls.into_iter().filter_map(|call| self.write(crm, call).transpose()).collect()
     }
 
     fn next_due(&self, crm: &str, traffic: Traffic) -> Result<Option<Wall>, StoreError> {
@@ -333,8 +338,9 @@ impl Store for Sqlite {
     }
 
     fn waited(&self, at: Wall, most: usize) -> Result<Vec<Record>, StoreError> {
-        let sql = "SELECT document FROM records WHERE wait IS NOT NULL AND wait <= ?1 ORDER BY call_id LIMIT ?2";
-        self.documents(sql, params![at.as_micros(), number(most)])
+        let sql = "SELECT call_id FROM records WHERE wait IS NOT NULL AND wait <= ?1 ORDER BY call_id LIMIT ?2";
+        let calls = self.calls(sql, params![at.as_micros(), number(most)])?;
+        calls.into_iter().filter_map(|call| self.record(call).transpose()).collect()
     }
 
     fn next_wait(&self) -> Result<Option<Wall>, StoreError> {
@@ -342,13 +348,11 @@ impl Store for Sqlite {
     }
 
     fn pulls_due(&self, source: &str, at: Wall, most: usize) -> Result<Vec<CallId>, StoreError> {
-        let mut statement = self.connection.prepare_cached(PULLS_DUE).map_err(failed)?;
-        let rows = statement.query_map(params![source, at.as_micros(), number(most)], |row| row.get::<_, String>(0)).map_err(failed)?;
-        rows.filter_map(|row| row.map(|text| text.parse().ok()).map_err(failed).transpose()).collect()
+        self.calls(PULLS_DUE, params![source, at.as_micros(), number(most)])
     }
 
     fn pull(&self, source: &str, call: CallId) -> Result<Option<Wall>, StoreError> {
-        self.wall("SELECT due FROM pulls WHERE source = ?1 AND call_id = ?2", params![source, call.to_string()])
+        self.wall("SELECT due FROM pulls WHERE source = ?1 AND call_id = ?2", params![source, key(&call)])
     }
 
     fn next_pull(&self, source: &str, at: Wall) -> Result<Option<Wall>, StoreError> {
@@ -364,16 +368,13 @@ impl Store for Sqlite {
     }
 
     fn since(&self, at: Wall, after: Option<CallId>, most: usize) -> Result<Vec<Record>, StoreError> {
-        let from = CallId::first_of(at).to_string();
-        let after = after.map(|call| call.to_string()).unwrap_or_default();
         let sql = "SELECT document FROM records WHERE call_id >= ?1 AND call_id > ?2 ORDER BY call_id LIMIT ?3";
-        self.documents(sql, params![from, after, number(most)])
+        self.documents(sql, params![key(&CallId::first_of(at)), behind(&after), number(most)])
     }
 
     fn writes_of(&self, crm: &str, after: Option<CallId>, most: usize) -> Result<Vec<Write>, StoreError> {
-        let after = after.map(|call| call.to_string()).unwrap_or_default();
         let sql = "SELECT document FROM writes WHERE crm = ?1 AND call_id > ?2 ORDER BY call_id LIMIT ?3";
-        self.documents(sql, params![crm, after, number(most)])
+        self.documents(sql, params![crm, behind(&after), number(most)])
     }
 
     fn of_number(&self, digits: &str, most: usize) -> Result<Vec<Record>, StoreError> {
@@ -383,21 +384,20 @@ impl Store for Sqlite {
     }
 
     fn prunable(&self, before: Wall, after: Option<CallId>, most: usize) -> Result<Vec<Record>, StoreError> {
-        let after = after.map(|call| call.to_string()).unwrap_or_default();
-        self.documents(PRUNABLE, params![after, CallId::first_of(before).to_string(), number(most)])
+        self.documents(PRUNABLE, params![behind(&after), key(&CallId::first_of(before)), number(most)])
     }
 
     fn is_pruned(&self, call: CallId) -> Result<bool, StoreError> {
-        let found = self.one("SELECT over = 2 FROM records WHERE call_id = ?1", [call.to_string()], |row| row.get(0))?;
+        if let Some(pruned) = self.recent().and_then(|recent| recent.record(call).map(Record::is_pruned)) {
+            return Ok(pruned);
+        }
+        let found = self.one("SELECT over = 2 FROM records WHERE call_id = ?1", [key(&call)], |row| row.get(0))?;
         Ok(found.unwrap_or(false))
     }
 
     fn older_of_number(&self, digits: &str, call: CallId, most: usize) -> Result<Vec<CallId>, StoreError> {
         let sql = "SELECT call_id FROM numbers WHERE number = ?1 AND call_id < ?2 ORDER BY call_id LIMIT ?3";
-        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let rows = statement.query_map(params![digits, call.to_string(), number(most)], |row| row.get::<_, String>(0)).map_err(failed)?;
-        let calls = rows.map(|row| row.map_err(failed)?.parse().map_err(|_| StoreError("a row cannot be read: no call id".into())));
-        calls.collect()
+        self.calls(sql, params![digits, key(&call), number(most)])
     }
 
     fn swept(&self) -> Result<Option<Wall>, StoreError> {
@@ -435,7 +435,8 @@ impl Store for Sqlite {
 }
 
 // Asked again and again, with a million rows that wait: each by an index, in its order (`the_queue_is_read_in_the_order_of_an_index`).
-const DUE: &str = "SELECT document FROM writes WHERE crm = ?1 AND backlog = ?2 AND state IN ('queued', 'retrying') AND due <= ?3 ORDER BY due, call_id LIMIT ?4";
+const DUE: &str =
+    "SELECT call_id FROM writes WHERE crm = ?1 AND backlog = ?2 AND state IN ('queued', 'retrying') AND due <= ?3 ORDER BY due, call_id";
 const NEXT_DUE: &str = "SELECT MIN(due) FROM writes WHERE crm = ?1 AND backlog = ?2 AND state IN ('queued', 'retrying')";
 const BACKLOG: &str =
     "SELECT COUNT(*) FROM (SELECT 1 FROM writes WHERE crm = ?1 AND backlog = 1 AND state IN ('queued', 'retrying') AND due <= ?2 LIMIT ?3)";
@@ -451,33 +452,31 @@ const PRUNABLE: &str =
     "SELECT document FROM records WHERE call_id > ?1 AND call_id < ?2 AND over = 1 AND wait IS NULL ORDER BY call_id LIMIT ?3";
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 11;
+const VERSION: i64 = 12;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them. 16 MB of them in memory hold the ends of all tables, where calls that go on
-/// are; a log of 64 MB is copied back four times as rarely as SQLite's own choice would.
+/// are.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=NORMAL;
 PRAGMA busy_timeout=2000;
 PRAGMA cache_size=-16384;
-PRAGMA wal_autocheckpoint=4096;
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS records (call_id TEXT PRIMARY KEY, over INTEGER NOT NULL, wait INTEGER, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS records (call_id BLOB PRIMARY KEY, over INTEGER NOT NULL, wait INTEGER, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS records_wait ON records (wait) WHERE wait IS NOT NULL;
 CREATE INDEX IF NOT EXISTS records_prunable ON records (call_id) WHERE over = 1 AND wait IS NULL;
 CREATE INDEX IF NOT EXISTS records_open ON records (call_id) WHERE over = 0;
-CREATE TABLE IF NOT EXISTS writes (crm TEXT NOT NULL, call_id TEXT NOT NULL, state TEXT NOT NULL, backlog INTEGER NOT NULL, due INTEGER NOT NULL,
-    since INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (crm, call_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS writes (call_id BLOB NOT NULL, crm TEXT NOT NULL, state TEXT NOT NULL, backlog INTEGER NOT NULL, due INTEGER NOT NULL,
+    since INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (call_id, crm)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS writes_waiting ON writes (crm, backlog, due, call_id) WHERE state IN ('queued', 'retrying');
 CREATE INDEX IF NOT EXISTS writes_standing ON writes (state, since, call_id) WHERE state <> 'done';
 CREATE TABLE IF NOT EXISTS spent (crm TEXT NOT NULL, day INTEGER NOT NULL, spent INTEGER NOT NULL, PRIMARY KEY (crm, day)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS writes_call ON writes (call_id);
 CREATE TABLE IF NOT EXISTS activations (crm TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS pulls (source TEXT NOT NULL, call_id TEXT NOT NULL, due INTEGER NOT NULL, PRIMARY KEY (source, call_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pulls (source TEXT NOT NULL, call_id BLOB NOT NULL, due INTEGER NOT NULL, PRIMARY KEY (source, call_id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS pulls_due ON pulls (source, due, call_id);
-CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS swept (one INTEGER PRIMARY KEY, before INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS numbers (number TEXT NOT NULL, call_id TEXT NOT NULL, PRIMARY KEY (number, call_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS numbers (number TEXT NOT NULL, call_id BLOB NOT NULL, PRIMARY KEY (number, call_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS orphans (name TEXT NOT NULL, came INTEGER NOT NULL, document TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS orphans_name ON orphans (name);

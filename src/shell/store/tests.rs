@@ -87,7 +87,7 @@ fn backlog_behind_calls_as_they_happen(store: &mut impl Store) {
         store(changes);
     };
     commit(&mut |changes| store.commit(changes).expect("committed"), State::Queued);
-    let due = |traffic| store.due("late", at(30), traffic, 9).expect("read").iter().map(|w| w.call_id).collect::<Vec<_>>();
+    let due = |traffic| store.due("late", at(30), traffic, 9, |_| false).expect("read").iter().map(|w| w.call_id).collect::<Vec<_>>();
     assert_eq!((due(Traffic::All), due(Traffic::Live)), (vec![call(3), call(2), call(1)], vec![call(3), call(2)]));
     let next = |traffic| store.next_due("late", traffic);
     assert_eq!((next(Traffic::All), next(Traffic::Live)), (Ok(Some(at(10))), Ok(Some(at(20)))));
@@ -139,7 +139,9 @@ fn suite(mut store: impl Store) {
     assert_eq!(store.named("1@sip"), Ok(Some(call(1))));
     assert_eq!((store.seen("platform/w1"), store.seen("platform/w2")), (Ok(Some("hash".into())), Ok(None)));
     let due = |store: &dyn Fn(Wall, usize) -> Vec<Write>, ms, most| store(at(ms), most).iter().map(|w| w.call_id).collect::<Vec<_>>();
-    let ask = |at, most| store.due("crm", at, Traffic::All, most).expect("read");
+    let ask = |at, most| store.due("crm", at, Traffic::All, most, |_| false).expect("read");
+    let untaken = store.due("crm", at(30), Traffic::All, 1, |taken| taken == call(2)).expect("read");
+    assert_eq!(untaken.iter().map(|w| w.call_id).collect::<Vec<_>>(), [call(1)], "what is taken does not count");
     assert_eq!(due(&ask, 25, 9), [call(2)]);
     assert_eq!(due(&ask, 30, 9), [call(2), call(1)], "the earliest first");
     assert_eq!(due(&ask, 30, 1), [call(2)]);
@@ -149,6 +151,12 @@ fn suite(mut store: impl Store) {
     assert_eq!(store.writes_in(State::InFlight, 10).expect("read").len(), 1);
     assert_eq!(store.write("crm", call(4)), Ok(Some(write(4, State::Review, 1))));
     assert_eq!(store.writes(call(4)).expect("read").len(), 1);
+    // Whoever takes it and thinks better of it has taken nothing away.
+    for _ in 0..2 {
+        assert_eq!(store.take_write("crm", call(4)), Ok(Some(write(4, State::Review, 1))));
+        assert_eq!(store.take_record(call(1)), Ok(Some(record(1))));
+    }
+    assert_eq!((store.write("crm", call(4)), store.knows(call(1))), (Ok(Some(write(4, State::Review, 1))), Ok(true)));
     assert_eq!(
         (store.waited(at(4999), 9), store.waited(at(5000), 9), store.next_wait()),
         (Ok(vec![]), Ok(vec![record(1)]), Ok(Some(at(5000))))
@@ -259,7 +267,7 @@ fn the_queue_is_read_in_the_order_of_an_index() {
     let scratch = Scratch::new("plan");
     let store = Sqlite::open(&scratch.0.join("store.sqlite")).expect("opened");
     let asked =
-        [(DUE.to_owned(), 4), (NEXT_DUE.to_owned(), 2), (BACKLOG.to_owned(), 3), (standing(State::Review), 1), (PRUNABLE.to_owned(), 3)];
+        [(DUE.to_owned(), 3), (NEXT_DUE.to_owned(), 2), (BACKLOG.to_owned(), 3), (standing(State::Review), 1), (PRUNABLE.to_owned(), 3)];
     for (sql, count) in asked {
         let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
         let none = vec![rusqlite::types::Null; count];

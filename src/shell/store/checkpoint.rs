@@ -1,0 +1,132 @@
+//! What is in the log goes back into the tables' file on a thread of its own: whoever commits waits for neither the copying nor its syncs.
+//!
+//! SQLite begins its log anew only where all of it is back when a transaction begins, and while one commits after another a thread beside it is never quite done.
+//! So it does the most, and the next commit what has come meanwhile.
+
+use std::{
+    ffi::c_int,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, TrySendError},
+    },
+    thread::JoinHandle,
+};
+
+use rusqlite::{Connection, OpenFlags, hooks::Wal};
+
+use super::failed;
+use crate::pipeline::StoreError;
+
+/// The thread's handle. It ends with the connection that commits, and is waited for.
+#[derive(Debug)]
+pub(super) struct Checkpoints(Option<JoinHandle<()>>);
+
+impl Checkpoints {
+    /// Starts the thread for the tables at `path`, to which `writer` commits.
+    pub(super) fn start(path: &Path, writer: &mut Connection) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let beside = Connection::open_with_flags(path, flags).map_err(failed)?;
+        beside.execute_batch("PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0").map_err(failed)?;
+        let (ask, asks) = mpsc::sync_channel(1);
+        let nearly_done = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let nearly_done = nearly_done.clone();
+            let run = move || copy(&beside, &asks, &nearly_done);
+            std::thread::Builder::new().name("checkpoints".into()).spawn(run).map_err(|e| StoreError(format!("no thread: {e}")))?
+        };
+        let mut asked = false;
+        let committed = move |wal: &mut Wal, pages: c_int| {
+            let rest = nearly_done.swap(false, Ordering::AcqRel);
+            asked &= !rest;
+            // A thread that has ended leaves it all to the one who commits.
+            let mut alone = pages >= PAGES_MAX;
+            if pages >= PAGES && !asked && !rest {
+                let sent = ask.try_send(());
+                asked = sent.is_ok();
+                alone |= matches!(sent, Err(TrySendError::Disconnected(())));
+            }
+            if rest || alone { wal.checkpoint() } else { Ok(()) }
+        };
+        writer.wal_hook(Some(committed)).map_err(failed)?;
+        Ok(Self(Some(thread)))
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn copy(beside: &Connection, asks: &Receiver<()>, nearly_done: &AtomicBool) {
+    // Of the thread alone, on Linux. It may be refused; then it is as urgent as everybody.
+    let _ = rustix::process::nice(YIELDS);
+    while asks.recv().is_ok() {
+        // Once more for what came while the first was copied and synced, which takes the longest.
+        for _ in 0..2 {
+            if let Err(error) = beside.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+                tracing::warn!(%error, "the store's log is not copied back beside the pipeline");
+            }
+        }
+        nearly_done.store(true, Ordering::Release);
+    }
+}
+
+/// Pages in the log from which on they are copied back: 32 MB. What is written again and again until then is copied once.
+const PAGES: c_int = 2048;
+/// Pages from which on whoever commits copies too, so that the log does not outgrow the disk.
+const PAGES_MAX: c_int = 8192;
+const _: () = assert!(PAGES < PAGES_MAX);
+/// How much it gives way, where the processors are busy: as the pipeline does.
+const YIELDS: i32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        journal::Position,
+        pipeline::{
+            Store,
+            store::{Aside, Changes, Why},
+        },
+        shell::{files::tests::Scratch, store::Sqlite},
+        time::Wall,
+    };
+
+    /// Without the hook the log is as long as everything that was ever committed.
+    #[test]
+    fn the_log_stays_short_however_much_is_committed_and_nothing_of_it_is_lost() {
+        let scratch = Scratch::new("checkpoints");
+        let path = scratch.0.join("store.sqlite");
+        let (commits, octets) = (160_u64, 1 << 20);
+        let aside = |offset| Aside {
+            position: Position { segment: 1, offset: offset % 7 },
+            source: "platform".into(),
+            time: Wall::from_millis(1),
+            why: Why::Conflict,
+            detail: format!("{offset} ").repeat(octets / 4),
+        };
+        let mut store = Sqlite::open(&path).expect("opened");
+        for n in 0..commits {
+            store.commit(Changes { asides: vec![aside(n)], ..Changes::default() }).expect("committed");
+        }
+        let length = |suffix: &str| fs::metadata(scratch.0.join(format!("store.sqlite{suffix}"))).map_or(0, |file| file.len());
+        let most = u64::from(PAGES_MAX.unsigned_abs() + 256) * 16_384;
+        assert!(length("-wal") <= most, "{} octets", length("-wal"));
+        assert!(length("") > 1 << 20, "some of it is back in its file while it is open");
+        drop(store);
+        assert_eq!(length("-wal"), 0, "whoever closes it waits for the thread, and the last one copies the rest");
+        let again = Sqlite::open(&path).expect("opened again");
+        for n in commits - 7..commits {
+            assert_eq!(again.aside(aside(n).position), Ok(Some(aside(n))));
+        }
+        again.close().expect("closed");
+        assert_eq!(fs::read_dir(&scratch.0).expect("a folder").count(), 1, "everything is in its one file");
+    }
+}
