@@ -102,31 +102,48 @@ pub fn read_header(octets: &[u8]) -> Option<u64> {
 
 /// Appends the frames of `entries` to `out` as batch number `batch`. Returns where each begins, counted from the start of `out`.
 pub fn encode_batch(entries: &[Entry], batch: u32, out: &mut Vec<u8>) -> Vec<usize> {
-    let last = entries.len().saturating_sub(1);
-    let encode = |(at, entry): (usize, &Entry)| {
-        let begin = out.len();
-        let mut skeleton = Vec::with_capacity(SKELETON_BYTES_MIN + entry.id.len() + entry.key.len());
-        skeleton.extend_from_slice(&entry.time.as_micros().to_le_bytes());
-        skeleton.extend_from_slice(&IN_THE_CLEAR.to_le_bytes());
-        skeleton.extend_from_slice(&Sha256::digest(&entry.body));
-        for text in [&entry.id, &entry.key] {
-            let text = cut(text);
-            skeleton.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
-            skeleton.extend_from_slice(text.as_bytes());
-        }
-        let body = entry.body.get(..ENTRY_BYTES_MAX).unwrap_or(&entry.body);
-        out.extend_from_slice(&[VERSION, entry.kind.code(), if at == last { ENDS_BATCH } else { 0 }, 0]);
-        out.extend_from_slice(&batch.to_le_bytes());
-        out.extend_from_slice(&length(&skeleton));
-        out.extend_from_slice(&length(body));
-        let sum = crc32c::crc32c(out.get(begin..).unwrap_or_default());
-        out.extend_from_slice(&crc32c::crc32c_append(sum, &skeleton).to_le_bytes());
-        out.extend_from_slice(&skeleton);
-        out.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
-        out.extend_from_slice(body);
-        begin
+    let begins: Vec<_> = entries.iter().map(|entry| encode(entry, batch, out)).collect();
+    if let Some(last) = begins.last() {
+        end_batch(out, *last);
+    }
+    begins
+}
+
+/// Appends the frame of `entry` to `out` as one of batch number `batch`, which others may follow. Returns where it begins, counted from the start of `out`.
+pub fn encode(entry: &Entry, batch: u32, out: &mut Vec<u8>) -> usize {
+    let begin = out.len();
+    let mut skeleton = Vec::with_capacity(SKELETON_BYTES_MIN + entry.id.len() + entry.key.len());
+    skeleton.extend_from_slice(&entry.time.as_micros().to_le_bytes());
+    skeleton.extend_from_slice(&IN_THE_CLEAR.to_le_bytes());
+    skeleton.extend_from_slice(&Sha256::digest(&entry.body));
+    for text in [&entry.id, &entry.key] {
+        let text = cut(text);
+        skeleton.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+        skeleton.extend_from_slice(text.as_bytes());
+    }
+    let body = entry.body.get(..ENTRY_BYTES_MAX).unwrap_or(&entry.body);
+    out.extend_from_slice(&[VERSION, entry.kind.code(), 0, 0]);
+    out.extend_from_slice(&batch.to_le_bytes());
+    out.extend_from_slice(&length(&skeleton));
+    out.extend_from_slice(&length(body));
+    let sum = crc32c::crc32c(out.get(begin..).unwrap_or_default());
+    out.extend_from_slice(&crc32c::crc32c_append(sum, &skeleton).to_le_bytes());
+    out.extend_from_slice(&skeleton);
+    out.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    out.extend_from_slice(body);
+    begin
+}
+
+/// Says of the frame that begins at `last` in `out` that it is its batch's last one. Where no frame is, nothing happens.
+pub fn end_batch(out: &mut [u8], last: usize) {
+    let Some((head, rest)) = out.get_mut(last..).and_then(|frame| frame.split_first_chunk_mut::<{ FRAME_HEAD_BYTES - 4 }>()) else {
+        return;
     };
-    entries.iter().enumerate().map(encode).collect()
+    let Some((sum, rest)) = rest.split_first_chunk_mut::<4>() else { return };
+    let [_, _, flags, _, _, _, _, _, length @ .., _, _, _, _] = head;
+    *flags |= ENDS_BATCH;
+    let Some(skeleton) = size(u32::from_le_bytes(*length), SKELETON_BYTES_MAX).ok().and_then(|length| rest.get(..length)) else { return };
+    *sum = crc32c::crc32c_append(crc32c::crc32c(head), skeleton).to_le_bytes();
 }
 
 fn length(octets: &[u8]) -> [u8; 4] {

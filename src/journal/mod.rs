@@ -22,7 +22,8 @@ mod tests;
 
 pub use entry::{Entry, EntryKind, Position};
 pub use frame::{
-    Decoded, ENTRY_BYTES_MAX, Fault, HEADER_BYTES, Skeleton, decode, decode_skeleton, encode_batch, read_header, write_header,
+    Decoded, ENTRY_BYTES_MAX, Fault, HEADER_BYTES, Skeleton, decode, decode_skeleton, encode, encode_batch, end_batch, read_header,
+    write_header,
 };
 pub use prune::{Pruned, prune};
 pub use salvage::{Piece, salvage};

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{Error, Notice, Shared, failed, path};
-use crate::journal::{ENTRY_BYTES_MAX, Entry, HEADER_BYTES, Position, encode_batch, write_header};
+use crate::journal::{ENTRY_BYTES_MAX, Entry, HEADER_BYTES, Position, encode, end_batch, write_header};
 
 /// Called once the entry is on disk, with where it stands, or with why it is not.
 type OnSynced = Box<dyn FnOnce(Result<Position, String>) + Send>;
@@ -124,43 +124,48 @@ pub(super) struct Writer {
     notify: Box<dyn Fn(Notice) + Send>,
     /// The next segment's number: also above those whose beginning failed.
     next: u64,
+    /// The frames of the batch that is being gathered.
     buffer: Vec<u8>,
-    entries: Vec<Entry>,
-    waiters: Vec<(Arc<AtomicUsize>, OnSynced)>,
+    waiters: Vec<Waiter>,
+    /// Why nothing is taken.
+    closed: Option<String>,
     /// Ends once the queue is empty.
     stopping: bool,
+}
+
+/// Who waits for an entry of the batch.
+struct Waiter {
+    waiting: Arc<AtomicUsize>,
+    on_synced: OnSynced,
+    /// Where the entry's frame begins in the buffer.
+    begin: usize,
 }
 
 impl Writer {
     pub(super) fn new(directory: PathBuf, segment: Segment, shared: Arc<Shared>, notify: Box<dyn Fn(Notice) + Send>) -> Self {
         let next = segment.number.saturating_add(1);
-        let (buffer, entries, waiters) = (Vec::new(), Vec::new(), Vec::new());
-        Self { directory, segment, shared, notify, next, buffer, entries, waiters, stopping: false }
+        Self { directory, segment, shared, notify, next, buffer: Vec::new(), waiters: Vec::new(), closed: None, stopping: false }
     }
 
     pub(super) fn run(mut self, messages: &mpsc::Receiver<Message>) {
-        let mut closed = false;
         loop {
             let first = match messages.recv_timeout(REOPEN) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if closed {
-                closed = !self.reopen();
+            if self.closed.is_some() && self.reopen() {
+                self.closed = None;
             }
             let drained = self.gather(first, messages);
-            if closed {
-                self.refuse("the disk refused an earlier entry");
-            } else if !self.entries.is_empty()
+            if !self.waiters.is_empty()
+                && self.closed.is_none()
                 && let Err(error) = self.write()
             {
-                closed = true;
-                let why = error.to_string();
-                tracing::error!(%why, segment = self.segment.number, "the journal is closed; see the disk of [data] directory");
-                self.shared.set_closed(Some(why.clone()));
+                self.close(&error);
+            }
+            if let Some(why) = self.closed.clone() {
                 self.refuse(&why);
-                (self.notify)(Notice::Closed(why));
             }
             if self.stopping && drained {
                 return;
@@ -168,50 +173,72 @@ impl Writer {
         }
     }
 
-    /// Takes what is queued, up to one batch. True where that was all of it.
+    /// Takes what is queued and what comes while that is put into frames, up to one batch: what has come a moment after the first shares its sync. True where
+    /// that was all of it.
     fn gather(&mut self, first: Option<Message>, messages: &mpsc::Receiver<Message>) -> bool {
-        let mut octets = 0_usize;
         let mut next = first;
         loop {
             match next {
                 Some(Message::Append { entry, waiting, on_synced }) => {
-                    octets = octets.saturating_add(entry.body.len());
-                    self.entries.push(entry);
-                    self.waiters.push((waiting, on_synced));
+                    if self.waiters.is_empty()
+                        && self.closed.is_none()
+                        && let Err(error) = self.begin()
+                    {
+                        self.close(&error);
+                    }
+                    let begin = if self.closed.is_none() { encode(&entry, self.segment.batch, &mut self.buffer) } else { 0 };
+                    self.waiters.push(Waiter { waiting, on_synced, begin });
                 }
                 Some(Message::Stop) => self.stopping = true,
                 None => return true,
             }
-            if self.entries.len() >= BATCH_ENTRIES_MAX || octets >= BATCH_BYTES_MAX {
+            if self.waiters.len() >= BATCH_ENTRIES_MAX || self.buffer.len() >= BATCH_BYTES_MAX {
                 return false;
             }
             next = messages.try_recv().ok();
         }
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    /// Begins a batch, on a new segment where it is time.
+    fn begin(&mut self) -> io::Result<()> {
+        self.buffer.clear();
         if self.segment.length >= SEGMENT_BYTES || self.segment.begun.elapsed() >= SEGMENT_AGE && self.segment.batch > 0 {
             let number = self.next;
             self.next = number.saturating_add(1);
             self.segment = Segment::begin(&self.directory, number).map_err(io::Error::other)?;
         }
         self.segment.batch = self.segment.batch.saturating_add(1);
-        self.buffer.clear();
-        let begins = encode_batch(&self.entries, self.segment.batch, &mut self.buffer);
+        Ok(())
+    }
+
+    /// Writes the batch, syncs, and tells everybody who waits.
+    fn write(&mut self) -> io::Result<()> {
+        if let Some(last) = self.waiters.last() {
+            end_batch(&mut self.buffer, last.begin);
+        }
         self.segment.file.write_all(&self.buffer)?;
         self.sync()?;
         let base = self.segment.end();
         self.segment.length = base.offset.saturating_add(u64::try_from(self.buffer.len()).unwrap_or(0));
         self.shared.publish(self.segment.end());
-        self.shared.appends.fetch_add(u64::try_from(self.entries.len()).unwrap_or(0), Ordering::Relaxed);
-        self.entries.clear();
-        for ((waiting, on_synced), begin) in self.waiters.drain(..).zip(begins) {
+        self.shared.appends.fetch_add(u64::try_from(self.waiters.len()).unwrap_or(0), Ordering::Relaxed);
+        for Waiter { waiting, on_synced, begin } in self.waiters.drain(..) {
             waiting.fetch_sub(1, Ordering::AcqRel);
             let offset = base.offset.saturating_add(u64::try_from(begin).unwrap_or(0));
             on_synced(Ok(Position { segment: base.segment, offset }));
         }
         (self.notify)(Notice::Durable(self.segment.end()));
         Ok(())
+    }
+
+    /// Takes nothing from now on, and says so.
+    fn close(&mut self, error: &io::Error) {
+        let why = error.to_string();
+        tracing::error!(%why, segment = self.segment.number, "the journal is closed; see the disk of [data] directory");
+        self.closed = Some(why.clone());
+        self.shared.set_closed(Some(why.clone()));
+        self.refuse(&why);
+        (self.notify)(Notice::Closed(why));
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -226,8 +253,8 @@ impl Writer {
     }
 
     fn refuse(&mut self, why: &str) {
-        self.entries.clear();
-        for (waiting, on_synced) in self.waiters.drain(..) {
+        self.buffer.clear();
+        for Waiter { waiting, on_synced, .. } in self.waiters.drain(..) {
             waiting.fetch_sub(1, Ordering::AcqRel);
             on_synced(Err(why.to_owned()));
         }
