@@ -1,4 +1,4 @@
-//! What the HTTP server asks, handed to whoever knows: webhooks to the journal, phases to the gateway, calls to the store.
+//! What the HTTP server asks, handed to whoever knows: phases to the gateway, decisions to the pipeline, calls to the store.
 
 use std::{
     collections::BTreeMap,
@@ -9,11 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{
-    ingest::{Came, Ingest},
-    signalling::Order,
-    writeback::Told,
-};
+use super::{ingest::Ingest, signalling::Order, writeback::Told};
 use crate::{
     crm::contact::{self, Rule},
     event::CallId,
@@ -46,13 +42,6 @@ pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, clock: Clock) {
     let reader = Reader { path: store, open: Arc::default() };
     while let Some(ask) = asks.recv().await {
         match ask {
-            Ask::Webhook { source, headers, query, body, reply } => {
-                let ingest = ingest.clone();
-                // A body of a megabyte takes a while to verify.
-                tokio::spawn(async move {
-                    let _ = reply.send(ingest.take(Came { source, headers, query, body }).await);
-                });
-            }
             Ask::Secure { call, on, reason, reply } => {
                 if let Err(error) = gateway.try_send(Order::Secure { call, on, reason, reply })
                     && let Order::Secure { reply, .. } = error.into_inner()

@@ -231,7 +231,11 @@ impl Live {
             proxies: config.http.proxies.clone(),
             doors: compose::doors(&config),
         };
-        let server = http::Server::start(http_options, asks, metrics.clone(), health.clone()).await?;
+        let webhooks = journal.lane(WEBHOOKS_LANE);
+        let ingest = ingest::Ingest::new(sources, webhooks, clock.clone(), metrics.clone(), quarantine.clone());
+        let door = ingest.clone();
+        let server =
+            http::Server::start(http_options, Arc::new(move |webhook| door.take(webhook)), asks, metrics.clone(), health.clone()).await?;
         let targets = compose::targets(&config).await?;
         let signalling = signalling::Signalling::start(
             signalling::Parts {
@@ -250,8 +254,6 @@ impl Live {
         )
         .await?;
         let names = tokio::spawn(compose::follow_names(config.clone(), targets, orders.clone()));
-        let webhooks = journal.lane(WEBHOOKS_LANE);
-        let ingest = ingest::Ingest::new(sources, webhooks, clock.clone(), metrics.clone(), quarantine.clone());
         let rules = config.crms.iter().filter_map(|crm| crm.mapping.contact.clone()).collect();
         let to = api::To { ingest, pipeline: told, gateway: orders, store: store_path, quarantine: quarantine.clone(), rules };
         tokio::spawn(api::serve(asked, to, clock.clone()));

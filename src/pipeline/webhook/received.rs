@@ -66,11 +66,8 @@ pub(in crate::pipeline) fn write_pulled(pulled: Pulled, content_type: Option<&st
 
 fn form(head: &Head, body: &[u8]) -> Vec<u8> {
     let head = serde_json::to_vec(head).unwrap_or_default();
-    let mut octets = vec![FORM];
-    octets.extend(u32::try_from(head.len()).unwrap_or(0).to_be_bytes());
-    octets.extend(head);
-    octets.extend_from_slice(&mask::masked(body));
-    octets
+    let length = u32::try_from(head.len()).unwrap_or(0).to_be_bytes();
+    [&[FORM], &length[..], &head, &mask::masked(body)].concat()
 }
 
 impl<'e> Received<'e> {

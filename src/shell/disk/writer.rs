@@ -54,21 +54,36 @@ impl Lane {
 
     /// Queues `entry`. `on_synced` is called by the writer's thread and must not wait.
     pub fn append(&self, entry: Entry, on_synced: impl FnOnce(Result<Position, String>) + Send + 'static) -> Result<(), Refused> {
+        self.queue(entry, Box::new(on_synced)).map_err(|(refused, _)| refused)
+    }
+
+    /// As [`Self::append`], but of a refusal `on_synced` is told at once.
+    pub fn append_or_tell(&self, entry: Entry, on_synced: impl FnOnce(Result<Position, String>) + Send + 'static) {
+        if let Err((refused, on_synced)) = self.queue(entry, Box::new(on_synced)) {
+            on_synced(Err(refused.to_string()));
+        }
+    }
+
+    fn queue(&self, entry: Entry, on_synced: OnSynced) -> Result<(), (Refused, OnSynced)> {
         if entry.body.len() > ENTRY_BYTES_MAX {
-            return Err(Refused::TooLong(entry.body.len()));
+            return Err((Refused::TooLong(entry.body.len()), on_synced));
         }
         if let Some(why) = self.shared.closed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone() {
-            return Err(Refused::Closed(why));
+            return Err((Refused::Closed(why), on_synced));
         }
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
         if before >= self.capacity {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
-            return Err(Refused::Full(before));
+            return Err((Refused::Full(before), on_synced));
         }
-        let message = Message::Append { entry, waiting: self.waiting.clone(), on_synced: Box::new(on_synced) };
-        self.queue.send(message).map_err(|_| {
+        let message = Message::Append { entry, waiting: self.waiting.clone(), on_synced };
+        self.queue.send(message).map_err(|mpsc::SendError(message)| {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
-            Refused::Closed("its writer has ended".into())
+            let on_synced: OnSynced = match message {
+                Message::Append { on_synced, .. } => on_synced,
+                Message::Stop => Box::new(drop),
+            };
+            (Refused::Closed("its writer has ended".into()), on_synced)
         })
     }
 

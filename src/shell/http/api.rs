@@ -1,4 +1,4 @@
-//! The routes of the API: a request becomes an [`Ask`], the answer JSON.
+//! The routes of the API: a request becomes an [`Ask`] or a [`Webhook`], the answer JSON.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Answer, Ask, Problem,
+    Answer, Ask, Problem, Webhook, Webhooks,
     door::{Doors, Peer},
 };
 use crate::{
@@ -38,6 +38,7 @@ use crate::{
 
 /// What the handlers share.
 pub(super) struct Shared {
+    pub(super) webhooks: Webhooks,
     pub(super) asks: mpsc::Sender<Ask>,
     pub(super) tokens: Vec<Secret>,
     pub(super) metrics: Arc<Metrics>,
@@ -98,15 +99,24 @@ async fn wrong_method() -> Problem {
 async fn ask(api: &Shared, ask: impl FnOnce(oneshot::Sender<Answer>) -> Ask) -> Answer {
     let (reply, answered) = oneshot::channel();
     api.asks.try_send(ask(reply)).map_err(|_| Problem::busy())?;
+    in_time(answered).await
+}
+
+/// The same, as 200 or a problem.
+async fn answer(api: &Shared, question: impl FnOnce(oneshot::Sender<Answer>) -> Ask) -> Response {
+    shown(ask(api, question).await)
+}
+
+/// The answer, if it comes in time.
+async fn in_time(answered: oneshot::Receiver<Answer>) -> Answer {
     match timeout(ANSWER, answered).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) | Err(_) => Err(Problem::busy()),
     }
 }
 
-/// The same, as 200 or a problem.
-async fn answer(api: &Shared, question: impl FnOnce(oneshot::Sender<Answer>) -> Ask) -> Response {
-    match ask(api, question).await {
+fn shown(answer: Answer) -> Response {
+    match answer {
         Ok(document) => axum::Json(document).into_response(),
         Err(problem) => problem.into_response(),
     }
@@ -159,7 +169,9 @@ async fn webhook(
         }
     };
     let headers = headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect();
-    answer(&api, |reply| Ask::Webhook { source, headers, query: query.unwrap_or_default(), body: content, reply }).await
+    let (reply, answered) = oneshot::channel();
+    (api.webhooks)(Webhook { source, headers, query: query.unwrap_or_default(), body: content, reply });
+    shown(in_time(answered).await)
 }
 
 #[derive(Deserialize)]

@@ -1,7 +1,7 @@
 //! HTTP: the server that people, platforms and monitors ask, and the client that CRMs are asked by.
 //!
-//! The server decides nothing about calls or webhooks: it turns a request into an [`Ask`], hands it to the driver, and turns the answer
-//! into JSON. Every refusal is an RFC 9457 problem with a `hint`.
+//! The server decides nothing about calls or webhooks: it turns a request into an [`Ask`] or a [`Webhook`], hands it to the driver, and turns
+//! the answer into JSON. Every refusal is an RFC 9457 problem with a `hint`.
 
 mod api;
 mod client;
@@ -10,6 +10,8 @@ mod problem;
 mod server;
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -27,22 +29,27 @@ pub use problem::Problem;
 pub(in crate::shell) use server::acceptor;
 pub use server::{Error, Options, Server};
 
-/// What the server wants to know or have done.
+/// `POST /v1/webhooks/{source}`: a webhook as it came, and who waits for its answer.
+#[derive(Debug)]
+pub struct Webhook {
+    /// Last part of the address.
+    pub source: String,
+    /// Header names in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// What follows the question mark of the address.
+    pub query: String,
+    /// The octets as they came, since the signature is over them.
+    pub body: Bytes,
+    /// Status, and for a refusal what is wrong.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// Who takes webhooks. It is called by the task of the sender's connection, which it may keep busy but not waiting.
+pub type Webhooks = Arc<dyn Fn(Webhook) + Send + Sync>;
+
+/// What else the server wants to know or have done.
 #[derive(Debug)]
 pub enum Ask {
-    /// `POST /v1/webhooks/{source}`: the octets as they came, since the signature is over them.
-    Webhook {
-        /// Last part of the address.
-        source: String,
-        /// Header names in lower case, and values.
-        headers: Vec<(String, String)>,
-        /// What follows the question mark of the address.
-        query: String,
-        /// The body.
-        body: Bytes,
-        /// Status, and for a refusal what is wrong.
-        reply: oneshot::Sender<Answer>,
-    },
     /// `POST /v1/calls/{call_id}/secure`.
     Secure {
         /// Which call.

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Ask,
+    Ask, Webhooks,
     api::{Shared, router},
     door::{Door, Doors, Peer},
 };
@@ -68,7 +68,13 @@ pub struct Server {
 
 impl Server {
     /// Serves as tasks of the current runtime.
-    pub async fn start(options: Options, asks: mpsc::Sender<Ask>, metrics: Arc<Metrics>, health: Health) -> Result<Self, Error> {
+    pub async fn start(
+        options: Options,
+        webhooks: Webhooks,
+        asks: mpsc::Sender<Ask>,
+        metrics: Arc<Metrics>,
+        health: Health,
+    ) -> Result<Self, Error> {
         if !options.listen.ip().is_loopback() && (options.tls.is_none() || options.tokens.is_empty()) {
             return Err(Error::Open(options.listen));
         }
@@ -77,7 +83,7 @@ impl Server {
         let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let doors = Doors::new(options.proxies, options.doors);
-        let router = router(Arc::new(Shared { asks, tokens: options.tokens, metrics, health, doors }));
+        let router = router(Arc::new(Shared { webhooks, asks, tokens: options.tokens, metrics, health, doors }));
         let (stop, mut stopped) = watch::channel(());
         tokio::spawn(async move {
             let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));

@@ -16,6 +16,7 @@ struct World {
     server: Server,
     client: Client,
     asks: mpsc::Receiver<Ask>,
+    webhooks: mpsc::UnboundedReceiver<Webhook>,
     health: Health,
 }
 
@@ -31,8 +32,10 @@ async fn world(tokens: &[&str]) -> World {
         proxies: Vec::new(),
         doors: [("elsewhere".to_owned(), door)].into(),
     };
-    let server = Server::start(options, to_driver, Arc::new(Metrics::new()), health.clone()).await.expect("started");
-    World { server, client: Client::new(Duration::from_secs(20)).expect("a client"), asks, health }
+    let (told, webhooks) = mpsc::unbounded_channel();
+    let take = Arc::new(move |webhook| drop(told.send(webhook)));
+    let server = Server::start(options, take, to_driver, Arc::new(Metrics::new()), health.clone()).await.expect("started");
+    World { webhooks, server, client: Client::new(Duration::from_secs(20)).expect("a client"), asks, health }
 }
 
 impl World {
@@ -102,8 +105,9 @@ async fn a_failing_part_is_named() {
 async fn a_webhook_arrives_octet_by_octet_and_its_answer_goes_back() {
     let mut world = world(&[]).await;
     let mut asks = std::mem::replace(&mut world.asks, mpsc::channel(1).1);
+    let mut webhooks = std::mem::replace(&mut world.webhooks, mpsc::unbounded_channel().1);
     let driver = tokio::spawn(async move {
-        let Some(Ask::Webhook { source, headers, body, reply, .. }) = asks.recv().await else { panic!("a webhook") };
+        let Some(Webhook { source, headers, body, reply, .. }) = webhooks.recv().await else { panic!("a webhook") };
         assert_eq!((source.as_str(), &body[..]), ("platform", &b"{ \"id\":1 }"[..]));
         assert!(headers.iter().any(|(name, _)| name == "host"));
         reply.send(Err(Problem::new(401, "the signature does not fit", "sign with the key of secret_file"))).expect("somebody waits");
@@ -125,7 +129,7 @@ async fn beyond_loopback_it_takes_tls_and_tokens() {
     let start = |tls, tokens: Vec<Secret>| {
         let options =
             Options { listen: "0.0.0.0:0".parse().expect("an address"), tokens, tls, proxies: Vec::new(), doors: BTreeMap::new() };
-        Server::start(options, mpsc::channel(1).0, Arc::new(Metrics::new()), Health::new(Clock::new()))
+        Server::start(options, Arc::new(drop::<Webhook>), mpsc::channel(1).0, Arc::new(Metrics::new()), Health::new(Clock::new()))
     };
     let token = || vec![Secret::new("a-token-of-sixteen".into())];
     assert!(matches!(start(None, token()).await, Err(Error::Open(_))));
