@@ -13,7 +13,7 @@ use hyper_util::{
 use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{Semaphore, mpsc, watch},
     time::timeout,
 };
@@ -80,7 +80,7 @@ impl Server {
         }
         let tls = options.tls.map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
         let failed = |e| Error::Bind(options.listen, e);
-        let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
+        let listener = listen(options.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let doors = Doors::new(options.proxies, options.doors);
         let router = router(Arc::new(Shared { webhooks, asks, tokens: options.tokens, metrics, health, doors }));
@@ -125,6 +125,13 @@ impl Server {
     }
 }
 
+fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
+}
+
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer, router: axum::Router) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -162,6 +169,9 @@ pub(in crate::shell) fn acceptor(certificate: PathBuf, key: PathBuf) -> Result<T
 
 /// HTTP connections at a time; the next one waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
+/// Connections that the kernel holds until they are accepted, as many as its own limit allows. One more has its SYN dropped, and its sender tries again a second
+/// later: the customary 128 are fewer than a platform opens at once when a campaign's calls end.
+const BACKLOG: u32 = 4096;
 /// After a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest a TLS handshake may take.

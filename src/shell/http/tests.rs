@@ -74,6 +74,16 @@ async fn refusals_are_problems_with_a_hint() {
 }
 
 #[tokio::test]
+async fn two_hundred_may_connect_at_once() {
+    let world = world(&[]).await;
+    // The server has no turn meanwhile: the kernel holds them all. One without room is tried again after a second, in vain.
+    let connect = |_| std::net::TcpStream::connect_timeout(&world.server.address, Duration::from_secs(2));
+    let connected = (0..200).map(connect).collect::<Result<Vec<_>, _>>().expect("room for each");
+    drop(connected);
+    assert_eq!(world.send("GET", "/healthz", None, b"").await.0, 200);
+}
+
+#[tokio::test]
 async fn a_token_opens_the_api_and_nothing_else_does() {
     let world = world(&["a-token-of-sixteen", "another-token-of-it"]).await;
     for (path, token, status) in [
