@@ -203,20 +203,28 @@ impl Store for Sqlite {
     fn commit(&mut self, changes: Changes) -> Result<(), StoreError> {
         self.begin()?;
         let Some(writer) = &self.writer else { return Err(StoreError("it is open for reading alone".into())) };
-        let done = put::put(self, &changes, &writer.recent.borrow()).and_then(|()| self.run("COMMIT", []));
-        if let Err(error) = done {
-            if !self.connection.is_autocommit() {
-                self.run("ROLLBACK", [])?;
+        let done = put::put(self, &changes, &writer.recent.borrow()).and_then(|octets| self.run("COMMIT", []).map(|()| octets));
+        let octets = match done {
+            Ok(octets) => octets,
+            Err(error) => {
+                if !self.connection.is_autocommit() {
+                    self.run("ROLLBACK", [])?;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         let gone = !changes.adopted.is_empty() || changes.swept.is_some();
-        let orphaned = if gone { self.orphaned()? } else { false };
         if let Some(writer) = &mut self.writer {
-            writer.orphaned = if gone { orphaned } else { writer.orphaned || !changes.orphans.is_empty() };
+            writer.orphaned |= !changes.orphans.is_empty();
             let recent = writer.recent.get_mut();
-            changes.records.into_values().for_each(|(record, _)| recent.keep_record(record));
-            changes.writes.into_values().for_each(|write| recent.keep_write(write));
+            let records = changes.records.into_values().zip(octets.records);
+            records.for_each(|((record, _), octets)| recent.keep_record(record, octets));
+            changes.writes.into_values().zip(octets.writes).for_each(|(write, octets)| recent.keep_write(write, octets));
+        }
+        // Behind the rest: were this to fail, what is kept must be what was committed all the same.
+        if gone {
+            let orphaned = self.orphaned()?;
+            self.writer.iter_mut().for_each(|writer| writer.orphaned = orphaned);
         }
         Ok(())
     }

@@ -12,18 +12,27 @@ use crate::{
     time::Wall,
 };
 
+/// The octets of each record and each write, in their order among the changes.
+pub(super) struct Octets {
+    pub(super) records: Vec<usize>,
+    pub(super) writes: Vec<usize>,
+}
+
 /// Writes `changes` within the transaction under way. `recent`: what was committed before them.
-pub(super) fn put(store: &Sqlite, changes: &Changes, recent: &Recent) -> Result<(), StoreError> {
+pub(super) fn put(store: &Sqlite, changes: &Changes, recent: &Recent) -> Result<Octets, StoreError> {
+    let mut octets = Octets { records: Vec::with_capacity(changes.records.len()), writes: Vec::with_capacity(changes.writes.len()) };
     let run = |sql: &str, params: &[&dyn rusqlite::ToSql]| store.run(sql, params);
     if let Some(before) = changes.swept {
         sweep(store, before)?;
     }
     for (record, wait) in changes.records.values() {
-        put_record(store, record, *wait, recent)?;
+        octets.records.push(put_record(store, record, *wait, recent)?);
     }
     for write in changes.writes.values() {
         let Write { crm, call_id, state, backlog, due, since, .. } = write;
-        run(PUT_WRITE, params![key(call_id), crm, state.name(), backlog, due.as_micros(), since.as_micros(), json(write)?])?;
+        let document = json(write)?;
+        octets.writes.push(document.len());
+        run(PUT_WRITE, params![key(call_id), crm, state.name(), backlog, due.as_micros(), since.as_micros(), document])?;
     }
     for ((source, call), due) in &changes.pulls {
         match due {
@@ -66,10 +75,11 @@ pub(super) fn put(store: &Sqlite, changes: &Changes, recent: &Recent) -> Result<
     if let Some(Position { segment, offset }) = changes.position {
         run("INSERT OR REPLACE INTO position (one, segment, offset) VALUES (1, ?1, ?2)", params![number(segment), number(offset)])?;
     }
-    Ok(())
+    Ok(octets)
 }
 
-fn put_record(store: &Sqlite, record: &Record, wait: Option<Wall>, recent: &Recent) -> Result<(), StoreError> {
+/// Its octets.
+fn put_record(store: &Sqlite, record: &Record, wait: Option<Wall>, recent: &Recent) -> Result<usize, StoreError> {
     let call = key(&record.call_id);
     let numbers = record.numbers();
     if record.is_pruned() {
@@ -79,14 +89,15 @@ fn put_record(store: &Sqlite, record: &Record, wait: Option<Wall>, recent: &Rece
             store.run("DELETE FROM numbers WHERE number = ?1 AND call_id = ?2", params![number, call])?;
         }
     }
-    store.run(PUT_RECORD, params![call, stands(record), wait.map(Wall::as_micros), json(record)?])?;
+    let document = json(record)?;
+    store.run(PUT_RECORD, params![call, stands(record), wait.map(Wall::as_micros), document])?;
     // They come with its first event and stay: what stands there already is not looked up for each further one.
     if !recent.has_numbers(record.call_id, &numbers) {
         for number in numbers {
             store.run("INSERT OR IGNORE INTO numbers (number, call_id) VALUES (?1, ?2)", params![number, call])?;
         }
     }
-    Ok(())
+    Ok(document.len())
 }
 
 /// What belongs to no call and came before that goes.
