@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver, TrySendError},
+        mpsc::{self, Receiver, SyncSender, TrySendError},
     },
     thread::JoinHandle,
 };
@@ -36,20 +36,9 @@ impl Checkpoints {
             let run = move || copy(&beside, &asks, &nearly_done);
             std::thread::Builder::new().name("checkpoints".into()).spawn(run).map_err(|e| StoreError(format!("no thread: {e}")))?
         };
-        let mut asked = false;
-        let committed = move |wal: &mut Wal, pages: c_int| {
-            let rest = nearly_done.swap(false, Ordering::AcqRel);
-            asked &= !rest;
-            // A thread that has ended leaves it all to the one who commits.
-            let mut alone = pages >= PAGES_MAX;
-            if pages >= PAGES && !asked && !rest {
-                let sent = ask.try_send(());
-                asked = sent.is_ok();
-                alone |= matches!(sent, Err(TrySendError::Disconnected(())));
-            }
-            if rest || alone { wal.checkpoint() } else { Ok(()) }
-        };
-        writer.wal_hook(Some(committed)).map_err(failed)?;
+        // Else SQLite copies by itself where the hook is not there, and whoever takes it out does not see that the log is nobody's.
+        writer.execute_batch("PRAGMA wal_autocheckpoint=0").map_err(failed)?;
+        writer.wal_hook(Some(behind_commits(ask, nearly_done))).map_err(failed)?;
         Ok(Self(Some(thread)))
     }
 }
@@ -59,6 +48,23 @@ impl Drop for Checkpoints {
         if let Some(thread) = self.0.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// What is done behind each commit: the thread is asked once there is enough, and what is left for the one who commits is copied at once.
+fn behind_commits(ask: SyncSender<()>, nearly_done: Arc<AtomicBool>) -> impl FnMut(&mut Wal, c_int) -> rusqlite::Result<()> + Send {
+    let mut asked = false;
+    move |wal, pages| {
+        let rest = nearly_done.swap(false, Ordering::AcqRel);
+        asked &= !rest;
+        // A thread that has ended leaves it all to the one who commits.
+        let mut alone = pages >= PAGES_MAX;
+        if pages >= PAGES && !asked && !rest {
+            let sent = ask.try_send(());
+            asked = sent.is_ok();
+            alone |= matches!(sent, Err(TrySendError::Disconnected(())));
+        }
+        if rest || alone { wal.checkpoint() } else { Ok(()) }
     }
 }
 
@@ -99,34 +105,68 @@ mod tests {
         time::Wall,
     };
 
+    const PAGE: u64 = 16_384;
+
+    fn octets(scratch: &Scratch, suffix: &str) -> u64 {
+        fs::metadata(scratch.0.join(format!("store.sqlite{suffix}"))).map_or(0, |file| file.len())
+    }
+
+    fn aside(offset: u64) -> Aside {
+        Aside {
+            position: Position { segment: 1, offset: offset % 7 },
+            source: "platform".into(),
+            time: Wall::from_millis(1),
+            why: Why::Conflict,
+            detail: format!("{offset} ").repeat(1 << 18),
+        }
+    }
+
     /// Without the hook the log is as long as everything that was ever committed.
     #[test]
     fn the_log_stays_short_however_much_is_committed_and_nothing_of_it_is_lost() {
         let scratch = Scratch::new("checkpoints");
         let path = scratch.0.join("store.sqlite");
-        let (commits, octets) = (160_u64, 1 << 20);
-        let aside = |offset| Aside {
-            position: Position { segment: 1, offset: offset % 7 },
-            source: "platform".into(),
-            time: Wall::from_millis(1),
-            why: Why::Conflict,
-            detail: format!("{offset} ").repeat(octets / 4),
-        };
+        let commits = 160;
         let mut store = Sqlite::open(&path).expect("opened");
         for n in 0..commits {
             store.commit(Changes { asides: vec![aside(n)], ..Changes::default() }).expect("committed");
         }
-        let length = |suffix: &str| fs::metadata(scratch.0.join(format!("store.sqlite{suffix}"))).map_or(0, |file| file.len());
-        let most = u64::from(PAGES_MAX.unsigned_abs() + 256) * 16_384;
-        assert!(length("-wal") <= most, "{} octets", length("-wal"));
-        assert!(length("") > 1 << 20, "some of it is back in its file while it is open");
+        let most = u64::from(PAGES_MAX.unsigned_abs() + 256) * PAGE;
+        assert!(octets(&scratch, "-wal") <= most, "{} octets", octets(&scratch, "-wal"));
+        assert!(octets(&scratch, "") > 1 << 20, "some of it is back in its file while it is open");
         drop(store);
-        assert_eq!(length("-wal"), 0, "whoever closes it waits for the thread, and the last one copies the rest");
+        assert_eq!(octets(&scratch, "-wal"), 0, "whoever closes it waits for the thread, and the last one copies the rest");
         let again = Sqlite::open(&path).expect("opened again");
         for n in commits - 7..commits {
             assert_eq!(again.aside(aside(n).position), Ok(Some(aside(n))));
         }
         again.close().expect("closed");
         assert_eq!(fs::read_dir(&scratch.0).expect("a folder").count(), 1, "everything is in its one file");
+    }
+
+    /// How many pages the log comes to while so many are written, with nobody who answers behind `ask`.
+    fn alone(scratch: &Scratch, ask: SyncSender<()>, pages: u64) -> u64 {
+        let mut connection = Connection::open(scratch.0.join("store.sqlite")).expect("opened");
+        let tables =
+            "PRAGMA page_size=16384; PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA wal_autocheckpoint=0; CREATE TABLE t (v)";
+        connection.execute_batch(tables).expect("made");
+        connection.wal_hook(Some(behind_commits(ask, Arc::default()))).expect("hooked");
+        for _ in 0..pages / 64 {
+            connection.execute("INSERT INTO t VALUES (zeroblob(64 * 16384))", []).expect("committed");
+            connection.execute("DELETE FROM t", []).expect("committed");
+        }
+        octets(scratch, "-wal") / PAGE
+    }
+
+    #[test]
+    fn whoever_commits_copies_by_himself_where_the_thread_falls_behind_or_has_ended() {
+        let (most, few) = (u64::from(PAGES_MAX.unsigned_abs()), u64::from(PAGES.unsigned_abs()));
+        let (ask, slow) = mpsc::sync_channel(1);
+        let pages = alone(&Scratch::new("slow"), ask, most + most / 2);
+        assert!((most..most + 256).contains(&pages), "{pages} pages: it has its chance, and no more");
+        assert_eq!(slow.try_iter().count(), 1, "it is asked once");
+        let (ask, _) = mpsc::sync_channel(1);
+        let pages = alone(&Scratch::new("ended"), ask, most);
+        assert!((few..few + 256).contains(&pages), "{pages} pages");
     }
 }
