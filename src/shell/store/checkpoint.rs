@@ -134,8 +134,8 @@ mod tests {
         let most = u64::from(PAGES_MAX.unsigned_abs() + 256) * PAGE;
         assert!(octets(&scratch, "-wal") <= most, "{} octets", octets(&scratch, "-wal"));
         assert!(octets(&scratch, "") > 1 << 20, "some of it is back in its file while it is open");
+        // As after a kill: what is still in the log is read back from there.
         drop(store);
-        assert_eq!(octets(&scratch, "-wal"), 0, "whoever closes it waits for the thread, and the last one copies the rest");
         let again = Sqlite::open(&path).expect("opened again");
         for n in commits - 7..commits {
             assert_eq!(again.aside(aside(n).position), Ok(Some(aside(n))));
