@@ -13,6 +13,7 @@ mod pulls;
 mod recoveries;
 mod restarts;
 mod retention;
+mod salesforce;
 mod schedules;
 mod webhooks;
 

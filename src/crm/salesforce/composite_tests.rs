@@ -5,7 +5,7 @@ use crate::{
     chance::Chance,
     crm::{
         Fields,
-        sandbox::{self, CLIENT_ID, CLIENT_SECRET, Double, Fault, Outcome},
+        sandbox::{self, Double, Fault, Outcome},
     },
     time::Now,
 };
@@ -15,17 +15,7 @@ fn beside() -> Beside {
 }
 
 fn connector() -> Salesforce {
-    Salesforce {
-        base_url: "http://crm".into(),
-        token_url: "http://crm/services/oauth2/token".into(),
-        client_id: CLIENT_ID.into(),
-        grant: Grant::ClientCredentials(Zeroizing::new(CLIENT_SECRET.into())),
-        version: VERSION.into(),
-        object: "Voice_Call__c".into(),
-        key: "Key__c".into(),
-        link: Some("Contact__c".into()),
-        beside: Some(beside()),
-    }
+    Salesforce { beside: Some(beside()), ..tests::connector() }
 }
 
 fn fields(told: Value) -> Fields {

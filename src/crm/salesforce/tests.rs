@@ -13,7 +13,7 @@ use crate::{
     time::Now,
 };
 
-fn connector() -> Salesforce {
+pub(super) fn connector() -> Salesforce {
     Salesforce {
         base_url: "http://crm".into(),
         token_url: "http://crm/services/oauth2/token".into(),

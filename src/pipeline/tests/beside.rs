@@ -1,11 +1,10 @@
 //! A Task beside each call's record, written and linked in one request, against Salesforce's double.
 
-use super::*;
-use crate::crm::{
-    mapping::Mapping,
-    salesforce::{self, Grant, Salesforce},
-    sandbox::Fault,
+use super::{
+    salesforce::{ask, connector, faults},
+    *,
 };
+use crate::crm::{mapping::Mapping, salesforce::Salesforce};
 
 fn mapping() -> Mapping {
     serde_json::from_value(json!({
@@ -37,36 +36,11 @@ fn world() -> World {
     }
     let mapping = mapping();
     let crm = world.pipeline.config.crms.get_mut(0).expect("a CRM");
-    crm.connector = Box::new(Salesforce {
-        base_url: "http://crm".into(),
-        token_url: "http://crm/services/oauth2/token".into(),
-        client_id: sandbox::CLIENT_ID.into(),
-        grant: Grant::ClientCredentials(Zeroizing::new(sandbox::CLIENT_SECRET.into())),
-        version: salesforce::VERSION.into(),
-        object: mapping.object.clone(),
-        key: mapping.key.clone(),
-        link: Some("Contact__c".into()),
-        beside: mapping.beside.clone(),
-    });
+    crm.connector = Box::new(Salesforce { link: Some("Contact__c".into()), beside: mapping.beside.clone(), ..connector() });
     let rule = mapping.contact.clone().expect("a rule");
     crm.contacts = Some(Contacts { rule, links: mapping.person_links(), maker: Box::new(Plain) });
     crm.mapping = Box::new(move |record| mapping.apply(record));
     world
-}
-
-fn ask(world: &mut World, method: &str, path: &str, body: &Value) -> Value {
-    let form = format!("grant_type=client_credentials&client_id={}&client_secret={}", sandbox::CLIENT_ID, sandbox::CLIENT_SECRET);
-    let token = world.ask("POST", "http://crm/services/oauth2/token", Vec::new(), form.into_bytes()).expect("answered").body;
-    let token: Value = serde_json::from_slice(&token).expect("JSON");
-    let headers = vec![("authorization".to_owned(), format!("Bearer {}", token["access_token"].as_str().expect("a token")))];
-    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    let answer = world.ask(method, &format!("http://crm/services/data/v62.0/{path}"), headers, body).expect("answered");
-    serde_json::from_slice(&answer.body).unwrap_or_default()
-}
-
-fn faults(world: &mut World, rules: &Value) {
-    let rules: Vec<Fault> = serde_json::from_value(rules.clone()).expect("rules");
-    world.account.as_mut().expect("a double").set_faults(rules);
 }
 
 /// The one record of the call, and the one Task, which is linked with it.

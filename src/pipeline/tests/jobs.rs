@@ -1,12 +1,11 @@
 //! A batch as one job, against Salesforce's double, which works a job off some seconds after it was closed, the last row first.
 
-use super::*;
+use super::{
+    salesforce::{ask, connector, faults},
+    *,
+};
 use crate::{
-    crm::{
-        contact::Link,
-        salesforce::{self, Grant, Salesforce},
-        sandbox::Fault,
-    },
+    crm::contact::Link,
     pipeline::schedule::{Model, Runs},
 };
 
@@ -33,17 +32,7 @@ fn world() -> World {
 fn config() -> Config {
     let mut config = std::mem::replace(&mut pipeline().config, Config { crms: Vec::new(), sources: BTreeMap::new(), ..bare() });
     let crm = config.crms.get_mut(0).expect("a CRM");
-    crm.connector = Box::new(Salesforce {
-        base_url: "http://crm".into(),
-        token_url: "http://crm/services/oauth2/token".into(),
-        client_id: sandbox::CLIENT_ID.into(),
-        grant: Grant::ClientCredentials(Zeroizing::new(sandbox::CLIENT_SECRET.into())),
-        version: salesforce::VERSION.into(),
-        object: "Voice_Call__c".into(),
-        key: "Key__c".into(),
-        link: None,
-        beside: None,
-    });
+    crm.connector = Box::new(connector());
     crm.mapping = Box::new(|record| {
         let fields = [("Name", "call_id"), ("Code__c", "disposition_code")];
         fields.into_iter().filter_map(|(to, from)| Some((to.to_owned(), record.get(from)?.clone()))).collect()
@@ -55,21 +44,6 @@ fn config() -> Config {
 
 fn bare() -> Config {
     Config { crms: Vec::new(), sources: BTreeMap::new(), marks: marks(), expects: Vec::new(), attempts_max: 3, keep: None }
-}
-
-fn ask(world: &mut World, method: &str, path: &str, body: &Value) -> Value {
-    let form = format!("grant_type=client_credentials&client_id={}&client_secret={}", sandbox::CLIENT_ID, sandbox::CLIENT_SECRET);
-    let token = world.ask("POST", "http://crm/services/oauth2/token", Vec::new(), form.into_bytes()).expect("answered").body;
-    let token: Value = serde_json::from_slice(&token).expect("JSON");
-    let headers = vec![("authorization".to_owned(), format!("Bearer {}", token["access_token"].as_str().expect("a token")))];
-    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    let answer = world.ask(method, &format!("http://crm/services/data/v62.0/{path}"), headers, body).expect("answered");
-    serde_json::from_slice(&answer.body).unwrap_or_default()
-}
-
-fn faults(world: &mut World, rules: &Value) {
-    let rules: Vec<Fault> = serde_json::from_value(rules.clone()).expect("rules");
-    world.account.as_mut().expect("a double").set_faults(rules);
 }
 
 /// What was asked, without tokens and looks, and how often; what changed of records, by their keys.
