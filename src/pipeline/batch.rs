@@ -1,13 +1,13 @@
 //! Batches: one run now, in place of the next by schedule; what became of a run's calls; whether it is behind.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Count, Pipeline, Schedule, Traffic, Waiting,
     overlay::Overlay,
-    store::{Changes, State, Store, StoreError},
+    store::{State, Store, StoreError},
 };
 use crate::{
     event::CallId,
@@ -106,7 +106,7 @@ impl Pipeline {
             let page = store.writes_of(&target, after, READ_AT_ONCE)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.call_id);
-            let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: BTreeMap::new() };
+            let mut overlay = Overlay::over(&*store);
             for mut write in page.into_iter().filter(|w| w.state == State::Queued && w.due > entry.time) {
                 (write.due, write.since) = (entry.time, entry.time);
                 overlay.changes.writes.insert((target.clone(), write.call_id), write);

@@ -10,7 +10,7 @@ use super::{
     record::{Record, Text},
     retention::left,
     schedule::Due,
-    store::{Changes, State, Store, StoreError, Write},
+    store::{State, Store, StoreError, Write},
 };
 use crate::{
     event::{CallId, Event, Kind},
@@ -39,8 +39,8 @@ impl Pipeline {
     }
 
     fn fold_part(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
-        let mut overlay =
-            Overlay { store: &*store, changes: Changes { position: Some(next), ..Changes::default() }, touched: BTreeMap::new() };
+        let mut overlay = Overlay::over(&*store);
+        overlay.changes.position = Some(next);
         let (mut finished, mut pulled) = (Vec::new(), Vec::new());
         for (at, entry) in entries {
             match entry.kind {
@@ -212,7 +212,7 @@ impl Pipeline {
         if over.is_empty() {
             return Ok(false);
         }
-        let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: BTreeMap::new() };
+        let mut overlay = Overlay::over(&*store);
         for mut record in over {
             let (call, at) = (record.call_id, record.expect(&self.config.expects, &self.config.sources).unwrap_or(now.wall));
             record.give_up(&self.config.expects, &self.config.sources, at);

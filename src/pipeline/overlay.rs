@@ -20,7 +20,12 @@ pub(super) struct Overlay<'s, S> {
     pub(super) touched: BTreeMap<CallId, Wall>,
 }
 
-impl<S: Store> Overlay<'_, S> {
+impl<'s, S: Store> Overlay<'s, S> {
+    /// Over `store`, before anything has changed.
+    pub(super) fn over(store: &'s S) -> Self {
+        Self { store, changes: Changes::default(), touched: BTreeMap::new() }
+    }
+
     pub(super) fn record(&self, call: CallId) -> Result<Option<Record>, StoreError> {
         match self.changes.records.get(&call) {
             Some((record, _)) => Ok(Some(record.clone())),

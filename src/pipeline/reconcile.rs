@@ -187,11 +187,13 @@ impl Pipeline {
                 let document = serde_json::to_value(&found).unwrap_or(Value::Null);
                 self.outputs.push_back(Output::Tell { reply, document });
             }
-            (Asker::Reply(reply), Err(unread)) => {
-                let (status, hint) = unread.answer();
-                self.respond(reply, status, Some((unread.to_string(), hint)));
-            }
+            (Asker::Reply(reply), Err(unread)) => self.respond_unread(reply, &unread),
         }
+    }
+
+    pub(super) fn respond_unread(&mut self, reply: u64, unread: &Unread) {
+        let (status, hint) = unread.answer();
+        self.respond(reply, status, Some((unread.to_string(), hint)));
     }
 }
 

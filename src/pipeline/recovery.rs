@@ -19,7 +19,7 @@ use super::{
     decision::decided,
     overlay::Overlay,
     reconcile::{Asker, Found, Unread},
-    store::{Changes, State, Store, StoreError},
+    store::{State, Store, StoreError},
 };
 use crate::{
     event::CallId,
@@ -114,8 +114,7 @@ impl Pipeline {
     pub fn recover(&mut self, now: Now, reply: u64, recover: Recover) {
         let Recover { since, target, overwrite, by } = recover;
         if let Some(target) = target.as_ref().filter(|t| self.config.crm(t).is_none()) {
-            let what = format!("no [[crm]] has the name \"{target}\"");
-            return self.respond(reply, 404, Some((what, "see the targets in the configuration")));
+            return self.respond_unread(reply, &Unread::Unknown(target.clone()));
         }
         let recovery = Recovery { operation: format!("recovery-{}", self.chance.token()), since, target, by };
         if overwrite {
@@ -264,7 +263,7 @@ impl Pipeline {
             let calls = store.since(since, after, RECOVERED_AT_ONCE)?;
             let Some(last) = calls.last() else { return Ok(()) };
             after = Some(last.call_id);
-            let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: BTreeMap::new() };
+            let mut overlay = Overlay::over(&*store);
             for mut record in calls.into_iter().filter(|record| !record.is_skeleton()) {
                 let call = record.call_id;
                 record.told_at(at);

@@ -9,11 +9,7 @@
 
 pub mod left;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
-    time::Duration,
-};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -199,7 +195,7 @@ impl Pipeline {
     pub(super) fn fold_retention(&mut self, store: &mut impl Store, entry: &Entry) -> Result<(), StoreError> {
         self.rounds.asked = false;
         let Ok(Retention { before, to, calls }) = serde_json::from_slice(&entry.body) else { return Ok(()) };
-        let mut overlay = Overlay { store: &*store, changes: Changes::default(), touched: BTreeMap::new() };
+        let mut overlay = Overlay::over(&*store);
         for bones in calls {
             bones.fold(&mut overlay, to)?;
         }
