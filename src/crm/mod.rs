@@ -149,6 +149,21 @@ impl Verdict {
             Self::Ambiguous { .. } => "ambiguous",
         }
     }
+
+    /// What the CRM said, for people; none where it was written.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Done { .. } | Self::Anew { .. } => None,
+            Self::Retry { why, .. }
+            | Self::Throttled { why, .. }
+            | Self::Auth { why }
+            | Self::Rejected { why }
+            | Self::Split { why }
+            | Self::Gone { why }
+            | Self::PersonGone { why }
+            | Self::Ambiguous { why } => Some(why),
+        }
+    }
 }
 
 /// The fields of one record, by the CRM's names: texts, numbers, true and false, as the mapping forms them. A connector whose API takes only texts

@@ -63,14 +63,14 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Gets a token. The CRM may have rotated the refresh token: then [`Token::refresh`] has to be kept.
 pub async fn sign_in(client: &Client, connector: &dyn Connector, refresh_token: &str, at: Wall) -> Result<Token, Error> {
     let Some(oauth) = connector.oauth() else { return Ok(Token::standing()) };
-    oauth.token(&send(client, oauth.grant(refresh_token, at)).await?).map_err(|verdict| refused("a token", verdict))
+    oauth.token(&send(client, oauth.grant(refresh_token, at)).await?).map_err(|verdict| refused("a token", &verdict))
 }
 
 /// Makes a field; one that is there already is left as it is. False where nobody can make it.
 pub async fn make(client: &Client, setup: &dyn Setup, token: &Token, object: &str, field: &Field) -> Result<bool, Error> {
     let Some(request) = setup.make(object, field, token) else { return Ok(false) };
     let made = setup.made(&send(client, request).await?);
-    made.map(|()| true).map_err(|verdict| refused(&format!("{object}.{}", field.name), verdict))
+    made.map(|()| true).map_err(|verdict| refused(&format!("{object}.{}", field.name), &verdict))
 }
 
 /// Makes those of the fields that an account does not have from the start.
@@ -133,7 +133,7 @@ async fn wait(client: &Client, setup: &dyn Setup, token: &Token, object: &str, m
 
 async fn describe(client: &Client, setup: &dyn Setup, token: &Token, object: &str) -> Result<Vec<Described>, Error> {
     let answer = send(client, setup.describe(object, token)).await?;
-    setup.described(&answer).map_err(|verdict| refused(&format!("the fields of {object}"), verdict))
+    setup.described(&answer).map_err(|verdict| refused(&format!("the fields of {object}"), &verdict))
 }
 
 async fn send(client: &Client, HttpRequest { method, url, headers, body }: HttpRequest) -> Result<HttpAnswer, Error> {
@@ -141,18 +141,8 @@ async fn send(client: &Client, HttpRequest { method, url, headers, body }: HttpR
     Ok(HttpAnswer { status, headers, body })
 }
 
-fn refused(what: &str, verdict: Verdict) -> Error {
-    let why = match verdict {
-        Verdict::Retry { why, .. }
-        | Verdict::Throttled { why, .. }
-        | Verdict::Auth { why }
-        | Verdict::Rejected { why }
-        | Verdict::Split { why }
-        | Verdict::Gone { why }
-        | Verdict::PersonGone { why }
-        | Verdict::Ambiguous { why } => why,
-        Verdict::Done { .. } | Verdict::Anew { .. } => "no reason given".to_owned(),
-    };
+fn refused(what: &str, verdict: &Verdict) -> Error {
+    let why = verdict.why().unwrap_or("no reason given").to_owned();
     Error::Refused { what: what.to_owned(), why }
 }
 

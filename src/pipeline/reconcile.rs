@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     crm::{
-        HttpAnswer, Verdict,
+        HttpAnswer,
         reader::{Standing, same},
         record_key,
     },
@@ -168,7 +168,7 @@ impl Pipeline {
                 if let Some(lane) = self.lanes.get_mut(&crm) {
                     lane.refused_a_read(now.mono, &verdict);
                 }
-                why(&verdict)
+                verdict.why().unwrap_or_default().to_owned()
             }),
             (Err(NoAnswer { why, .. }), _) => Err(why),
             (Ok(_), None) => Err("its connector has gone".to_owned()),
@@ -194,20 +194,6 @@ impl Pipeline {
     pub(super) fn respond_unread(&mut self, reply: u64, unread: &Unread) {
         let (status, hint) = unread.answer();
         self.respond(reply, status, Some((unread.to_string(), hint)));
-    }
-}
-
-fn why(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Done { .. } | Verdict::Anew { .. } => String::new(),
-        Verdict::Retry { why, .. }
-        | Verdict::Throttled { why, .. }
-        | Verdict::Auth { why }
-        | Verdict::Rejected { why }
-        | Verdict::Split { why }
-        | Verdict::Gone { why }
-        | Verdict::PersonGone { why }
-        | Verdict::Ambiguous { why } => why.clone(),
     }
 }
 
