@@ -6,6 +6,9 @@
 //! batch, never acknowledged) can be told from damage (a batch with a later one behind it). What stands behind damage is found again by
 //! [`salvage`].
 //!
+//! Behind its last frame, the segment that is written to has room: zeros, written and synced ahead, so that a batch changes octets of the file and nothing else of
+//! it. Once another segment is begun, or the journal closed, they are gone.
+//!
 //! Octets come in, octets go out; `shell::disk` writes and syncs them.
 
 mod entry;
@@ -27,4 +30,4 @@ pub use frame::{
 };
 pub use prune::{Pruned, prune};
 pub use salvage::{Piece, salvage};
-pub use scan::{End, Scan, scan};
+pub use scan::{End, Scan, scan, written};

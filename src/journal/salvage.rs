@@ -4,9 +4,12 @@
 //! once in 2^80 octets. The search goes on inside a damaged body too, since octets may be missing there and the next frame
 //! come early. No frame can be mistaken for one there: bodies are JSON, which holds no octet 0, and every frame does.
 
-use super::frame::{BODY_SUM_BYTES, Decoded, Fault, HEADER_BYTES, Skeleton, decode, decode_skeleton, read_header};
+use super::{
+    frame::{BODY_SUM_BYTES, Decoded, Fault, HEADER_BYTES, Skeleton, decode, decode_skeleton, read_header},
+    scan::written,
+};
 
-/// A part of a segment, in its order. Together the pieces cover all of its octets behind the header.
+/// A part of a segment, in its order. Together the pieces cover all of its octets behind the header, but for room at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// An entry as it was written.
@@ -40,6 +43,8 @@ pub enum Piece {
 
 /// Reads what can be read of a segment, whatever happened to it, and hands each piece to `each`. Of a whole one these are its entries.
 pub fn salvage(octets: &[u8], mut each: impl FnMut(Piece)) {
+    // Room is zeros, and so may be what ends a frame: it is in the octets as long as a frame is read.
+    let end = written(octets);
     let mut at = 0;
     if read_header(octets).is_some() {
         at = HEADER_BYTES;
@@ -50,7 +55,7 @@ pub fn salvage(octets: &[u8], mut each: impl FnMut(Piece)) {
         }
         at = at.max(to);
     }
-    while let Some(rest) = octets.get(at..).filter(|r| !r.is_empty()) {
+    while let Some(rest) = octets.get(at..).filter(|_| at < end) {
         let offset = at;
         let piece = match decode(rest) {
             Ok(frame) => {

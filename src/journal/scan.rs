@@ -9,7 +9,7 @@ use crate::time::Wall;
 /// How a segment ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With its last frame.
+    /// With its last frame, or with the room behind it that was written ahead.
     Whole,
     /// In a batch that was never acknowledged: what lies behind `offset` may be cut off. Offsets are those of the file.
     Torn {
@@ -38,12 +38,14 @@ pub struct Scan {
     pub last_time: Option<Wall>,
     /// End of the last good frame, as positions count.
     pub length: u64,
+    /// Octets of room behind that, written ahead for frames to come: only in the last segment, whose writer did not close it.
+    pub room: u64,
 }
 
 /// Reads all of a segment and hands each entry to `each`. `last`: whether it is the journal's last segment; any other one was whole when the
 /// next was begun, so that a fault in it is damage.
 pub fn scan(segment: u64, octets: &[u8], last: bool, mut each: impl FnMut(Position, Decoded)) -> Scan {
-    let mut found = Scan { end: End::Whole, entries: 0, last_time: None, length: 0 };
+    let mut found = Scan { end: End::Whole, entries: 0, last_time: None, length: 0, room: 0 };
     if read_header(octets) != Some(segment) {
         // The header is synced before the first batch is written.
         found.end = if last && octets.len() <= HEADER_BYTES {
@@ -58,6 +60,10 @@ pub fn scan(segment: u64, octets: &[u8], last: bool, mut each: impl FnMut(Positi
     let mut batch = 0_u32;
     let mut ended = true;
     while let Some(rest) = octets.get(at..).filter(|r| !r.is_empty()) {
+        if last && rest.first() == Some(&0) && written(rest) == 0 {
+            found.room = length(rest.len());
+            return found;
+        }
         match decode(rest) {
             Ok(frame) => {
                 let position = Position { segment, offset: length(stands) };
@@ -81,6 +87,11 @@ pub fn scan(segment: u64, octets: &[u8], last: bool, mut each: impl FnMut(Positi
         }
     }
     found
+}
+
+/// How many of `octets` were written as part of a frame, as far as that can be told: what follows is room, which is zeros.
+pub fn written(octets: &[u8]) -> usize {
+    octets.iter().rposition(|octet| *octet != 0).map_or(0, |place| place.saturating_add(1))
 }
 
 /// Whether a good frame of a batch behind `broken` stands anywhere in `octets`.

@@ -71,6 +71,18 @@ fn a_hole_is_torn_in_the_last_batch_and_damage_in_an_earlier_one() {
 }
 
 #[test]
+fn room_behind_the_last_frame_is_no_tear_and_only_the_last_segment_has_it() {
+    let (mut octets, _) = segment(7, &[2, 3]);
+    let whole = octets.len();
+    octets.resize(whole + 5000, 0);
+    let found = scan(7, &octets, true, |_, _| {});
+    assert_eq!((found.end, found.entries, found.length, found.room), (End::Whole, 5, whole as u64, 5000));
+    assert!(matches!(end(&octets, false).0, End::Damaged { .. }), "it is cut off before another segment is begun");
+    octets[whole + 4000] = 1;
+    assert!(matches!(end(&octets, true).0, End::Torn { .. }), "something was being written");
+}
+
+#[test]
 fn another_segments_content_is_damage() {
     let (octets, _) = segment(8, &[1]);
     assert!(matches!(end(&octets, true).0, End::Damaged { offset: 0, .. }));
@@ -84,6 +96,27 @@ fn a_position_reads_back() {
 }
 
 proptest! {
+    /// Sectors reach the disk in any order, so that of the last batch, which was written over zeros, any of them may be missing.
+    #[test]
+    fn a_batch_of_which_sectors_are_missing_takes_nothing_with_it(
+        last in 1_u32..40, missing in prop::collection::vec(any::<bool>(), 20), room in 0_usize..3000,
+    ) {
+        let (mut octets, ends) = segment(7, &[2, 3, last]);
+        octets.resize(octets.len() + room, 0);
+        for at in ends[2]..ends[3] {
+            if missing[at / 512 % missing.len()] {
+                octets[at] = 0;
+            }
+        }
+        let mut read = 0;
+        let found = scan(7, &octets, true, |_, _| read += 1);
+        prop_assert!(!matches!(found.end, End::Damaged { .. }), "{:?}", found.end);
+        prop_assert!(found.entries >= 5 && found.entries == read);
+        // What is cut off then leaves a whole segment.
+        let end_of_file = if let End::Torn { offset, .. } = found.end { offset as usize } else { octets.len() - found.room as usize };
+        prop_assert_eq!(end(&octets[..end_of_file], false), (End::Whole, read));
+    }
+
     #[test]
     fn any_entry_reads_back(
         code in 1_u8..20, time in any::<i64>(), id in ".{0,40}", key in "[a-z0-9-]{0,40}", body in prop::collection::vec(any::<u8>(), 0..200),

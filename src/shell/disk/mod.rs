@@ -23,7 +23,7 @@ use std::{
 };
 
 use crate::{
-    journal::{End, Position, scan},
+    journal::{End, Position, scan, written},
     shell::recent_times::RecentTimes,
     time::Wall,
 };
@@ -239,17 +239,17 @@ fn recover(directory: &Path, from: Position, start_after_damage: bool) -> Result
         let octets = fs::read(&path).map_err(failed(&path))?;
         let found = scan(number, &octets, Some(&number) == numbers.last(), |_, _| {});
         match found.end {
-            End::Whole => {}
+            End::Whole if found.room == 0 => {}
+            End::Whole => cut(&path, found.length)?,
             End::Torn { offset, .. } => {
-                let octets = u64::try_from(octets.len()).unwrap_or(u64::MAX).saturating_sub(offset);
+                let octets = u64::try_from(written(&octets)).unwrap_or(u64::MAX).saturating_sub(offset);
                 if octets > 0 {
                     recovery.torn = Some(Torn { position: Position { segment: number, offset: found.length }, octets });
                 }
                 if offset == 0 {
                     fs::remove_file(&path).map_err(failed(&path))?;
                 } else {
-                    let file = OpenOptions::new().write(true).open(&path).map_err(failed(&path))?;
-                    file.set_len(offset).and_then(|()| file.sync_all()).map_err(failed(&path))?;
+                    cut(&path, offset)?;
                 }
             }
             End::Damaged { offset, why } if !start_after_damage => return Err(Error::Damaged { path, offset, why }),
@@ -274,6 +274,12 @@ fn recover(directory: &Path, from: Position, start_after_damage: bool) -> Result
     Ok((recovery, highest))
 }
 
+/// Cuts off what lies behind `offset`. The next segment is begun once that is durable: with another behind it, a segment has neither a torn tail nor room.
+fn cut(path: &Path, offset: u64) -> Result<(), Error> {
+    let file = OpenOptions::new().write(true).open(path).map_err(failed(path))?;
+    file.set_len(offset).and_then(|()| file.sync_all()).map_err(failed(path))
+}
+
 /// What `offhook journal verify` finds in one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -281,7 +287,7 @@ pub struct Verified {
     pub segment: u64,
     /// Good entries.
     pub entries: u64,
-    /// Octets of the file.
+    /// Octets of the file, without the room behind its last frame.
     pub octets: u64,
     /// How it ends.
     pub end: End,
@@ -295,7 +301,8 @@ pub fn verify(directory: &Path) -> Result<Vec<Verified>, Error> {
         let path = path(directory, segment);
         let octets = fs::read(&path).map_err(failed(&path))?;
         let found = scan(segment, &octets, Some(&segment) == numbers.last(), |_, _| {});
-        all.push(Verified { segment, entries: found.entries, octets: u64::try_from(octets.len()).unwrap_or(u64::MAX), end: found.end });
+        let octets = u64::try_from(octets.len()).unwrap_or(u64::MAX).saturating_sub(found.room);
+        all.push(Verified { segment, entries: found.entries, octets, end: found.end });
     }
     Ok(all)
 }

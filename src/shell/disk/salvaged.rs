@@ -20,9 +20,11 @@ pub enum NotKept {
     /// The name is not that of the next segment.
     #[error("{0} is not the name of the next segment there; name {1}, or the directory alone")]
     Name(PathBuf, PathBuf),
-    /// A higher segment would make the torn tail of this one look like damage.
-    #[error("{0} ends in a torn write, which the next start cuts off: start offhook once, stop it, and salvage again")]
-    Torn(PathBuf),
+    /// A higher segment would make the torn tail of this one, or the room at its end, look like damage.
+    #[error(
+        "{0} was not closed, and may end in a torn write, which the next start cuts off: start offhook once, stop it, and salvage again"
+    )]
+    NotClosed(PathBuf),
     /// Another process holds the data directory, or a file of it could not be used.
     #[error(transparent)]
     File(#[from] files::Error),
@@ -50,8 +52,9 @@ pub fn keep_salvaged(source: &Path, out: &Path, entries: &[Entry]) -> Result<Pat
     if let Some(&last) = here.last() {
         let path = path(directory, last);
         let octets = fs::read(&path).map_err(|e| NotKept::Read(path.clone(), e))?;
-        if matches!(scan(last, &octets, true, |_, _| {}).end, End::Torn { .. }) {
-            return Err(NotKept::Torn(path));
+        let found = scan(last, &octets, true, |_, _| {});
+        if found.room > 0 || matches!(found.end, End::Torn { .. }) {
+            return Err(NotKept::NotClosed(path));
         }
     }
     let number = [here, aside, there, aside_there].iter().filter_map(|n| n.last()).max().copied().unwrap_or(0).saturating_add(1);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{SEGMENT, Shared, path, segments};
-use crate::journal::{ENTRY_BYTES_MAX, Entry, Fault, HEADER_BYTES, Position, decode};
+use crate::journal::{ENTRY_BYTES_MAX, Entry, Fault, HEADER_BYTES, Position, decode, written};
 
 /// Entries read at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,6 +186,8 @@ fn read(file: &File, path: &Path, at: Position, places: Range<u64>, most: usize,
                 }
                 // The chunk ends in the middle of a frame.
                 Err(Fault::Short) => break,
+                // Nobody writes, or nobody has closed it: what follows is room for more.
+                Err(_) if written(rest) == 0 => break,
                 Err(why) => return Err(Damaged::Content { path: path.to_owned(), offset: place, why }),
             }
         }

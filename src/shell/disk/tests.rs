@@ -4,9 +4,9 @@ use std::{
     time::Duration,
 };
 
-use super::*;
+use super::{writer::ROOM_MIN, *};
 use crate::{
-    journal::{Entry, EntryKind},
+    journal::{ENTRY_BYTES_MAX, Entry, EntryKind},
     shell::files::tests::Scratch,
 };
 
@@ -105,6 +105,64 @@ fn a_torn_tail_is_cut_off_and_reported() {
     assert!(verify(&scratch.0).expect("verified").iter().all(|v| v.end == End::Whole));
 }
 
+/// What a crash leaves of the segments: a copy, while they are written to.
+fn crashed(scratch: &Scratch, journal: &Journal) -> PathBuf {
+    let (of, copy) = (journal.watermark().segment, Scratch::new("crashed"));
+    fs::copy(path(&scratch.0, of), path(&copy.0, of)).expect("copied");
+    let directory = copy.0.clone();
+    std::mem::forget(copy);
+    directory
+}
+
+#[test]
+fn room_is_written_ahead_and_gone_once_the_journal_is_closed_or_has_crashed() {
+    let scratch = Scratch::new("room-ahead");
+    let (journal, ..) = open(&scratch, Position::default());
+    append(&journal.lane(100), 0..5);
+    let end = journal.watermark();
+    let octets = |directory: &Path| fs::metadata(path(directory, end.segment)).expect("there").len();
+    assert!(octets(&scratch.0) >= end.offset + ROOM_MIN, "the next batch makes no file longer");
+    let crashed = Scratch(crashed(&scratch, &journal));
+    // Whoever reads beside the writer, or after it died, sees no room.
+    for directory in [&scratch.0, &crashed.0] {
+        assert_eq!(all(&mut read(directory, Position::default())), [0, 1, 2, 3, 4]);
+        let verified = verify(directory).expect("read");
+        assert_eq!(verified, [Verified { segment: end.segment, entries: 5, octets: end.offset, end: End::Whole }]);
+    }
+    let entries: Vec<_> = (0..2).map(entry).collect();
+    assert!(matches!(keep_salvaged(&crashed.0.join("x.damaged"), &crashed.0, &entries), Err(NotKept::NotClosed(_))));
+
+    let (again, recovery, _) = open(&crashed, Position::default());
+    assert_eq!(recovery, Recovery { entries: 5, last_time: Some(Wall::from_millis(1000)), ..Recovery::default() });
+    assert_eq!(octets(&crashed.0), end.offset, "cut off at the next start");
+    append(&again.lane(100), 5..6);
+    assert_eq!(all(&mut again.tail(Position::default())), [0, 1, 2, 3, 4, 5]);
+    drop(journal);
+    assert_eq!(octets(&scratch.0), end.offset, "cut off at the end");
+}
+
+#[test]
+fn a_segment_with_another_behind_it_has_no_room() {
+    let scratch = Scratch::new("room-behind");
+    let (journal, ..) = open(&scratch, Position::default());
+    let lane = journal.lane(100);
+    // One at a time, each with room made for it, into a second segment.
+    let long = || Entry { body: vec![b'x'; ENTRY_BYTES_MAX - 1000], ..entry(0) };
+    let (done, synced) = mpsc::channel();
+    let mut count = 0;
+    while journal.watermark().segment == 1 {
+        let done = done.clone();
+        lane.append(long(), move |result| done.send(result.is_ok()).expect("waited for")).expect("taken");
+        assert!(synced.recv_timeout(Duration::from_secs(20)).expect("an answer"));
+        count += 1;
+    }
+    assert!(verify(&scratch.0).expect("read").iter().all(|segment| segment.end == End::Whole));
+    assert_eq!(all(&mut journal.tail(Position::default())).len(), count);
+    drop(journal);
+    let (_, recovery, _) = open(&scratch, Position::default());
+    assert_eq!((recovery.entries, recovery.set_aside.len()), (count as u64, 0));
+}
+
 #[test]
 fn a_damaged_segment_is_set_aside_and_its_number_not_used_again() {
     let scratch = Scratch::new("damage");
@@ -191,7 +249,7 @@ fn what_was_recovered_goes_nowhere_that_it_would_harm() {
     let mut octets = fs::read(path(&journal, last)).expect("read");
     octets.extend_from_slice(&[1, 1, 1, 0, 9, 9]);
     fs::write(path(&journal, last), &octets).expect("written");
-    assert!(matches!(keep_salvaged(&damaged, &named, &entries), Err(NotKept::Torn(_))), "the torn tail would be damage");
+    assert!(matches!(keep_salvaged(&damaged, &named, &entries), Err(NotKept::NotClosed(_))), "the torn tail would be damage");
     octets.truncate(octets.len() - 6);
     fs::write(path(&journal, last), &octets).expect("written");
     assert_eq!(keep_salvaged(&damaged, &named, &entries).expect("written"), named);

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -108,8 +108,10 @@ pub(super) struct Segment {
     file: File,
     number: u64,
     begun: Instant,
-    /// Octets written and synced.
+    /// Octets of frames, written and synced.
     length: u64,
+    /// Octets of the file: the frames', and behind them zeros that were written ahead.
+    ahead: u64,
     batch: u32,
 }
 
@@ -124,7 +126,31 @@ impl Segment {
             Ok(file)
         };
         let file = begin().map_err(failed(&path))?;
-        Ok(Self { file, number, begun: Instant::now(), length: u64::try_from(HEADER_BYTES).unwrap_or(0), batch: 0 })
+        let length = u64::try_from(HEADER_BYTES).unwrap_or(0);
+        Ok(Self { file, number, begun: Instant::now(), length, ahead: length, batch: 0 })
+    }
+
+    /// Writes frames behind the others. Where there is no room for them, more is made with the same write: a sync of a file that grows has its new length and
+    /// the place of its blocks to write besides the frames, which takes about as long again.
+    fn write(&mut self, frames: &mut Vec<u8>) -> io::Result<()> {
+        let end = self.length.saturating_add(u64::try_from(frames.len()).unwrap_or(0));
+        if end <= self.ahead {
+            return self.file.write_all_at(frames, self.length);
+        }
+        let room = end.clamp(ROOM_MIN, ROOM_MAX);
+        let octets = frames.len();
+        frames.resize(octets.saturating_add(usize::try_from(room).unwrap_or(0)), 0);
+        let written = self.file.write_all_at(frames, self.length);
+        frames.truncate(octets);
+        self.ahead = end.saturating_add(room);
+        written
+    }
+
+    /// Cuts off what lies behind the frames, for good: only the last segment of a journal may end in anything else.
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.ahead = self.length;
+        self.file.sync_all()
     }
 
     pub(super) fn end(&self) -> Position {
@@ -183,6 +209,8 @@ impl Writer {
                 self.refuse(&why);
             }
             if self.stopping && drained {
+                // Where it cannot be, the next start does it.
+                let _ = self.segment.cut();
                 return;
             }
         }
@@ -218,6 +246,7 @@ impl Writer {
     fn begin(&mut self) -> io::Result<()> {
         self.buffer.clear();
         if self.segment.length >= SEGMENT_BYTES || self.segment.begun.elapsed() >= SEGMENT_AGE && self.segment.batch > 0 {
+            self.segment.cut()?;
             let number = self.next;
             self.next = number.saturating_add(1);
             self.segment = Segment::begin(&self.directory, number).map_err(io::Error::other)?;
@@ -231,7 +260,7 @@ impl Writer {
         if let Some(last) = self.waiters.last() {
             end_batch(&mut self.buffer, last.begin);
         }
-        self.segment.file.write_all(&self.buffer)?;
+        self.segment.write(&mut self.buffer)?;
         self.sync()?;
         let base = self.segment.end();
         self.segment.length = base.offset.saturating_add(u64::try_from(self.buffer.len()).unwrap_or(0));
@@ -257,13 +286,21 @@ impl Writer {
     }
 
     fn sync(&self) -> io::Result<()> {
-        #[cfg(test)]
-        if self.shared.fail_sync.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the disk fails on purpose"));
-        }
+        self.fails()?;
         let from = Instant::now();
         self.segment.file.sync_data()?;
         self.shared.sync_times.lock().unwrap_or_else(std::sync::PoisonError::into_inner).record(from.elapsed());
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn fails(&self) -> io::Result<()> {
+        let fails = self.shared.fail_sync.load(Ordering::Relaxed);
+        if fails { Err(io::Error::other("the disk fails on purpose")) } else { Ok(()) }
+    }
+
+    #[cfg(not(test))]
+    fn fails(&self) -> io::Result<()> {
         Ok(())
     }
 
@@ -279,11 +316,8 @@ impl Writer {
     fn reopen(&mut self) -> bool {
         let number = self.next;
         self.next = number.saturating_add(1);
-        let cut = || -> io::Result<()> {
-            self.segment.file.set_len(self.segment.length)?;
-            self.sync()
-        };
-        let begun = cut().and_then(|()| Segment::begin(&self.directory, number).map_err(io::Error::other));
+        let cut = self.fails().and_then(|()| self.segment.cut());
+        let begun = cut.and_then(|()| Segment::begin(&self.directory, number).map_err(io::Error::other));
         match begun {
             Ok(segment) => {
                 self.segment = segment;
@@ -307,6 +341,9 @@ impl Writer {
 pub(super) const BATCH_ENTRIES_MAX: usize = 512;
 /// Octets of one batch: a sync of more stalls.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Room made at a time: as much again as there is, so that a small journal stays small, up to what a disk writes in a millisecond or two.
+pub(super) const ROOM_MIN: u64 = 64 << 10;
+const ROOM_MAX: u64 = 1 << 20;
 /// A segment is closed once it has so many octets: small enough to be read whole at a start.
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// A segment is closed at its first entry behind this age: retention takes bodies out of closed ones alone.
