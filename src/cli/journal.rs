@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{FAILED, OK, WRONG_USE};
 use crate::{
     config::Config,
-    journal::{End, Entry, EntryKind, Position},
+    journal::{End, Entry, EntryKind, Fault, Position},
     pipeline::{retention::left, webhook::Received},
     shell::disk,
 };
@@ -161,12 +161,13 @@ fn verify(directory: &std::path::Path, as_json: bool) -> ExitCode {
             return WRONG_USE.into();
         }
     };
-    let damaged = segments.iter().any(|s| matches!(s.end, End::Damaged { .. }));
+    let damaged = segments.iter().any(|s| matches!(s.end, End::Damaged { .. } | End::Later { .. }));
     let rows = segments.iter().map(|s| {
         let (state, offset, why) = match &s.end {
             End::Whole => ("whole", None, None),
             End::Torn { offset, why } => ("torn", Some(*offset), Some(why.to_string())),
             End::Damaged { offset, why } => ("damaged", Some(*offset), Some(why.clone())),
+            End::Later { offset, version } => ("later", Some(*offset), Some(Fault::Version(*version).to_string())),
         };
         (s, state, offset, why)
     });
@@ -187,7 +188,7 @@ fn verify(directory: &std::path::Path, as_json: bool) -> ExitCode {
         println!("{table}");
         if damaged {
             println!(
-                "A damaged segment is set aside at the next start. Restore it from a copy if there is one, or see what `offhook journal"
+                "A damaged segment is set aside at the next start, one of a later version is left alone. Restore it from a copy if there is one, or see what `offhook journal"
             );
             println!("salvage` recovers of it.");
         }

@@ -25,6 +25,13 @@ pub enum End {
         /// What is wrong there.
         why: String,
     },
+    /// In a frame of a version that this program does not know: a later one may have written it, and been told that it stands.
+    Later {
+        /// Where.
+        offset: u64,
+        /// The frame's version.
+        version: u8,
+    },
 }
 
 /// The outcome of a scan.
@@ -77,7 +84,9 @@ pub fn scan(segment: u64, octets: &[u8], last: bool, mut each: impl FnMut(Positi
             }
             Err(why) => {
                 let broken = if ended { batch.saturating_add(1) } else { batch };
-                found.end = if !last || later_batch(rest, broken) {
+                found.end = if let Fault::Version(version @ 2..=VERSION_MAX) = why {
+                    End::Later { offset: length(at), version }
+                } else if !last || later_batch(rest, broken) {
                     End::Damaged { offset: length(at), why: why.to_string() }
                 } else {
                     End::Torn { offset: length(at), why }
@@ -103,3 +112,6 @@ fn later_batch(octets: &[u8], broken: u32) -> bool {
 fn length(at: usize) -> u64 {
     u64::try_from(at).unwrap_or(u64::MAX)
 }
+
+/// Versions that may come: they are counted, one a change of the form. What is above is no version, but damage.
+const VERSION_MAX: u8 = 15;

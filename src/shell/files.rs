@@ -68,7 +68,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         fs::rename(&fresh, path)?;
         File::open(directory)?.sync_all()
     };
-    write().map_err(failed(path, hint))
+    write().map_err(|error| {
+        // Names may be new each time: what nobody writes again would stay, on a disk that is full perhaps.
+        let _ = fs::remove_file(&fresh);
+        failed(path, hint)(error)
+    })
 }
 
 /// Times of `rounds` small appends with `fdatasync` in `directory`, sorted; the file is taken away again.
@@ -124,6 +128,15 @@ pub(crate) mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_its_place_is_not_left_beside_it() {
+        let scratch = Scratch::new("replace");
+        let path = scratch.0.join("here");
+        fs::create_dir_all(path.join("something")).expect("made");
+        assert!(replace(&path, b"new").is_err(), "it is a directory, and not empty");
+        assert_eq!(fs::read_dir(&scratch.0).expect("listed").count(), 1);
     }
 
     #[test]

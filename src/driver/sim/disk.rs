@@ -106,6 +106,9 @@ impl Disk {
                 journal::End::Whole => segment.cut(segment.octets.len() - usize::try_from(found.room).unwrap_or(0)),
                 journal::End::Torn { .. } if !cut => {}
                 journal::End::Torn { offset, .. } => segment.cut(usize::try_from(offset).unwrap_or(0)),
+                journal::End::Later { offset, version } => {
+                    return Err(format!("segment {} has a frame of version {version} at {offset}", segment.number));
+                }
                 journal::End::Damaged { offset, why } => return Err(format!("segment {} is damaged at {offset}: {why}", segment.number)),
             }
         }

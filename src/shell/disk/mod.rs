@@ -56,6 +56,19 @@ pub enum Error {
         /// How.
         why: String,
     },
+    /// A segment is written in a form of later programs.
+    #[error(
+        "journal {path} has a frame of version {version} at octet {offset}, which a later offhook wrote: start that one. Where none ever ran here, the octet is \
+         damaged: rename the file to end in .damaged, and see `offhook journal salvage`"
+    )]
+    Later {
+        /// The segment.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// The frame's version.
+        version: u8,
+    },
 }
 
 fn failed<'a>(path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
@@ -252,6 +265,8 @@ fn recover(directory: &Path, from: Position, start_after_damage: bool) -> Result
                     cut(&path, offset)?;
                 }
             }
+            // Not to be set aside, whatever the operator has chosen: it may be whole.
+            End::Later { offset, version } => return Err(Error::Later { path, offset, version }),
             End::Damaged { offset, why } if !start_after_damage => return Err(Error::Damaged { path, offset, why }),
             End::Damaged { offset, why } => {
                 let beside = path.with_extension(DAMAGED);

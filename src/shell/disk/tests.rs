@@ -193,6 +193,32 @@ fn a_damaged_segment_is_set_aside_and_its_number_not_used_again() {
     assert!(journal.watermark().segment > 900, "above the store's position");
 }
 
+#[test]
+fn a_segment_of_a_later_version_is_left_alone() {
+    let scratch = Scratch::new("later");
+    let (journal, ..) = open(&scratch, Position::default());
+    let positions = append(&journal.lane(100), 0..3);
+    let at = positions[0].clone().expect("a position");
+    drop(journal);
+    let segment = path(&scratch.0, at.segment);
+    let mut octets = fs::read(&segment).expect("read");
+    octets[usize::try_from(at.offset).expect("fits")] = 2;
+    fs::write(&segment, &octets).expect("written");
+    for start_after_damage in [true, false] {
+        let options = Options { directory: scratch.0.clone(), from: Position::default(), start_after_damage, notify: Box::new(|_| {}) };
+        assert!(matches!(Journal::open(options), Err(Error::Later { version: 2, .. })));
+    }
+    assert_eq!(fs::read(&segment).expect("read"), octets);
+}
+
+#[test]
+fn a_segment_that_cannot_be_begun_leaves_nothing_behind() {
+    let scratch = Scratch::new("headless");
+    assert!(writer::Segment::begin_with(&scratch.0, 3, |_| Err(io::Error::other("the disk is full"))).is_err());
+    assert!(segments(&scratch.0, SEGMENT).expect("listed").is_empty(), "a segment without a header is damage");
+    assert!(writer::Segment::begin(&scratch.0, 3).is_ok());
+}
+
 /// A journal with entries 0 to 4, of which 1 was damaged and its segment set aside, and 5 behind it. Returns the file that was set aside.
 fn set_aside(scratch: &Scratch) -> PathBuf {
     let (journal, ..) = open(scratch, Position::default());

@@ -117,15 +117,22 @@ pub(super) struct Segment {
 
 impl Segment {
     pub(super) fn begin(directory: &Path, number: u64) -> Result<Self, Error> {
-        let path = path(directory, number);
-        let begin = || -> io::Result<File> {
-            let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
+        let header = |file: &mut File| {
             file.write_all(&write_header(number))?;
             file.sync_all()?;
-            File::open(directory)?.sync_all()?;
-            Ok(file)
+            File::open(directory)?.sync_all()
         };
-        let file = begin().map_err(failed(&path))?;
+        Self::begin_with(directory, number, header)
+    }
+
+    /// The file's `header` is written and synced, or there is no file: one that was begun and not finished would look like damage at the next start.
+    pub(super) fn begin_with(directory: &Path, number: u64, header: impl FnOnce(&mut File) -> io::Result<()>) -> Result<Self, Error> {
+        let path = path(directory, number);
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).map_err(failed(&path))?;
+        header(&mut file).map_err(|error| {
+            let _ = std::fs::remove_file(&path);
+            failed(&path)(error)
+        })?;
         let length = u64::try_from(HEADER_BYTES).unwrap_or(0);
         Ok(Self { file, number, begun: Instant::now(), length, ahead: length, batch: 0 })
     }
@@ -328,8 +335,6 @@ impl Writer {
                 true
             }
             Err(error) => {
-                // A file that was begun and could not be finished would look like damage at the next start.
-                let _ = std::fs::remove_file(path(&self.directory, number));
                 tracing::warn!(%error, "the journal stays closed");
                 false
             }
