@@ -124,6 +124,15 @@ pub struct Person {
     pub made: String,
 }
 
+/// What an answer to a search holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Those whom it shows.
+    pub people: Vec<Person>,
+    /// There are others whom it does not show.
+    pub more: bool,
+}
+
 /// What is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Search<'a> {
@@ -145,8 +154,8 @@ pub trait People {
     }
     /// Asks for everybody who has one of the values in one of the fields.
     fn find(&self, search: &Search<'_>, token: &Token) -> HttpRequest;
-    /// Who was found. [`Verdict::Split`] where the answer does not hold all of them.
-    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict>;
+    /// Who was found.
+    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Found, Verdict>;
     /// Changes people by their ids, [`Change::id`], and makes none. No two are the same.
     fn update(&self, _object: &str, _changes: &[Change], _token: &Token) -> Option<HttpRequest> {
         None
@@ -255,19 +264,20 @@ impl Rule {
     }
 
     /// Which of those found it is, by the rule: one, nobody, or several of whom a person has to choose. None of those `lost`: a search may go on finding
-    /// them for a while.
-    pub fn choose(&self, sought: &str, lost: &[String], found: &[Person]) -> Vec<String> {
+    /// them for a while. Of a part of those who have the number nobody can tell the newest or the oldest: whatever the rule, they are several.
+    pub fn choose(&self, sought: &str, lost: &[String], found: &Found) -> Vec<String> {
         let is = |handle: &String| match self.kind {
             Kind::Reference => handle.trim() == sought,
             Kind::Number => self.number(handle).is_some_and(|number| number == sought),
         };
-        let mut bearers: Vec<_> = found.iter().filter(|p| !lost.contains(&p.id) && p.handles.iter().any(is)).collect();
+        let bears = |p: &&Person| !lost.contains(&p.id) && (found.more || p.handles.iter().any(is));
+        let mut bearers: Vec<_> = found.people.iter().filter(bears).collect();
         bearers.sort_by(|a, b| (&a.made, &a.id).cmp(&(&b.made, &b.id)));
         let one = |person: Option<&&Person>| person.map(|p| p.id.clone()).into_iter().collect();
         match self.several {
-            Several::Newest => one(bearers.last()),
-            Several::Oldest => one(bearers.first()),
-            Several::Review => bearers.iter().map(|p| p.id.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
+            Several::Newest if !found.more => one(bearers.last()),
+            Several::Oldest if !found.more => one(bearers.first()),
+            _ => bearers.iter().map(|p| p.id.clone()).collect::<BTreeSet<_>>().into_iter().take(CANDIDATES_MAX).collect(),
         }
     }
 
@@ -301,6 +311,8 @@ pub fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
+/// People of one number who are kept with a call: as many as somebody looks through, since a switchboard's may be thousands.
+pub const CANDIDATES_MAX: usize = 20;
 /// Shorter ones are extensions and services, which name no person outside.
 const NUMBER_MIN: usize = 7;
 
@@ -421,7 +433,8 @@ mod tests {
 
     #[test]
     fn several_go_by_rule_and_what_was_found_beside_is_nobody() {
-        let found = [person("2", "+1 555 123 0001", "2024"), person("1", "15551230001", "2025"), person("3", "+15551230009", "2023")];
+        let people = vec![person("2", "+1 555 123 0001", "2024"), person("1", "15551230001", "2025"), person("3", "+15551230009", "2023")];
+        let found = Found { people, more: false };
         let chosen = |more: &str| rule(more).choose("+15551230001", &[], &found);
         assert_eq!(chosen("{}"), ["1", "2"]);
         assert_eq!(chosen(r#"{"several": "newest"}"#), ["1"]);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     crm::{
         Change, Connector, Fields, HttpAnswer, HttpRequest, Token, Verdict,
-        contact::{Contact, Link, Nobody, Rule, Search, Standing},
+        contact::{CANDIDATES_MAX, Contact, Link, Nobody, Rule, Search, Standing},
         key_of,
         mapping::Formed,
         record_key,
@@ -136,6 +136,13 @@ impl Parts {
             (Self::Find(sought), Some(Contacts { rule, .. }), Some(people)) => {
                 let values = forms(rule, sought);
                 match people.found(&Search { object: &rule.object, fields: &rule.fields, values: &values }, answer) {
+                    // Of several numbers nobody can tell whose people are missing.
+                    Ok(found) if found.more && sought.len() > 1 => {
+                        plain(vec![Verdict::Split { why: "more people were found than an answer holds".into() }; sought.len()])
+                    }
+                    Ok(found) if found.more && found.people.len() < 2 => {
+                        plain(vec![Verdict::Retry { after: None, why: "a search that found several and shows none".into() }; sought.len()])
+                    }
                     Ok(found) => {
                         sought.iter().map(|(one, lost)| (Verdict::Done { id: None }, Some(rule.choose(one, lost, &found)))).collect()
                     }
@@ -217,7 +224,10 @@ impl Crm {
         let fields = rule.fields.join(", ");
         match &contact.standing {
             Standing::Nobody if rule.nobody == Nobody::Review => Some(format!("{fields}: nobody in `{}` has {sought}", rule.object)),
-            Standing::Several(people) => Some(format!("{fields}: {sought} is had by several: {}", people.join(", "))),
+            Standing::Several(people) => {
+                let others = if people.len() < CANDIDATES_MAX { "" } else { ", …" };
+                Some(format!("{fields}: {sought} is had by several: {}{others}", people.join(", ")))
+            }
             _ => None,
         }
     }

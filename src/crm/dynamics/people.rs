@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Dynamics, FIND_MAX, PAGE, batch, id_column, literal};
 use crate::crm::{
     Change, HttpAnswer, HttpRequest, Token, Verdict,
-    contact::{People, Person, Search},
+    contact::{Found, People, Person, Search},
     query,
 };
 
@@ -26,7 +26,7 @@ impl People for Dynamics {
         request
     }
 
-    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict> {
+    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Found, Verdict> {
         if answer.status != 200 {
             return Err(self.refused(None, answer));
         }
@@ -34,16 +34,13 @@ impl People for Dynamics {
         let Some(rows) = body.get("value").and_then(Value::as_array) else {
             return Err(Verdict::Retry { after: None, why: "a query without rows".into() });
         };
-        if body.get("@odata.nextLink").is_some() && search.values.len() > 1 {
-            return Err(Verdict::Split { why: format!("more than {PAGE} people were found") });
-        }
         let id = id_column(search.object);
         let person = |row: &Value| {
             let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
             let handles = search.fields.iter().filter_map(|field| text(field)).collect();
             Some(Person { id: text(&id)?, handles, made: text("createdon").unwrap_or_default() })
         };
-        Ok(rows.iter().filter_map(person).collect())
+        Ok(Found { people: rows.iter().filter_map(person).collect(), more: body.get("@odata.nextLink").is_some() })
     }
 
     fn update(&self, object: &str, changes: &[Change], token: &Token) -> Option<HttpRequest> {

@@ -281,7 +281,7 @@ fn a_person_is_found_and_bound_and_one_who_is_gone_is_told() {
     let search = Search { object: "contacts", fields: &fields, values: &values };
     let answer = crm.send(connector().find(&search, &crm.token));
     let found = connector().found(&search, &answer).expect("people");
-    let [person] = found.as_slice() else { panic!("{found:?}") };
+    let [person] = found.people.as_slice() else { panic!("{found:?}") };
     let linked = |id: &str| change("k1", &[("subject", json!("x")), (LINK, json!(format!("/contacts({id})")))]);
     assert_eq!(crm.write(&linked(&person.id)).name(), "done");
     assert_eq!(crm.rows()[0]["_regardingobjectid_value"], json!(person.id));
@@ -314,4 +314,19 @@ fn people_are_changed_by_their_ids_and_nobody_is_made() {
     let headers = vec![("content-type".to_owned(), format!("multipart/mixed; boundary={boundary}"))];
     let told = connector().updated(&changes, &HttpAnswer { status: 200, headers, body: text.into_bytes() });
     assert_eq!(told, [Verdict::Done { id: None }, Verdict::PersonGone { why: "Entity 'contact' Does Not Exist".into() }]);
+}
+
+#[test]
+fn people_of_a_further_page_are_told_of() {
+    let mut crm = Crm::new();
+    let (fields, values) = (["mobilephone".to_owned()], ["+4930123456".to_owned()]);
+    let search = Search { object: "contacts", fields: &fields, values: &values };
+    let asked = connector().find(&search, &crm.token);
+    for (made, more) in [(PAGE, false), (1, true)] {
+        for _ in 0..made {
+            crm.post("contacts", &json!({"lastname": "Doe", "mobilephone": "+4930123456"}));
+        }
+        let found = connector().found(&search, &crm.send(asked.clone())).expect("people");
+        assert_eq!((found.people.len(), found.more), (PAGE, more));
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{HubSpot, properties, refused};
 use crate::crm::{
     Change, Connector, HttpAnswer, HttpRequest, Token, Verdict,
-    contact::{People, Person, Search},
+    contact::{Found, People, Person, Search},
 };
 
 /// Values of one filter; HubSpot takes a hundred, and each number is sought in up to four forms.
@@ -35,7 +35,7 @@ impl People for HubSpot {
         self.post(format!("crm/objects/{}/{}/search", self.version, search.object), &body, token)
     }
 
-    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict> {
+    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Found, Verdict> {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         if answer.status != 200 {
             return Err(refused(answer, &body));
@@ -44,16 +44,13 @@ impl People for HubSpot {
             return Err(Verdict::Retry { after: None, why: "a search without results".into() });
         };
         let total = body.get("total").and_then(Value::as_u64).and_then(|t| usize::try_from(t).ok()).unwrap_or(results.len());
-        if total > results.len() && search.values.len() > 1 {
-            return Err(Verdict::Split { why: format!("{total} people were found, more than a page") });
-        }
         let person = |result: &Value| {
             let property = |name: &str| result.get("properties").and_then(|p| p.get(name)).and_then(Value::as_str);
             let made = result.get("createdAt").and_then(Value::as_str).or_else(|| property("createdate")).unwrap_or_default();
             let handles = search.fields.iter().filter_map(|field| property(field)).map(str::to_owned).collect();
             Some(Person { id: result.get("id")?.as_str()?.to_owned(), handles, made: made.to_owned() })
         };
-        Ok(results.iter().filter_map(person).collect())
+        Ok(Found { people: results.iter().filter_map(person).collect(), more: total > results.len() })
     }
 
     fn update(&self, object: &str, changes: &[Change], token: &Token) -> Option<HttpRequest> {
@@ -135,9 +132,10 @@ mod tests {
         assert_eq!(body.get("filterGroups"), Some(&json!([filter("phone"), filter("mobilephone")])));
         let told = json!({"total": 1, "results": [{"id": "7", "createdAt": "2026-01-01T00:00:00Z", "properties": {"mobilephone": "+15551230001", "phone": null}}]});
         let found = connector().found(&search, &answer(200, &told.to_string())).expect("people");
-        assert_eq!(found, [Person { id: "7".into(), handles: vec!["+15551230001".into()], made: "2026-01-01T00:00:00Z".into() }]);
+        let people = vec![Person { id: "7".into(), handles: vec!["+15551230001".into()], made: "2026-01-01T00:00:00Z".into() }];
+        assert_eq!(found, Found { people, more: false });
         let more = json!({"total": 201, "results": []}).to_string();
-        assert_eq!(connector().found(&search, &answer(200, &more)).expect_err("a page is not all").name(), "retry");
+        assert!(connector().found(&search, &answer(200, &more)).expect("people").more, "a page is not all");
         assert_eq!(connector().found(&search, &answer(429, "{}")).expect_err("no people").name(), "throttled");
     }
 

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{
     Budget, Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict,
     bulk::Bulk,
-    contact::{People, Person, Search},
+    contact::{Found, People, Person, Search},
     form,
     mapping::Beside,
     query,
@@ -211,7 +211,7 @@ impl People for Salesforce {
         self.request("GET", &format!("query?{}", query(&[("q", &soql)])), Vec::new(), token)
     }
 
-    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Vec<Person>, Verdict> {
+    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Found, Verdict> {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         if answer.status != 200 {
             return Err(self.refused(answer, body.get(0).unwrap_or(&Value::Null)));
@@ -219,15 +219,13 @@ impl People for Salesforce {
         let Some(records) = body.get("records").and_then(Value::as_array) else {
             return Err(Verdict::Retry { after: None, why: "a query without records".into() });
         };
-        if records.len() >= PAGE && search.values.len() > 1 {
-            return Err(Verdict::Split { why: format!("more than {PAGE} people were found") });
-        }
         let person = |record: &Value| {
             let text = |name: &str| record.get(name).and_then(Value::as_str).map(str::to_owned);
             let handles = search.fields.iter().filter_map(|field| text(field)).collect();
             Some(Person { id: text("Id")?, handles, made: text("CreatedDate").unwrap_or_default() })
         };
-        Ok(records.iter().filter_map(person).collect())
+        let more = records.len() >= PAGE || body.get("done").and_then(Value::as_bool) == Some(false);
+        Ok(Found { people: records.iter().filter_map(person).collect(), more })
     }
 
     fn update(&self, object: &str, changes: &[Change], token: &Token) -> Option<HttpRequest> {

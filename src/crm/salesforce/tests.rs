@@ -192,7 +192,7 @@ fn a_record_written_twice_is_one_record_and_names_its_person() {
     let (fields, values) = (["Phone".to_owned(), "MobilePhone".to_owned()], ["+4930123456".to_owned()]);
     let search = Search { object: "Contact", fields: &fields, values: &values };
     let found = connector.found(&search, &send(connector.find(&search, &token))).expect("people");
-    let [person] = found.as_slice() else { panic!("{found:?}") };
+    let [person] = found.people.as_slice() else { panic!("{found:?}") };
     let linked = [change("k1", &[("Contact__c", json!(person.id))])];
     assert_eq!(connector.verdicts(&linked, &send(connector.upsert(&linked, &token))).remove(0).name(), "done");
     let gone = [change("k1", &[("Contact__c", json!("003000000000099AAA"))])];

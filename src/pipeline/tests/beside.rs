@@ -212,3 +212,18 @@ fn what_has_drifted_names_the_fields_of_both_objects() {
     let fields: Vec<_> = mapping().reads().fields.into_iter().filter(|read| read.from == "disposition_code").map(|read| read.to).collect();
     assert_eq!(fields, ["Voice_Call__c.Code__c", "Task.Status"]);
 }
+
+#[test]
+fn a_number_that_more_people_have_than_an_answer_holds_waits_for_a_person_with_both_written() {
+    let mut world = world();
+    for _ in 0..2001 {
+        ask(&mut world, "POST", "sobjects/Contact", &json!({"LastName": "Doe", "Phone": CALLER}));
+    }
+    world.call();
+    world.webhook(1, "w1", "PAID");
+    world.until(10 * SECOND);
+    let (call, task) = pair(&mut world);
+    let attempts = world.journal.iter().filter(|(_, e)| e.kind == EntryKind::Attempt).count();
+    assert_eq!((world.write().state, &call["Contact__c"], &task["WhoId"], attempts), (State::Review, &Value::Null, &Value::Null, 2));
+    assert!(world.write().why.is_some_and(|why| why.contains("is had by several")));
+}

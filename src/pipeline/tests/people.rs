@@ -438,3 +438,56 @@ fn a_score_that_waits_gives_way_to_that_of_a_later_call() {
     assert_eq!(score(&mut world, &person), json!("0.75"));
     assert!([call(), second()].iter().all(|call| world.store.write("crm", *call).expect("stored").expect("a write").state == State::Done));
 }
+
+/// As many requests for people as a few attempts would make: what is asked again and again asks more.
+const FINDS_MAX: usize = 3;
+
+/// Attempts to find somebody.
+fn finds(world: &World) -> usize {
+    let find = |(_, e): &&(Position, Entry)| e.kind == EntryKind::Attempt && String::from_utf8_lossy(&e.body).contains("\"step\":\"find\"");
+    world.journal.iter().filter(find).count()
+}
+
+#[test]
+fn a_number_that_more_people_have_than_an_answer_holds_waits_for_a_person_with_the_record_written() {
+    for several in ["review", "newest", "oldest"] {
+        let mut world = world(&with(rule(), "several", json!(several)));
+        for _ in 0..201 {
+            person(&mut world, CALLER);
+        }
+        world.call();
+        world.until(60 * SECOND);
+        let write = world.write();
+        assert_eq!((write.state, write.id.is_some(), write.contact.person()), (State::Review, true, None), "{several}");
+        let why = write.why.unwrap_or_default();
+        assert!(why.contains("is had by several") && why.ends_with(", …"), "{why}");
+        assert!(finds(&world) <= FINDS_MAX, "{}", finds(&world));
+    }
+}
+
+/// Another call that is looked for with it gets its person.
+#[test]
+fn a_number_that_too_many_have_holds_nobody_else() {
+    let mut world = world(&rule());
+    for _ in 0..201 {
+        person(&mut world, CALLER);
+    }
+    let other = person(&mut world, "+4930999999");
+    world.call();
+    second_call_from(&mut world, "+4930999999");
+    world.until(60 * SECOND);
+    assert_eq!(world.write().state, State::Review);
+    let second = world.store.write("crm", second()).expect("stored").expect("a write");
+    assert_eq!((second.state, second.contact.person()), (State::Done, Some(other.as_str())));
+}
+
+#[test]
+fn a_search_that_counts_people_and_shows_none_makes_nobody() {
+    let mut world = world(&with(with(rule(), "nobody", json!("create")), "key", json!("offhook_number_key")));
+    let none = json!([{"match": {"path": "/search", "nth": 1}, "action": {"status": 200, "body": {"total": 201, "results": []}}}]);
+    world.account.as_mut().expect("a double").set_faults(serde_json::from_value(none).expect("faults"));
+    let caller = person(&mut world, CALLER);
+    world.call();
+    world.until(60 * SECOND);
+    assert_eq!((world.write().state, world.write().contact.person()), (State::Done, Some(caller.as_str())));
+}
