@@ -132,7 +132,7 @@ impl Parts {
         let nobody = |count| plain(vec![Verdict::Gone { why: "this CRM knows no people".into() }; count]);
         match (self, &crm.contacts, crm.connector.people()) {
             (Self::Write(changes), ..) => plain(crm.connector.verdicts(changes, answer)),
-            (Self::Make(changes), Some(contacts), _) => plain(contacts.maker.verdicts(changes, answer)),
+            (Self::Make(changes), Some(contacts), _) => plain(contacts.maker.verdicts(changes, answer).into_iter().map(made).collect()),
             (Self::Find(sought), Some(Contacts { rule, .. }), Some(people)) => {
                 let values = forms(rule, sought);
                 match people.found(&Search { object: &rule.object, fields: &rule.fields, values: &values }, answer) {
@@ -160,6 +160,16 @@ impl Parts {
 
 fn make(sought: &str, fields: &Fields) -> Change {
     Change { key: key_of(sought), id: None, fields: fields.clone(), written: Fields::new() }
+}
+
+/// Who was made and bears no id can be linked with nothing, and would be made for ever.
+fn made(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Done { id: None } | Verdict::Anew { id: None } => {
+            Verdict::Gone { why: "the person was made, but the CRM did not tell his id".into() }
+        }
+        other => other,
+    }
 }
 
 /// Named by the person's id, since no two of a request are of one person.

@@ -6,6 +6,7 @@ mod beside;
 mod budgets;
 mod decisions;
 mod delivery;
+mod dynamics;
 mod expected;
 mod jobs;
 mod people;
@@ -278,7 +279,8 @@ impl World {
         let asked = sandbox::Request { method: method.into(), path: path.into(), query: query.into(), headers, body };
         match self.account.as_mut().expect("a double").handle(now, &asked) {
             Came::Answer(answer, _) => {
-                let headers = answer.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+                let kind = answer.body.content_type().map(|kind| ("content-type".to_owned(), kind.to_owned()));
+                let headers = answer.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).chain(kind).collect();
                 Ok(HttpAnswer { status: answer.status, headers, body: answer.body.octets() })
             }
             Came::Drop(_) => Err(NoAnswer { maybe_sent: true, why: "dropped".into() }),

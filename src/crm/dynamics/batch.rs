@@ -12,6 +12,8 @@ pub(super) struct Request {
     pub(super) url: String,
     /// Whether it may change a row only, not make one.
     pub(super) only_there: bool,
+    /// Whether it is answered with what `$select` of its address names, and told whether the row was made.
+    pub(super) shown: bool,
     /// JSON.
     pub(super) body: String,
 }
@@ -30,17 +32,19 @@ pub(super) fn write(requests: &[Request]) -> (String, Vec<u8>) {
         if request.only_there {
             text.push_str("If-Match: *\r\n");
         }
+        if request.shown {
+            text.push_str("Prefer: return=representation\r\n");
+        }
         text.push_str(&format!("\r\n{}\r\n", request.body));
     }
     text.push_str(&format!("--{boundary}--\r\n"));
     (boundary.to_owned(), text.into_bytes())
 }
 
-/// The row's id, where its address in the answer names one and not the key again.
-pub(super) fn row(answer: &HttpAnswer) -> Option<String> {
-    let (_, rest) = answer.header("odata-entityid")?.rsplit_once('(')?;
-    let id = rest.strip_suffix(')')?;
-    (!id.is_empty() && id.chars().all(|c| c.is_ascii_hexdigit() || c == '-')).then(|| id.to_owned())
+/// The row's id in what the answer shows of it, by the name of its column.
+pub(super) fn id(answer: &HttpAnswer, column: &str) -> Option<String> {
+    let row: Value = serde_json::from_slice(&answer.body).ok()?;
+    row.get(column)?.as_str().map(str::to_owned)
 }
 
 /// Code and message of a refusal.

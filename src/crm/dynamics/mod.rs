@@ -5,6 +5,10 @@
 //! that is never written with the rest: the row is written while it is open, and completed by a request of its own afterwards. What is learnt later still belongs
 //! into the row's own columns, where people and reports look for it, so the row is opened again, written and closed. A note beside it would keep the row closed,
 //! but notes have no alternate key: written twice after a lost answer, they would be two.
+//!
+//! # Ids
+//! The address in the answer to an upsert by an alternate key names that key again, and no id. So each upsert asks to be shown the row: the answer then holds the
+//! id, and its status tells whether the row was made (Dataverse developer guide, "Use Upsert to Create or Update a record").
 
 mod batch;
 mod people;
@@ -98,9 +102,16 @@ impl Connector for Dynamics {
         for change in changes {
             let url = format!("{}/api/data/{}/{}({}={})", self.base_url, self.version, self.set, self.key, literal(&change.key));
             for needed in needs(change) {
-                // A change of state that made a row would make an empty one.
-                let only_there = needed.what != What::Upsert;
-                parts.push(batch::Request { method: "PATCH", url: url.clone(), only_there, body: Value::Object(needed.body).to_string() });
+                let upsert = needed.what == What::Upsert;
+                parts.push(batch::Request {
+                    method: "PATCH",
+                    // Of a row its id is shown always, beside what is selected.
+                    url: if upsert { format!("{url}?$select={}", self.key) } else { url.clone() },
+                    // A change of state that made a row would make an empty one.
+                    only_there: !upsert,
+                    shown: upsert,
+                    body: Value::Object(needed.body).to_string(),
+                });
             }
         }
         self.batch(&parts, token)
@@ -198,14 +209,16 @@ impl Dynamics {
 
     /// What the answers to a change's requests come to: the first that is none of success decides.
     fn verdict(&self, change: &Change, parts: &mut impl Iterator<Item = HttpAnswer>, stopped: bool) -> Verdict {
-        let mut id = change.id.clone();
+        let (mut id, mut anew) = (change.id.clone(), false);
         let mut failed = None;
         for needed in needs(change) {
             let verdict = match (parts.next(), needed.what) {
                 (None, _) if stopped => Some(Verdict::Retry { after: None, why: "the batch stopped before this record".into() }),
                 (None, _) => Some(Verdict::Ambiguous { why: "the batch's answer does not speak of this record".into() }),
                 (Some(part), What::Upsert) if part.is_success() => {
-                    id = batch::row(&part).or(id.take());
+                    id = batch::id(&part, &id_column(&self.set)).or(id.take());
+                    // Made, although it had been acknowledged: somebody has deleted it.
+                    anew = part.status == 201 && !change.written.is_empty();
                     None
                 }
                 (Some(part), _) if part.is_success() => None,
@@ -216,7 +229,7 @@ impl Dynamics {
             };
             failed = failed.or(verdict);
         }
-        failed.unwrap_or(Verdict::Done { id })
+        failed.unwrap_or(if anew { Verdict::Anew { id } } else { Verdict::Done { id } })
     }
 
     /// What a refusal means; `change` where it is one of its columns.

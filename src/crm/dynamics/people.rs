@@ -49,6 +49,7 @@ impl People for Dynamics {
             url: format!("{}/api/data/{}/{object}({})", self.base_url, self.version, change.id.as_deref().unwrap_or_default()),
             // Somebody who is there no more is not made anew.
             only_there: true,
+            shown: false,
             body: Value::Object(change.fields.clone().into_iter().collect()).to_string(),
         };
         Some(self.batch(&changes.iter().map(part).collect::<Vec<_>>(), token))

@@ -88,6 +88,7 @@ impl Setup for Dynamics {
             method: "POST",
             url: format!("{definition}/{path}"),
             only_there: false,
+            shown: false,
             body: body.to_string(),
         };
         let mut parts = vec![post("Attributes", &column)];

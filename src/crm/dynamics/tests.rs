@@ -98,19 +98,20 @@ fn the_wait_that_a_throttle_asks_for_is_kept() {
 fn each_record_of_a_batch_has_its_own_verdict() {
     let changes =
         [change("k1", &[("subject", json!("a"))]), change("k2", &[("subject", json!("b"))]), change("k3", &[("subject", json!("c"))])];
-    let entity = "OData-EntityId: http://crm/api/data/v9.2/phonecalls(0a0b-1)\r\n";
+    let entity = "OData-EntityId: http://crm/api/data/v9.2/phonecalls(offhook_key='k3')\r\n";
+    let row = json!({"@odata.etag": "W/\"1\"", "offhook_key": "k1", "activityid": "0a0b-1"}).to_string();
     let refusal = error("0x80044331", "too long");
-    let verdicts = connector().verdicts(&changes, &batch(200, &[(204, entity, ""), (400, "", &refusal), (204, "", "")]));
+    let verdicts = connector().verdicts(&changes, &batch(200, &[(201, "", &row), (400, "", &refusal), (204, entity, "")]));
     let wanted = [
         Verdict::Done { id: Some("0a0b-1".into()) },
         Verdict::Rejected { why: "too long (0x80044331)".into() },
         Verdict::Done { id: None },
     ];
-    assert_eq!(verdicts, wanted, "204 is both created and updated, and an id may not be told");
+    assert_eq!(verdicts, wanted, "an address that names the key tells no id");
     // A server that does not go on stops at the first refusal: the rest was not looked at.
-    let stopped = connector().verdicts(&changes, &batch(400, &[(204, entity, ""), (400, "", &refusal)]));
+    let stopped = connector().verdicts(&changes, &batch(400, &[(200, "", &row), (400, "", &refusal)]));
     assert_eq!(stopped.iter().map(Verdict::name).collect::<Vec<_>>(), ["done", "rejected", "retry"]);
-    let cut = connector().verdicts(&changes, &batch(200, &[(204, entity, "")]));
+    let cut = connector().verdicts(&changes, &batch(200, &[(200, "", &row)]));
     assert_eq!(cut.iter().map(Verdict::name).collect::<Vec<_>>(), ["done", "ambiguous", "ambiguous"]);
     let nothing = HttpAnswer { status: 200, headers: Vec::new(), body: Vec::new() };
     assert!(connector().verdicts(&changes, &nothing).iter().all(|v| v.name() == "ambiguous"));
@@ -124,9 +125,24 @@ fn a_batch_goes_on_after_a_refusal_and_bears_no_key_in_its_bodies() {
     let header = |name: &str| sent.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     assert_eq!((header("prefer"), header("if-none-match")), (Some("odata.continue-on-error"), Some("null")));
     let body = String::from_utf8(sent.body).expect("text");
-    assert!(body.contains("PATCH http://crm/api/data/v9.2/phonecalls(offhook_key='ab12') HTTP/1.1\r\n"), "{body}");
+    assert!(body.contains("PATCH http://crm/api/data/v9.2/phonecalls(offhook_key='ab12')?$select=offhook_key HTTP/1.1\r\n"), "{body}");
+    assert!(body.contains("\r\nPrefer: return=representation\r\n"), "{body}");
     assert!(body.contains("\r\n\r\n{\"subject\":\"x\"}\r\n"), "{body}");
     assert!(!body.replace("\r\n", "").contains('\n'), "every line ends with CRLF");
+}
+
+#[test]
+fn a_row_that_is_made_although_it_was_acknowledged_is_made_anew() {
+    let row = json!({"activityid": "0a0b-1"}).to_string();
+    let verdict =
+        |change: &Change, parts: &[(u16, &str, &str)]| connector().verdicts(std::slice::from_ref(change), &batch(200, parts)).remove(0);
+    let id = Some("0a0b-1".to_owned());
+    let first = change("k", &[("subject", json!("x"))]);
+    assert_eq!(verdict(&first, &[(201, "", &row)]), Verdict::Done { id: id.clone() });
+    let mut late = change("k", &[("description", json!("late"))]);
+    late.written = first.fields;
+    assert_eq!(verdict(&late, &[(200, "", &row)]), Verdict::Done { id: id.clone() });
+    assert_eq!(verdict(&late, &[(201, "", &row)]), Verdict::Anew { id });
 }
 
 /// What a change takes, as words.

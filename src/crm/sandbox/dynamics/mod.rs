@@ -242,9 +242,10 @@ impl Dynamics {
         body: &Value,
         ledger: &mut Ledger,
     ) -> Result<Answer, Refusal> {
-        self.table(set)?;
+        self.shows(request, set)?;
         let id = self.write(now, takes, set, (None, None), body, ledger)?;
-        Ok(self.written(request, set, &id, true))
+        let address = format!("{}/api/data/v9.2/{set}({id})", request.origin());
+        Ok(self.written(request, set, (&id, address), true))
     }
 
     fn patch(
@@ -257,7 +258,7 @@ impl Dynamics {
         ledger: &mut Ledger,
     ) -> Result<Answer, Refusal> {
         let (set, key) = keyed(segment)?;
-        let table = self.table(set)?;
+        let table = self.shows(request, set)?;
         let found = self.find(now, table, &key)?;
         let row = found.as_ref().and_then(|id| table.rows.get(id));
         match (request.header("if-match"), row) {
@@ -281,7 +282,18 @@ impl Dynamics {
         }
         let made = found.is_none();
         let id = self.write(now, takes, set, (found, Some(key)), body, ledger)?;
-        Ok(self.written(request, set, &id, made))
+        // The row's address is the one that it was asked by: after an alternate key, that key and no id.
+        let address = format!("{}{}", request.origin(), request.path);
+        Ok(self.written(request, set, (&id, address), made))
+    }
+
+    /// The table, where it has the columns that the client wants to see.
+    fn shows(&self, request: &Request, set: &str) -> Result<&Table, Refusal> {
+        let table = self.table(set)?;
+        match selected(request).into_iter().find(|name| !table.columns.contains_key(name)) {
+            Some(unknown) => Err(no_property(table, &unknown)),
+            None => Ok(table),
+        }
     }
 
     /// Writes `body` to a row, or to a new one; its id.
@@ -334,26 +346,22 @@ impl Dynamics {
     }
 
     /// 204 whether it was made or changed; only a client that wants to see the row is told which.
-    fn written(&self, request: &Request, set: &str, id: &str, made: bool) -> Answer {
-        let entity = ("OData-EntityId", format!("{}/api/data/v9.2/{set}({id})", request.origin()));
-        let headers = vec![("OData-Version", "4.0".to_owned()), entity];
+    fn written(&self, request: &Request, set: &str, (id, address): (&str, String), made: bool) -> Answer {
+        let version = ("OData-Version", "4.0".to_owned());
         let shown = request.header("prefer").is_some_and(|prefer| prefer.contains("return=representation"));
         match self.tables.get(set).and_then(|t| Some((t, t.rows.get(id)?))) {
             Some((table, row)) if shown => {
+                let headers = vec![("ETag", etag(row)), ("Preference-Applied", "return=representation".to_owned()), version];
                 let body = show(table, row, &selected(request));
                 Answer { status: if made { 201 } else { 200 }, headers, body: Body::Json(body) }
             }
-            _ => Answer { status: 204, headers, body: Body::Empty },
+            _ => Answer { status: 204, headers: vec![version, ("OData-EntityId", address)], body: Body::Empty },
         }
     }
 
     fn read(&self, now: Wall, request: &Request, segment: &str) -> Result<Answer, Refusal> {
         let Some((set, key)) = odata::segment(segment) else { return Err(syntax(segment)) };
-        let table = self.table(set)?;
-        let columns = selected(request);
-        if let Some(unknown) = columns.iter().find(|name| !table.columns.contains_key(*name)) {
-            return Err(no_property(table, unknown));
-        }
+        let (table, columns) = (self.shows(request, set)?, selected(request));
         if let Some(key) = key {
             let row = self.find(now, table, &key)?.and_then(|id| table.rows.get(&id)).ok_or_else(|| missing(table, &key))?;
             return Ok(Answer::new(200, show(table, row, &columns)));
