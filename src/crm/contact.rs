@@ -351,6 +351,11 @@ impl Contact {
         difference(&self.says, &self.said)
     }
 
+    /// Whether the CRM has refused that person as one who is there no more.
+    pub fn is_lost(&self, person: &str) -> bool {
+        self.lost.iter().any(|lost| lost == person)
+    }
+
     /// The CRM's id of the person.
     pub fn person(&self) -> Option<&str> {
         match &self.standing {

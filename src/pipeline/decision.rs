@@ -130,9 +130,10 @@ impl Pipeline {
         let crm = self.config.crm(&name);
         match decision {
             Decision::Retry => {
-                // Who was not found, or found too often, is looked for again.
+                // Who was not found, or found too often, is looked for again, whoever was lost: what the CRM refused may have been mended.
                 if write.contact.person().is_none() {
                     write.contact.standing = Standing::Unsought;
+                    write.contact.lost.clear();
                 }
                 write.begin_anew(entry.time);
                 (write.state, write.why) = crm.map_or((State::Queued, None), |crm| crm.rest(&write));

@@ -362,7 +362,8 @@ impl Write {
                 (self.state, self.why) = crm.map_or((State::Done, None), |crm| crm.rest(self));
                 self.backlog &= self.state == State::Queued;
             }
-            "gone" if settled.person_gone && self.contact.person().is_some() => {
+            // One who is found again although he was refused before, by his key, is not the one whom the CRM misses.
+            "gone" if settled.person_gone && self.contact.person().is_some_and(|person| !self.contact.is_lost(person)) => {
                 if let Some(crm) = crm {
                     crm.estrange(self);
                 }

@@ -95,6 +95,7 @@ impl Bulk for Salesforce {
         let headers = reader.headers().cloned().unwrap_or_default();
         let column = |name: &str| headers.iter().position(|header| header.eq_ignore_ascii_case(name));
         let (id, error) = (column("sf__Id"), column("sf__Error"));
+        let link = self.link.as_deref().and_then(column);
         let Some(key) = column(&self.key) else {
             // A job without such rows may tell nothing at all.
             let why = format!("results without a column {}", self.key);
@@ -103,7 +104,7 @@ impl Bulk for Salesforce {
         let verdict = |row: &csv::StringRecord| {
             let text = |column: Option<usize>| column.and_then(|at| row.get(at)).filter(|text| !text.is_empty());
             let verdict = match text(error) {
-                Some(error) => self.refused(answer, &fault(error)),
+                Some(error) => self.refusal(answer.status, &fault(error), None, text(link).filter(|id| *id != NULL)),
                 None if error.is_some() => Verdict::Ambiguous { why: "refused without a word on this record".into() },
                 None => Verdict::Done { id: text(id).map(str::to_owned) },
             };

@@ -69,8 +69,8 @@ impl Salesforce {
         let of = |reference: String| results.iter().find(|r| r.get("referenceId").and_then(Value::as_str) == Some(&reference));
         let verdict = |(number, change): (usize, &Change)| {
             let asked = pair(beside, change);
-            let first = asked.first.is_some().then(|| self.of_part(of(of_first(number)), None));
-            let second = asked.beside.is_some().then(|| self.of_part(of(of_beside(number)), Some(beside)));
+            let first = asked.first.is_some().then(|| self.of_part(of(of_first(number)), change, None));
+            let second = asked.beside.is_some().then(|| self.of_part(of(of_beside(number)), change, Some(beside)));
             self.of_pair(beside, change, &asked.link, first, second)
         };
         changes.iter().enumerate().map(verdict).collect()
@@ -107,7 +107,7 @@ impl Salesforce {
     }
 
     /// What became of one part.
-    fn of_part(&self, result: Option<&Value>, beside: Option<&Beside>) -> Part {
+    fn of_part(&self, result: Option<&Value>, change: &Change, beside: Option<&Beside>) -> Part {
         let status = result.and_then(|r| r.get("httpStatusCode")?.as_u64()).and_then(|status| u16::try_from(status).ok());
         let (Some(status), Some(body)) = (status, result.and_then(|r| r.get("body"))) else {
             return Part::Failed(Verdict::Ambiguous { why: "the answer says nothing of a part of it".into() });
@@ -129,7 +129,7 @@ impl Salesforce {
                 let why = error.get("message").and_then(Value::as_str).unwrap_or("another part of the request failed");
                 Part::Halted { why: format!("{object}: {why} (PROCESSING_HALTED)") }
             }
-            (_, error) => Part::Failed(self.refusal(status, error, beside)),
+            (_, error) => Part::Failed(self.refusal(status, error, beside, self.named_by(change, beside))),
         }
     }
 }

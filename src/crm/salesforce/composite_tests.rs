@@ -139,6 +139,18 @@ fn the_worse_of_two_counts_and_names_the_object() {
     }
     assert!(matches!(pair(ok(), (400, error("ENTITY_IS_DELETED", &["WhoId"]))), Verdict::PersonGone { .. }));
     assert!(matches!(pair((400, error("ENTITY_IS_DELETED", &["Contact__c"])), (400, error(HALTED, &[]))), Verdict::PersonGone { .. }));
+    // Which field names somebody who is gone is seldom told.
+    let named = |name: &str| {
+        let mut told = change.clone();
+        told.fields.insert(name.to_owned(), json!("003A"));
+        told
+    };
+    let gone = error("ENTITY_IS_DELETED", &[]);
+    let second = |change: &Change| one(change, &[("first0", 201, done("a01")), ("beside0", 400, gone.clone())]);
+    assert!(matches!(second(&named("Task.WhoId")), Verdict::PersonGone { .. }));
+    assert_eq!(second(&named("Contact__c")).name(), "rejected", "the second names nobody");
+    let first = one(&named("Contact__c"), &[("first0", 400, gone.clone()), ("beside0", 400, error(HALTED, &[]))]);
+    assert!(matches!(first, Verdict::PersonGone { .. }), "{first:?}");
     // Of two refusals he who looks is shown both.
     let stands = Change { id: Some("a01".into()), written: fields(json!({"Task.Status": "x"})), ..change.clone() };
     let both = [("first0", 400, error("STRING_TOO_LONG", &["Name"])), ("beside0", 400, error(picklist, &["Status"]))];

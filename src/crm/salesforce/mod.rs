@@ -87,6 +87,10 @@ const DAILY_WAIT: Duration = Duration::from_secs(300);
 const FIND_MAX: usize = 20;
 /// People in one answer.
 const PAGE: usize = 2000;
+/// The code of a refusal for the sake of another record, which is there no more or is not shown to the app's user.
+const OUT_OF_REACH: &str = "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY";
+/// Characters of an id that say which record it is; where there are three more, they only check its case.
+const SHORT_ID: usize = 15;
 /// A refresh that runs beside another one is over soon.
 const CONCURRENT_WAIT: Duration = Duration::from_secs(2);
 
@@ -272,7 +276,9 @@ impl Salesforce {
         let results = body.as_array().map(Vec::as_slice).unwrap_or_default();
         match answer.status {
             // Results come in the order of the request.
-            200..=299 if results.len() == changes.len() => results.iter().map(|result| self.of_its_own(answer.status, result)).collect(),
+            200..=299 if results.len() == changes.len() => {
+                changes.iter().zip(results).map(|(change, result)| self.of_its_own(answer.status, change, result)).collect()
+            }
             200..=299 => {
                 let why = format!("{} with {} results for {} records", answer.status, results.len(), changes.len());
                 vec![Verdict::Ambiguous { why }; changes.len()]
@@ -282,39 +288,53 @@ impl Salesforce {
     }
 
     /// What a collection says of one of its records.
-    fn of_its_own(&self, status: u16, result: &Value) -> Verdict {
+    fn of_its_own(&self, status: u16, change: &Change, result: &Value) -> Verdict {
         if result.get("success").and_then(Value::as_bool) == Some(true) {
             return Verdict::Done { id: result.get("id").and_then(Value::as_str).map(str::to_owned) };
         }
         match result.pointer("/errors/0") {
-            Some(error) => self.refusal(status, error, None),
+            Some(error) => self.refusal(status, error, None, self.named_by(change, None)),
             None => Verdict::Ambiguous { why: format!("{status} without a word on this record") },
         }
     }
 
+    /// The id of the person whom a change names; with `beside`, in the record beside.
+    fn named_by<'c>(&self, change: &'c Change, beside: Option<&Beside>) -> Option<&'c str> {
+        let link = match beside {
+            None => self.link.clone()?,
+            Some(beside) => beside.name(beside.person.as_deref()?),
+        };
+        change.fields.get(&link)?.as_str()
+    }
+
     /// What the refusal of a whole answer means.
     fn refused(&self, answer: &HttpAnswer, error: &Value) -> Verdict {
-        match (self.refusal(answer.status, error, None), answer.retry_after()) {
+        match (self.refusal(answer.status, error, None, None), answer.retry_after()) {
             (Verdict::Throttled { why, .. }, Some(after)) => Verdict::Throttled { after: Some(after), why },
             (verdict, _) => verdict,
         }
     }
 
     /// What a refusal means. `error` is Salesforce's: of a whole answer with `errorCode`, of one record with `statusCode`; of the record `beside` where one is
-    /// meant, whose fields bear its object.
-    fn refusal(&self, status: u16, error: &Value, beside: Option<&Beside>) -> Verdict {
+    /// meant, whose fields bear its object. `named`: the person whom what was refused names, by his id.
+    fn refusal(&self, status: u16, error: &Value, beside: Option<&Beside>, named: Option<&str>) -> Verdict {
         let text = |name: &str| error.get(name).and_then(Value::as_str);
         let code = text("errorCode").or_else(|| text("statusCode")).unwrap_or_default();
         let fields: Vec<_> = error.get("fields").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let message = text("message").unwrap_or("no reason given");
-        let named = match beside {
+        let places = match beside {
             None => fields.join(", "),
             Some(beside) if fields.is_empty() => beside.object.clone(),
             Some(beside) => fields.iter().map(|field| beside.name(field)).collect::<Vec<_>>().join(", "),
         };
-        let why = if named.is_empty() { format!("{message} ({code})") } else { format!("{named}: {message} ({code})") };
+        let why = if places.is_empty() { format!("{message} ({code})") } else { format!("{places}: {message} ({code})") };
         let link = beside.map_or(self.link.as_deref(), |beside| beside.person.as_deref());
-        let person = link.is_some_and(|link| fields.contains(&link));
+        // Mostly no field is told, and of a record that is out of reach its id.
+        let person = match (fields.is_empty(), named) {
+            (false, _) => link.is_some_and(|link| fields.contains(&link)),
+            (true, None) => false,
+            (true, Some(id)) => code != OUT_OF_REACH || message.contains(id.get(..SHORT_ID).unwrap_or(id)),
+        };
         match code {
             "INVALID_SESSION_ID" => Verdict::Auth { why },
             "REQUEST_LIMIT_EXCEEDED" => Verdict::Throttled { after: Some(DAILY_WAIT), why },
@@ -322,9 +342,7 @@ impl Salesforce {
             "UNABLE_TO_LOCK_ROW" => Verdict::Retry { after: None, why },
             // Somebody made the record at the same moment: written again, it is an update.
             "DUPLICATE_VALUE" => Verdict::Retry { after: Some(Duration::ZERO), why },
-            "INVALID_CROSS_REFERENCE_KEY" | "ENTITY_IS_DELETED" | "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY" if person => {
-                Verdict::PersonGone { why }
-            }
+            "INVALID_CROSS_REFERENCE_KEY" | "ENTITY_IS_DELETED" | OUT_OF_REACH if person => Verdict::PersonGone { why },
             // Another part of the request failed, and this one was not looked at.
             "PROCESSING_HALTED" => Verdict::Retry { after: None, why },
             // The set-up is wrong, not the record.

@@ -58,7 +58,7 @@ impl Salesforce {
     fn standings(&self, key: &str, status: u16, body: &Value) -> Result<Vec<Standing>, Verdict> {
         let records = body.get("records").and_then(Value::as_array);
         let Some(records) = records.filter(|_| status == 200) else {
-            return Err(self.refusal(status, body.get(0).unwrap_or(&Value::Null), None));
+            return Err(self.refusal(status, body.get(0).unwrap_or(&Value::Null), None, None));
         };
         let standing = |record: &Value| {
             let mut fields = record.as_object()?.clone();

@@ -69,6 +69,28 @@ fn each_error_has_its_verdict() {
     assert_eq!(verdict(400, "ENTITY_IS_DELETED", &["OwnerId"]).name(), "rejected");
 }
 
+/// Salesforce seldom says which field names somebody who is gone.
+#[test]
+fn a_refused_reference_without_a_field_is_that_of_the_person_whom_the_record_names() {
+    let person = "003000000000042AAA";
+    let refused = |code: &str, message: &str, fields: &[(&str, Value)]| {
+        let error = json!({"statusCode": code, "message": message, "fields": []});
+        let results = json!([{"success": false, "errors": [error]}]);
+        connector().verdicts(&[change("k", fields)], &answer(200, &results)).remove(0)
+    };
+    let gone = |code: &str, message: &str| {
+        let named = refused(code, message, &[("Contact__c", json!(person))]);
+        assert!(!matches!(refused(code, message, &[("OwnerId", json!("005A"))]), Verdict::PersonGone { .. }), "{code}: it names nobody");
+        matches!(named, Verdict::PersonGone { .. })
+    };
+    assert!(gone("ENTITY_IS_DELETED", "entity is deleted"));
+    assert!(gone("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id"));
+    let out_of_reach = "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY";
+    assert!(gone(out_of_reach, "insufficient access rights on cross-reference id: 003000000000042"));
+    assert!(!gone(out_of_reach, "insufficient access rights on cross-reference id: 001000000000007"), "another record");
+    assert!(!gone("STRING_TOO_LONG", "data value too large"));
+}
+
 #[test]
 fn a_collection_is_told_record_by_record_in_its_order() {
     let results = json!([
@@ -334,6 +356,11 @@ fn a_refused_row_is_told_as_a_refused_record_is() {
     assert_eq!(one("DUPLICATE_VALUE:duplicate value found: Key__c duplicates value on record with id: a01:--").name(), "retry");
     assert_eq!(one("INVALID_CROSS_REFERENCE_KEY:invalid cross reference id:Contact__c --").name(), "gone");
     assert!(matches!(one("ENTITY_IS_DELETED:entity is deleted:Contact__c --"), Verdict::PersonGone { .. }));
+    let naming = |person: &str| {
+        results(&format!("sf__Id,sf__Error,Contact__c,Key__c\n,ENTITY_IS_DELETED:entity is deleted:--,{person},k1\n")).remove(0).1
+    };
+    assert!(matches!(naming("003A"), Verdict::PersonGone { .. }));
+    assert!(["", "#N/A"].iter().all(|nobody| naming(nobody).name() == "rejected"));
     assert_eq!(one("who: knows"), Verdict::Rejected { why: "who: knows ()".into() });
     assert_eq!(one("").name(), "ambiguous");
 }

@@ -20,6 +20,10 @@ fn mapping() -> Mapping {
 }
 
 fn world() -> World {
+    world_of(mapping())
+}
+
+fn world_of(mapping: Mapping) -> World {
     let mut world = World::new();
     world.account = Double::of("salesforce", sandbox::Options::default(), Chance::from_seed(1));
     let key = json!({"type": "Text", "length": 40, "externalId": true, "unique": true});
@@ -28,17 +32,19 @@ fn world() -> World {
         ("Activity.Key__c", key),
         ("Voice_Call__c.Code__c", json!({"type": "Text", "length": 20})),
         ("Voice_Call__c.Contact__c", json!({"type": "Lookup"})),
+        ("Voice_Call__c.Account__c", json!({"type": "Lookup"})),
+        ("Contact.Key__c", json!({"type": "Text", "length": 40, "externalId": true, "unique": true})),
     ] {
         assert_eq!(
             ask(&mut world, "POST", "tooling/sobjects/CustomField", &json!({"FullName": name, "Metadata": metadata}))["success"],
             true
         );
     }
-    let mapping = mapping();
     let crm = world.pipeline.config.crms.get_mut(0).expect("a CRM");
     crm.connector = Box::new(Salesforce { link: Some("Contact__c".into()), beside: mapping.beside.clone(), ..connector() });
     let rule = mapping.contact.clone().expect("a rule");
-    crm.contacts = Some(Contacts { rule, links: mapping.person_links(), maker: Box::new(Plain) });
+    crm.contacts =
+        Some(Contacts { rule, links: mapping.person_links(), maker: Box::new(Salesforce { object: "Contact".into(), ..connector() }) });
     crm.mapping = Box::new(move |record| mapping.apply(record));
     world
 }
@@ -99,11 +105,10 @@ fn both_records_are_written_linked_and_name_the_caller() {
     assert_eq!((&moved["Status"], &moved["WhatId"]), (&json!("In Progress"), &case));
 }
 
-#[test]
-fn a_caller_who_was_deleted_is_looked_for_again_for_both() {
-    let mut world = world();
+/// A world in which the caller was found, and is gone before the record names him: merged into somebody else.
+fn merged_away(mapping: Mapping) -> (World, Value) {
+    let mut world = world_of(mapping);
     ask(&mut world, "POST", "sobjects/Contact", &json!({"LastName": "Old", "Phone": CALLER}));
-    // Found, and gone before the record names him.
     faults(&mut world, &json!([{"match": {"path": "/composite", "nth": 1}, "action": {"status": 503}}]));
     world.call();
     world.webhook(1, "w1", "PAID");
@@ -113,8 +118,57 @@ fn a_caller_who_was_deleted_is_looked_for_again_for_both() {
     let caller = ask(&mut world, "POST", "sobjects/Contact", &json!({"LastName": "New", "Phone": CALLER}))["id"].clone();
     faults(&mut world, &json!([]));
     world.until(100 * SECOND);
+    (world, caller)
+}
+
+#[test]
+fn a_caller_who_was_deleted_is_looked_for_again_for_both() {
+    let (mut world, caller) = merged_away(mapping());
     let (call, task) = pair(&mut world);
     assert_eq!((world.write().state, &call["Contact__c"], &task["WhoId"]), (State::Done, &caller, &caller));
+}
+
+#[test]
+fn a_caller_who_was_deleted_is_looked_for_again_for_a_record_alone() {
+    let (mut world, caller) = merged_away(Mapping { beside: None, ..mapping() });
+    let found = ask(&mut world, "GET", "query?q=SELECT+Contact__c+FROM+Voice_Call__c", &Value::Null);
+    assert_eq!(
+        (world.write().state, &found["records"]),
+        (State::Done, &json!([{"attributes": {"type": "Voice_Call__c"}, "Contact__c": caller}]))
+    );
+}
+
+/// A reference that is wrong by the mapping is refused as somebody who is gone is: it ends with a person, and takes the caller away for no longer than that.
+#[test]
+fn another_reference_that_is_refused_waits_for_a_person_and_the_caller_comes_back() {
+    for nobody in ["leave", "review", "create"] {
+        let mut mapping = Mapping { beside: None, ..mapping() };
+        let rule = mapping.contact.as_mut().expect("a rule");
+        let more =
+            json!({"key": "Key__c", "nobody": nobody, "field": [{"to": "LastName", "from": "from"}, {"to": "Phone", "from": "from"}]});
+        let mut changed = json!({"by": "from", "object": "Contact", "fields": ["Phone"], "link": {"to": "Contact__c"}});
+        changed.as_object_mut().expect("an object").extend(more.as_object().cloned().expect("an object"));
+        *rule = serde_json::from_value(changed).expect("a rule");
+        let account = ask(&mut world_of(mapping.clone()), "POST", "sobjects/Case", &json!({}))["id"].clone();
+        mapping.rules.push(serde_json::from_value(json!({"to": "Account__c", "default": account})).expect("a rule"));
+        let mut world = world_of(mapping);
+        if nobody != "create" {
+            ask(&mut world, "POST", "sobjects/Contact", &json!({"LastName": "Doe", "Phone": CALLER}));
+        }
+        world.call();
+        world.until(100 * SECOND);
+        let write = world.write();
+        assert_eq!((write.state, write.id), (State::Review, None), "{nobody}");
+        assert_eq!(write.why.as_deref(), Some("invalid cross reference id (INVALID_CROSS_REFERENCE_KEY)"), "{nobody}");
+        // The administrator makes what was missing, which has that id in his org.
+        let made = ask(&mut world, "POST", "sobjects/Case", &json!({}))["id"].clone();
+        decide(&mut world, Decision::Edit { fields: Fields::from([("Account__c".to_owned(), made)]) });
+        decide(&mut world, Decision::Retry);
+        let found = ask(&mut world, "GET", "query?q=SELECT+Contact__c+FROM+Voice_Call__c", &Value::Null);
+        let person = world.write().contact.person().map(str::to_owned);
+        assert!(person.is_some(), "{nobody}");
+        assert_eq!((world.write().state, &found["records"][0]["Contact__c"]), (State::Done, &json!(person)), "{nobody}");
+    }
 }
 
 #[test]

@@ -9,7 +9,10 @@ mod schema;
 mod soql;
 mod token;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -27,6 +30,8 @@ pub struct Salesforce {
     /// Until when the last refresh is under way: the org refuses another one beside it.
     refreshing: Wall,
     objects: BTreeMap<String, Object>,
+    /// Ids of records that somebody took away, or merged into others.
+    deleted: BTreeSet<String>,
     jobs: BTreeMap<String, jobs::Job>,
     /// The next Composite request finds its records locked.
     locked: bool,
@@ -53,6 +58,7 @@ impl Salesforce {
             public_key: None,
             refreshing: Wall::from_millis(0),
             objects: schema::org(),
+            deleted: BTreeSet::new(),
             jobs: BTreeMap::new(),
             locked: false,
             next_id: 1,
@@ -327,8 +333,12 @@ impl Salesforce {
         ledger: &mut Ledger,
     ) -> Result<String, Value> {
         let fresh = id.is_none().then(|| self.id(schema::prefix(object)));
-        // Ids of other objects' records may be named by a field.
-        let named = |id: &str| self.objects.values().any(|o| o.records.contains_key(id));
+        // Ids of other objects' records may be named by a field, and every user; which field names a wrong one the org does not tell.
+        let named = |id: &str| match self.objects.values().any(|o| o.records.contains_key(id)) || id.starts_with("005") {
+            true => Ok(()),
+            false if self.deleted.contains(id) => Err(fault("ENTITY_IS_DELETED", "entity is deleted", &[])),
+            false => Err(fault("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id", &[])),
+        };
         let Some(known) = self.objects.get(object) else { return Err(fault("INVALID_TYPE", object, &[])) };
         known.judge(id, &fields, &named)?;
         let Some(known) = self.objects.get_mut(object) else { return Err(fault("INVALID_TYPE", object, &[])) };
@@ -352,6 +362,7 @@ impl Salesforce {
 
     fn delete(&mut self, now: Wall, object: &str, id: &str, ledger: &mut Ledger) -> Answer {
         let Some(record) = self.objects.get_mut(object).and_then(|o| o.take(id)) else { return not_found() };
+        self.deleted.insert(id.to_owned());
         ledger.mutation(now, Change { what: "delete", object, key: None, id, before: json!(record), after: Value::Null });
         Answer { status: 204, headers: Vec::new(), body: Body::Empty }
     }

@@ -187,8 +187,13 @@ impl Object {
         self.fields.iter().filter_map(key).collect()
     }
 
-    /// Whether these fields may be written to `id`, or to a new record.
-    pub(super) fn judge(&self, id: Option<&str>, fields: &Map<String, Value>, named: &dyn Fn(&str) -> bool) -> Result<(), Value> {
+    /// Whether these fields may be written to `id`, or to a new record. `named`: whether a field may name the record of that id.
+    pub(super) fn judge(
+        &self,
+        id: Option<&str>,
+        fields: &Map<String, Value>,
+        named: &dyn Fn(&str) -> Result<(), Value>,
+    ) -> Result<(), Value> {
         for (name, value) in fields.iter().filter(|(name, _)| *name != "attributes") {
             let Some(field) = self.fields.get(name) else {
                 return Err(fault("INVALID_FIELD", &format!("No such column '{name}' on sobject"), &[name]));
@@ -234,7 +239,7 @@ impl Object {
 }
 
 impl Field {
-    fn judge(&self, name: &str, value: &Value, named: &dyn Fn(&str) -> bool) -> Result<(), Value> {
+    fn judge(&self, name: &str, value: &Value, named: &dyn Fn(&str) -> Result<(), Value>) -> Result<(), Value> {
         let wrong = |what: &str| Err(fault("JSON_PARSER_ERROR", &format!("Cannot deserialize instance of {what} from {value}"), &[name]));
         match (&self.kind, value) {
             (Kind::Text(most), Value::String(text)) if text.chars().count() > *most => {
@@ -254,8 +259,8 @@ impl Field {
             }
             (Kind::Picklist(..), Value::String(_)) => Ok(()),
             (Kind::Picklist(..), _) => wrong("picklist"),
-            (Kind::Reference, Value::String(id)) if named(id) || id.starts_with("005") => Ok(()),
-            (Kind::Reference, _) => Err(fault("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id", &[name])),
+            (Kind::Reference, Value::String(id)) => named(id),
+            (Kind::Reference, _) => wrong("reference"),
         }
     }
 }

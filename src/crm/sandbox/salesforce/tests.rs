@@ -78,8 +78,13 @@ fn fields_are_held_against_their_types() {
     assert_eq!(code(json!({"ActivityDate": "tomorrow"})), "JSON_PARSER_ERROR");
     assert_eq!(code(json!({"CallDurationInSeconds": "7"})), "JSON_PARSER_ERROR");
     assert_eq!(code(json!({"WhoId": "003000000000099AAA"})), "INVALID_CROSS_REFERENCE_KEY");
+    assert_eq!(code(json!({"WhoId": 7})), "JSON_PARSER_ERROR");
     assert_eq!(code(json!({"Colour": "red"})), "INVALID_FIELD");
     assert_eq!(code(json!({"Status": "Completed", "ActivityDate": "2026-01-05", "CallDurationInSeconds": 7})), "made");
+    let gone = org.json("POST", "sobjects/Contact", &json!({"LastName": "Doe"})).json()["id"].as_str().expect("an id").to_owned();
+    assert_eq!(org.json("DELETE", &format!("sobjects/Contact/{gone}"), &Value::Null).status, 204);
+    let refused = org.json("POST", "sobjects/Task", &json!({"WhoId": gone}));
+    assert_eq!(refused.json()[0], json!({"message": "entity is deleted", "errorCode": "ENTITY_IS_DELETED", "fields": []}));
     let missing = org.json("POST", "sobjects/Contact", &json!({"Phone": "+49"}));
     assert_eq!(missing.json()[0]["errorCode"], "REQUIRED_FIELD_MISSING");
 }
