@@ -136,6 +136,7 @@ impl Pipeline {
                     write.contact.lost.clear();
                 }
                 write.begin_anew(entry.time);
+                write.by_another = false;
                 (write.state, write.why) = crm.map_or((State::Queued, None), |crm| crm.rest(&write));
             }
             // Only whose call it was is open, or what could not be written: the record stands, and stays without that.
@@ -192,7 +193,7 @@ impl Write {
 
     /// Nothing of what the CRM acknowledged counts any more, nor what it is to acknowledge.
     pub(super) fn forget(&mut self) {
-        (self.written, self.sent) = (Fields::new(), Fields::new());
+        (self.written, self.sent, self.by_another) = (Fields::new(), Fields::new(), false);
         (self.id, self.contact.linked) = (None, None);
         self.contact.said.clear();
     }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Map, Value};
 
 use super::{
-    Answered, Attempt, Attempted, Count, Crm, Pipeline, Settled, Step, activation,
+    Answered, Attempt, Attempted, Count, Crm, Pipeline, Settled, Step,
+    activation::{self, Era},
     overlay::Overlay,
     record::{Record, Text},
     retention::left,
@@ -56,7 +57,10 @@ impl Pipeline {
                     self.plan_touched(&mut overlay)?;
                     self.fold_decision(&mut overlay, *at, entry)?;
                 }
-                EntryKind::Activation => activation::fold(&mut overlay, entry),
+                EntryKind::Activation => {
+                    self.plan_touched(&mut overlay)?;
+                    activation::fold(&mut overlay, entry);
+                }
                 EntryKind::Alarm | EntryKind::Recovery | EntryKind::Run | EntryKind::Retention | EntryKind::Other(_) => {}
             }
         }
@@ -121,7 +125,7 @@ impl Pipeline {
             write.state = State::InFlight;
             write.job.clone_from(&attempt.job);
             match attempt.step {
-                Step::Write => write.sent = fields,
+                Step::Write => (write.sent, write.sent_at, write.by_another) = (fields, write.revision, false),
                 // Said or not, nobody knows before the answer: it is what an answer of success acknowledges.
                 Step::Tell => write.contact.saying = fields,
                 _ => {}
@@ -151,6 +155,11 @@ impl Pipeline {
                 self.delivered(overlay, call, entry.time)?;
             }
             let crm = self.config.crm(&answered.crm);
+            let all_of_it = answered.step.is_write() && settled.outcome == "done" && write.sent_at == write.revision;
+            write.by_another = match crm.filter(|_| all_of_it) {
+                Some(crm) => overlay.era(crm)? != Era::Present,
+                None => write.by_another,
+            };
             write.settle(crm, answered.step, settled, entry.time, self.config.attempts_max);
             overlay.put_write(write);
             finished.push((answered.crm.clone(), call));
@@ -217,6 +226,7 @@ impl Pipeline {
             let (call, at) = (record.call_id, record.expect(&self.config.expects, &self.config.sources).unwrap_or(now.wall));
             record.give_up(&self.config.expects, &self.config.sources, at);
             overlay.touch(record, at);
+            overlay.wait_over = Some(at);
             self.plan(&mut overlay, call, at)?;
         }
         let changes = overlay.changes;
@@ -234,12 +244,19 @@ fn want<S: Store>(
     at: Wall,
     due: Due,
 ) -> Result<(), StoreError> {
+    let era = overlay.era(crm)?;
     let mut write = match overlay.write(&crm.name, call)? {
         Some(known) => known,
-        None if crm.schedule.takes(fields) => Write::new(&crm.name, call, at),
+        None if era != Era::Before && crm.schedule.takes(fields) => Write::new(&crm.name, call, at),
         None => return Ok(()),
     };
-    let changed = crm.want(&mut write, fields);
+    let mut changed = crm.want(&mut write, fields);
+    // That a wait was over before the last answer was known to whoever wrote.
+    let news = changed && (overlay.wait_over.is_none() || write.answered_at.is_none_or(|last| last < at));
+    if write.by_another && (news || era == Era::Present) {
+        write.by_another = false;
+        changed |= crm.next_step(&write).is_some();
+    }
     yield_to_later_calls(overlay, crm, &mut write)?;
     // A rule may have become true that does not wait, or the call is over.
     let sooner = write.state == State::Queued && due.at < write.due;

@@ -18,12 +18,16 @@ pub(super) struct Overlay<'s, S> {
     pub(super) changes: Changes,
     /// Calls whose record changed, and when that last happened.
     pub(super) touched: BTreeMap<CallId, Wall>,
+    /// By CRM, as far as somebody has asked: whether the content of a mapping in use is the configured one, and since when.
+    pub(super) in_use: BTreeMap<String, Option<(bool, Wall)>>,
+    /// When the wait was over that ends here: no entry tells that, and others may be folded already that came later.
+    pub(super) wait_over: Option<Wall>,
 }
 
 impl<'s, S: Store> Overlay<'s, S> {
     /// Over `store`, before anything has changed.
     pub(super) fn over(store: &'s S) -> Self {
-        Self { store, changes: Changes::default(), touched: BTreeMap::new() }
+        Self { store, changes: Changes::default(), touched: BTreeMap::new(), in_use: BTreeMap::new(), wait_over: None }
     }
 
     pub(super) fn record(&self, call: CallId) -> Result<Option<Record>, StoreError> {

@@ -198,6 +198,9 @@ impl Crm {
 
     /// What `write` needs next; none where the CRM has everything that it is to have.
     pub(super) fn next_step(&self, write: &Write) -> Option<Step> {
+        if write.by_another {
+            return None;
+        }
         if let (Some(contacts), Some(_)) = (&self.contacts, &write.contact.sought) {
             match write.contact.standing {
                 Standing::Unsought => return Some(Step::Find),

@@ -85,6 +85,13 @@ pub struct Write {
     pub wanted: Fields,
     /// What an attempt without an answer carries.
     pub sent: Fields,
+    /// The revision that the last attempt was made at.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sent_at: u32,
+    /// Another content of the mapping was in use when all that it wanted was written: what the present one would want besides, it wants once something of the
+    /// call changes, or somebody has it told again ([`super::activation`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_another: bool,
     /// The CRM's name for the job that carries it, where one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
@@ -132,6 +139,8 @@ impl Write {
             attempts: 0,
             wanted,
             sent,
+            sent_at: 0,
+            by_another: false,
             job: None,
             written,
             id: None,
@@ -172,8 +181,12 @@ impl Write {
 
     /// The fields in which what is there differs from what should be.
     pub fn difference(&self) -> Fields {
-        difference(&self.wanted, &self.written)
+        if self.by_another { Fields::new() } else { difference(&self.wanted, &self.written) }
     }
+}
+
+fn is_zero(revision: &u32) -> bool {
+    *revision == 0
 }
 
 /// Figures for metrics and `queue status`.

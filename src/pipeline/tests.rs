@@ -1,5 +1,6 @@
 //! The machine in a world of its own: a journal that is a list, a CRM that does what the test says, time by hand.
 
+mod activations;
 mod any_order;
 mod batches;
 mod beside;

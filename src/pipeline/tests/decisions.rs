@@ -148,27 +148,3 @@ fn a_value_without_its_form_is_left_out_named_and_for_a_person_who_mends_it_or_l
     let write = world.write();
     assert_eq!((write.state, &write.written["day"], &write.written["needs_review"]), (State::Done, &json!("2026-01-08"), &json!(false)));
 }
-
-#[test]
-fn which_mapping_is_in_use_is_on_record_once_for_each_content() {
-    let activation = |version: u32| Activation {
-        target: "crm".into(),
-        version,
-        sha256: format!("hash of {version}"),
-        signed_by: Some("ann".into()),
-        signed_at: None,
-    };
-    let mut world = World::new();
-    let mut live = |version: u32| {
-        let config =
-            Config { crms: Vec::new(), sources: BTreeMap::new(), marks: marks(), expects: Vec::new(), attempts_max: 3, keep: None };
-        let mut config = std::mem::replace(&mut world.pipeline.config, config);
-        config.crms[0].activation = Some(activation(version));
-        world.pipeline = Pipeline::new(config, Chance::from_seed(7));
-        world.settle();
-        let known = world.store.activation("crm").expect("stored").map(|(activation, _)| activation);
-        let written = world.journal.iter().filter(|(_, e)| e.kind == EntryKind::Activation).count();
-        (known.map(|a| a.version), written)
-    };
-    assert_eq!([live(1), live(1), live(2), live(2), live(1)], [(Some(1), 1), (Some(1), 1), (Some(2), 2), (Some(2), 2), (Some(1), 3)]);
-}
