@@ -10,7 +10,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Answered, Asked, Attempt, Attempted, Crm, NoAnswer, Output, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting,
-    lane::{Lane, backoff, entry},
+    attempt::{apart, entry, octets},
+    lane::{Lane, backoff},
     step::Parts,
     store::Write,
 };
@@ -196,26 +197,20 @@ impl Pipeline {
         let (Some(bulk), Some(lane)) = (known.connector.bulk(), self.lanes.get_mut(crm)) else { return Ok(()) };
         let due = store.due(crm, now.wall, Traffic::All, bulk.rows_max(), |call| lane.busy.contains(&call))?;
         let Some(job) = lane.jobs.under_way.iter_mut().find(|job| job.number == number) else { return Ok(()) };
-        let (mut rows, mut entries, mut octets, mut left) = (Vec::new(), Vec::<Vec<Attempted>>::new(), 0_usize, 0_usize);
-        for write in due {
-            if !known.is_row(&write) {
+        let (mut rows, mut carried, mut sum) = (Vec::new(), Vec::new(), 0_usize);
+        for write in due.into_iter().filter(|write| known.is_row(write)) {
+            let attempted = Attempted::of(Step::Write, &write);
+            // Longer than its line of CSV, since it says the names of its fields.
+            let size = octets(&attempted);
+            // A request tells what is wrong with it.
+            if size > ROW_OCTETS_MAX {
                 continue;
             }
-            let attempted = Attempted { call_id: write.call_id, revision: write.revision, fields: write.difference(), person: None };
-            // Longer than its line of CSV, since it says the names of its fields.
-            let size = serde_json::to_vec(&attempted).map_or(0, |json| json.len());
-            if octets.saturating_add(size) > OCTETS_MAX {
+            sum = sum.saturating_add(size);
+            if sum > OCTETS_MAX {
                 break;
             }
-            octets = octets.saturating_add(size);
-            match entries.last_mut().filter(|_| size <= left) {
-                Some(entry) => entry.push(attempted),
-                None => {
-                    left = ENTRY_OCTETS_MAX;
-                    entries.push(vec![attempted]);
-                }
-            }
-            left = left.saturating_sub(size);
+            carried.push(attempted);
             rows.push(write);
         }
         let Parts::Write(changes) = Parts::of(Step::Write, &rows, known) else { return Ok(()) };
@@ -223,10 +218,8 @@ impl Pipeline {
         job.changes = changes.into_iter().filter(|change| bulk.takes(change)).collect();
         let by_key: BTreeMap<_, _> = rows.iter().map(|w| (record_key(w.call_id), w.call_id)).collect();
         job.calls = job.changes.iter().filter_map(|c| Some((c.key.clone(), *by_key.get(&c.key)?))).collect();
-        for writes in &mut entries {
-            writes.retain(|w| job.calls.contains_key(&record_key(w.call_id)));
-        }
-        entries.retain(|writes| !writes.is_empty());
+        carried.retain(|attempted| job.calls.contains_key(&record_key(attempted.call_id)));
+        let entries = apart(carried, octets);
         if entries.is_empty() {
             // What is left, if anything, no job can say.
             job.abort(now.mono, "nothing is left to be written".into());
@@ -421,13 +414,8 @@ impl Pipeline {
     fn settle_rows(&mut self, now: Now, crm: &str, rows: Vec<(CallId, Verdict)>, place: u16) {
         let Some(lane) = self.lanes.get(crm) else { return };
         let counts = (!lane.is_broken()).then_some(place);
-        let settled: Vec<_> = rows.into_iter().map(|(call, verdict)| Settled::of(call, verdict, now.wall, counts, false)).collect();
-        let mut settled = settled.into_iter().peekable();
-        while settled.peek().is_some() {
-            let writes: Vec<_> = settled.by_ref().take(ANSWERS_AT_ONCE).collect();
-            let calls: Vec<_> = writes.iter().map(|w| w.call_id).collect();
-            self.answered(now, &calls, &Answered { crm: crm.to_owned(), step: Step::Write, status: None, writes, pruned: 0 });
-        }
+        let writes = rows.into_iter().map(|(call, verdict)| Settled::of(call, verdict, now.wall, counts, false)).collect();
+        self.answered(now, Answered { crm: crm.to_owned(), step: Step::Write, status: None, writes, pruned: 0 });
     }
 
     /// A write that was under way in a job when the program ended: the job is looked at. False where it was in none.
@@ -449,10 +437,8 @@ impl Pipeline {
 
 /// A job's rows, as JSON: request and results are whole in memory, and through within one request's time.
 const OCTETS_MAX: usize = 6 << 20;
-/// Rows of one entry, of which the journal takes 2 MiB.
-const ENTRY_OCTETS_MAX: usize = 1 << 20;
-/// Rows told in one entry.
-const ANSWERS_AT_ONCE: usize = 1000;
+/// One row: with it the entry of its attempt is one that the journal takes.
+const ROW_OCTETS_MAX: usize = 1 << 20;
 /// Requests of a job, counted against the day: made, filled, closed, looked at some times, two results.
 const COST: u64 = 10;
 /// A job is looked at so long after it is closed, then less often each time …

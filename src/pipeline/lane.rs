@@ -5,20 +5,21 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
-    Answered, Attempt, Attempted, Count, NoAnswer, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting, batch, job,
+    Answered, Attempt, Attempted, Count, NoAnswer, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting,
+    attempt::{apart, entry, octets},
+    batch, job,
     pace::{self, Leave},
     step::{self, Parts, Request},
     store::{State, Write},
     token::AUTH_PAUSE,
 };
 use crate::{
-    crm::{Budget, Fields, HttpAnswer, Token, Verdict},
+    crm::{Budget, HttpAnswer, Token, Verdict},
     event::CallId,
-    journal::{Entry, EntryKind},
+    journal::{ENTRY_BYTES_MAX, EntryKind},
     time::{Instant, Now, Wall},
 };
 
@@ -138,6 +139,13 @@ impl Pipeline {
             return Ok(());
         }
         self.begin(now, store)?;
+        if !self.again.is_empty() {
+            if now.mono >= self.again_from {
+                self.journal_opened();
+            } else {
+                self.wake_in(now, self.again_from.since(now.mono));
+            }
+        }
         if now.mono >= self.waits_from {
             let mut ended = false;
             while self.end_waits(now, store)? {
@@ -328,26 +336,18 @@ impl Pipeline {
         let Some(lane) = self.lanes.get_mut(crm) else { return };
         lane.requests = lane.requests.saturating_add(1);
         lane.busy.extend(batch.iter().map(|w| w.call_id));
-        let attempted = |write: &Write| Attempted {
-            call_id: write.call_id,
-            revision: write.revision,
-            fields: match step {
-                Step::Write => write.difference(),
-                Step::Tell => write.contact.unsaid(),
-                _ => Fields::new(),
-            },
-            person: match step {
-                Step::Find | Step::Make => write.contact.sought.clone(),
-                Step::Link | Step::Tell => write.contact.person().map(str::to_owned),
-                Step::Write => None,
-            },
-        };
-        let attempt =
-            Attempt { crm: crm.to_owned(), step, job: None, cost: None, writes: batch.iter().map(attempted).collect(), pruned: 0 };
+        let writes = batch.iter().map(|write| Attempted::of(step, write)).collect();
+        let attempt = Attempt { crm: crm.to_owned(), step, job: None, cost: None, writes, pruned: 0 };
         let calls = batch.iter().map(|w| w.call_id).collect();
         let request = Request { crm: crm.to_owned(), calls, parts: Parts::of(step, &batch, known) };
         let revision = attempt.writes.first().map_or(0, |w| w.revision);
         let entry = entry(EntryKind::Attempt, now.wall, crm, &request.calls, &format!("/{revision}"), &attempt);
+        if entry.body.len() > ENTRY_BYTES_MAX {
+            // Of one record, since several are taken apart: nothing but a shorter one would help.
+            let why =
+                format!("{} octets are to be written, and {ENTRY_BYTES_MAX} are the most; see max_chars in the mapping", entry.body.len());
+            return self.settle(now, &request, None, vec![(Verdict::Rejected { why }, None); request.calls.len()]);
+        }
         self.append(entry, Waiting::Attempt(request));
     }
 
@@ -384,26 +384,21 @@ impl Pipeline {
             |(call, (verdict, people)): (&CallId, Told)| Settled { people, ..Settled::of(*call, verdict, now.wall, counts, fresh) };
         let writes = request.calls.iter().zip(told).map(settled);
         let answered = Answered { crm: crm.clone(), step: request.parts.step(), status, writes: writes.collect(), pruned: 0 };
-        self.answered(now, &request.calls, &answered);
+        self.answered(now, answered);
     }
 
     /// Counts and journals what came of writes.
-    pub(super) fn answered(&mut self, now: Now, calls: &[CallId], answered: &Answered) {
-        for settled in &answered.writes {
-            self.count(Count::Write { crm: answered.crm.clone(), outcome: settled.outcome.clone() });
+    pub(super) fn answered(&mut self, now: Now, Answered { crm, step, status, writes, .. }: Answered) {
+        for settled in &writes {
+            self.count(Count::Write { crm: crm.clone(), outcome: settled.outcome.clone() });
         }
-        let entry = entry(EntryKind::Answer, now.wall, &answered.crm, calls, "", answered);
-        self.append(entry.clone(), Waiting::Answer(entry));
+        for writes in apart(writes, octets) {
+            let calls: Vec<_> = writes.iter().map(|w| w.call_id).collect();
+            let answered = Answered { crm: crm.clone(), step, status, writes, pruned: 0 };
+            let entry = entry(EntryKind::Answer, now.wall, &crm, &calls, "", &answered);
+            self.append(entry.clone(), Waiting::Answer(entry));
+        }
     }
-}
-
-/// An entry on one request: of one call it bears the call's name, of several none.
-pub(super) fn entry(kind: EntryKind, time: Wall, crm: &str, calls: &[CallId], revision: &str, body: &impl Serialize) -> Entry {
-    let (id, key) = match calls {
-        [one] => (format!("{crm}/{one}{revision}"), one.to_string()),
-        several => (format!("{crm}/{} records", several.len()), String::new()),
-    };
-    Entry { kind, time, id, key, body: serde_json::to_vec(body).unwrap_or_default() }
 }
 
 impl Lane {
@@ -447,29 +442,6 @@ impl Lane {
     }
 }
 
-impl Settled {
-    pub(super) fn of(call_id: CallId, verdict: Verdict, at: Wall, attempt: Option<u16>, fresh: bool) -> Self {
-        let outcome = verdict.name().to_owned();
-        let (mut id, mut why, mut retry_at, mut counts) = (None, None, None, None);
-        let person_gone = matches!(verdict, Verdict::PersonGone { .. });
-        let anew = matches!(verdict, Verdict::Anew { .. });
-        match verdict {
-            Verdict::Done { id: told } | Verdict::Anew { id: told } => id = told,
-            Verdict::Rejected { why: told } | Verdict::Gone { why: told } | Verdict::PersonGone { why: told } => why = Some(told),
-            Verdict::Retry { after, why: told } => {
-                retry_at = after.map(|by| at + by);
-                (why, counts) = (Some(told), attempt);
-            }
-            Verdict::Ambiguous { why: told } => (why, counts) = (Some(told), attempt),
-            // Waiting for a quota, for a token or for the other half uses up no attempt.
-            Verdict::Throttled { after, why: told } => (why, retry_at) = (Some(told), Some(at + after.unwrap_or(THROTTLE_PAUSE))),
-            Verdict::Auth { why: told } => (why, retry_at) = (Some(told), fresh.then_some(at + AUTH_PAUSE)),
-            Verdict::Split { why: told } => why = Some(told),
-        }
-        Self { call_id, outcome, id, why, retry_at, people: None, person_gone, anew, counts }
-    }
-}
-
 /// The wait before the next attempt, with full jitter: `place` (thousandths) of a span that doubles with each attempt, so that what failed together does
 /// not come back together; a moment at the least.
 pub(super) fn backoff(attempts: u32, place: u16) -> Duration {
@@ -488,6 +460,6 @@ const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// Longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// A CRM over quota that does not say for how long.
-const THROTTLE_PAUSE: Duration = Duration::from_secs(10);
+pub(super) const THROTTLE_PAUSE: Duration = Duration::from_secs(10);
 /// A token younger than this that is refused is not an old one.
 const FRESH: Duration = Duration::from_secs(5);

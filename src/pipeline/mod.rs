@@ -17,6 +17,7 @@
 //! | `step` | what a write needs next: person, record, link, what is said of the person |
 //! | [`schedule`], [`batch`] | when that is due, and what became of a batch |
 //! | `pace`, `lane`, `token` | how fast one CRM is asked, and what its answers mean for the next request |
+//! | `attempt` | what the journal holds of a request and of its answer |
 //! | `job` | many records as one job of the CRM |
 //! | [`decision`], `reconcile` | what people decide, and what a CRM holds beside what it was told |
 //! | [`recovery`] | what is told again, and what of it is left as people have changed it |
@@ -32,6 +33,7 @@ pub mod store;
 pub mod webhook;
 
 pub mod activation;
+mod attempt;
 pub mod batch;
 pub mod decision;
 pub mod expect;
@@ -56,22 +58,22 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::{
     chance::Chance,
     crm::{
-        Connector, Fields, HttpAnswer, HttpRequest, Verdict,
+        Connector, HttpAnswer, HttpRequest, Verdict,
         mapping::{Formed, Reads},
     },
     event::CallId,
-    journal::{Entry, EntryKind},
+    journal::Entry,
     time::{Instant, Now, Wall},
 };
 
 pub use activation::Activation;
+pub use attempt::attempted;
 pub use decision::Decision;
 pub use expect::Expect;
 pub use memory::Memory;
@@ -85,6 +87,7 @@ pub use webhook::{Key, Source};
 
 pub use step::{Contacts, Step};
 
+use attempt::{Answered, Attempt, Attempted, Settled};
 use lane::Lane;
 use step::Request;
 
@@ -239,90 +242,6 @@ pub struct NoAnswer {
     pub why: String,
 }
 
-/// Body of an attempt entry: one request, and what it carries.
-#[derive(Debug, Serialize, Deserialize)]
-struct Attempt {
-    crm: String,
-    #[serde(default, skip_serializing_if = "Step::is_write")]
-    step: Step,
-    /// The CRM's name for the job that carries this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    job: Option<String>,
-    /// What it costs of the day, where the connector does not tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cost: Option<u64>,
-    writes: Vec<Attempted>,
-    /// Calls that it carried too, of which what it held was taken away.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pruned: usize,
-}
-
-/// What an attempt carries of one call.
-#[derive(Debug, Serialize, Deserialize)]
-struct Attempted {
-    call_id: CallId,
-    revision: u32,
-    /// What is written of the record, or of its person; none with the other steps.
-    #[serde(default, skip_serializing_if = "Fields::is_empty")]
-    fields: Fields,
-    /// Who is looked for, made or linked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    person: Option<String>,
-}
-
-/// Body of an answer entry: what came of one request.
-#[derive(Debug, Serialize, Deserialize)]
-struct Answered {
-    crm: String,
-    #[serde(default, skip_serializing_if = "Step::is_write")]
-    step: Step,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    writes: Vec<Settled>,
-    /// Calls that it settled too, of which what it held was taken away.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pruned: usize,
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
-}
-
-/// What came of an attempt for one call.
-#[derive(Debug, Serialize, Deserialize)]
-struct Settled {
-    call_id: CallId,
-    /// The contract's word.
-    outcome: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
-    /// When to try again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    retry_at: Option<Wall>,
-    /// Whom a search has found, as far as the rule leaves them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    people: Option<Vec<String>>,
-    /// Whether the person whom the record names is there no more.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    person_gone: bool,
-    /// Whether a record was made of it that should have been there.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    anew: bool,
-    /// Whether it counts as one of the attempts; then the place of the next one within its backoff, in thousandths.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    counts: Option<u16>,
-}
-
-/// The calls that an attempt entry carries; none for any other.
-pub fn attempted(entry: &Entry) -> Vec<CallId> {
-    if entry.kind != EntryKind::Attempt {
-        return Vec::new();
-    }
-    serde_json::from_slice::<Attempt>(&entry.body).map_or_else(|_| Vec::new(), |a| a.writes.iter().map(|w| w.call_id).collect())
-}
-
 /// Who waits for an entry to be on disk.
 enum Waiting {
     Decision { reply: u64 },
@@ -354,6 +273,10 @@ pub struct Pipeline {
     asked: BTreeMap<u64, Asked>,
     /// Answers that the journal did not take, to be appended again.
     again: Vec<Entry>,
+    /// When that is due, should nobody tell that the journal takes entries again.
+    again_from: Instant,
+    /// The journal did not take the last entry.
+    refused: bool,
     outputs: VecDeque<Output>,
     next_id: u64,
     /// Everything durable was folded once: from here on things are sent and counted.
@@ -386,6 +309,8 @@ impl Pipeline {
             waiting: BTreeMap::new(),
             asked: BTreeMap::new(),
             again: Vec::new(),
+            again_from: Instant::ORIGIN,
+            refused: false,
             outputs: VecDeque::new(),
             next_id: 0,
             live: false,
@@ -432,6 +357,10 @@ impl Pipeline {
 
     /// An entry is on disk, or was not taken.
     pub fn synced(&mut self, now: Now, append: u64, result: Result<(), String>) {
+        if let Some(why) = result.as_ref().err().filter(|_| !self.refused) {
+            tracing::error!(why, "the journal does not take what the write-back has to say; it comes again");
+        }
+        self.refused = result.is_err();
         match (self.waiting.remove(&append), result) {
             (None, _) | (Some(Waiting::Answer(_) | Waiting::Retention), Ok(())) => {}
             (Some(Waiting::Retention), Err(_)) => self.rounds.refused(now.mono),
@@ -450,7 +379,10 @@ impl Pipeline {
                 }
             }
             (Some(Waiting::Pull(end)), result) => self.pull_synced(now, end, result.is_ok()),
-            (Some(Waiting::Answer(entry)), Err(_)) => self.again.push(entry),
+            (Some(Waiting::Answer(entry)), Err(_)) => {
+                self.again.push(entry);
+                self.again_from = now.mono + JOURNAL_PAUSE;
+            }
         }
     }
 
@@ -490,5 +422,5 @@ impl Pipeline {
     }
 }
 
-/// A lane waits so long when the journal does not take its attempts.
+/// A lane waits so long when the journal does not take its attempts, and so does an answer that it did not take.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Crm,
+    attempt::{Attempted, apart, octets},
     decision::edited,
     store::{State, Write},
 };
@@ -315,7 +316,7 @@ impl Write {
     }
 }
 
-/// Writes that are due, in requests: of each step as many to a request as it may carry, the earliest first. Of people who are made, no two with one key; of
+/// Writes that are due, in requests: of each step as many to a request as it may carry and the journal takes in one entry, the earliest first. Of people who are made, no two with one key; of
 /// people who are told, nobody twice.
 pub(super) fn batches(crm: &Crm, due: Vec<Write>) -> Vec<(Step, Vec<Write>)> {
     let mut full = Vec::new();
@@ -336,5 +337,6 @@ pub(super) fn batches(crm: &Crm, due: Vec<Write>) -> Vec<(Step, Vec<Write>)> {
         }
     }
     full.extend(begun.into_iter().filter(|(_, batch)| !batch.is_empty()));
-    full
+    let by_entries = |(step, batch)| apart(batch, |write| octets(&Attempted::of(step, write))).into_iter().map(move |batch| (step, batch));
+    full.into_iter().flat_map(by_entries).collect()
 }

@@ -27,11 +27,11 @@ use super::{
 };
 use crate::{
     crm::{
-        Change, OAuth, Token, Verdict, record_key,
+        Change, Fields, OAuth, Token, Verdict, record_key,
         sandbox::{self, Double, Outcome as Came},
     },
     event::{EndedAs, EndedBy, Event, Kind, Outcome, PerSide, SipCallIds, Terminal},
-    journal::Position,
+    journal::{ENTRY_BYTES_MAX, EntryKind, Position},
 };
 
 /// A CRM whose answers are plain: `200`, `503`, `429`, `401`, `400`.
@@ -216,7 +216,11 @@ impl World {
         let now = self.now();
         match output {
             Output::Append { append, entry } => {
-                let result = if self.disk_full { Err("full".to_owned()) } else { Ok(()) };
+                let result = match entry.body.len() {
+                    _ if self.disk_full => Err("full".to_owned()),
+                    octets if octets > ENTRY_BYTES_MAX => Err(format!("an entry of {octets} octets")),
+                    _ => Ok(()),
+                };
                 if result.is_ok() {
                     self.write_down(entry);
                 }

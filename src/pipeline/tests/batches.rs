@@ -2,12 +2,16 @@
 
 use super::*;
 
-/// A CRM that takes three records a request and refuses a request that holds a bad one whole.
-struct Batches;
+/// A CRM that takes some records a request and refuses a request that holds a bad one whole.
+struct Batches {
+    most: usize,
+    /// What it says where something is wrong.
+    why: String,
+}
 
 impl Connector for Batches {
     fn batch_max(&self) -> usize {
-        3
+        self.most
     }
 
     fn upsert(&self, changes: &[Change], _: &Token) -> HttpRequest {
@@ -16,11 +20,11 @@ impl Connector for Batches {
     }
 
     fn verdicts(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
-        let why = "one of them".to_owned();
+        let why = self.why.clone();
         let verdict = match answer.status {
             200 => Verdict::Done { id: None },
             400 if changes.len() > 1 => Verdict::Split { why },
-            400 => Verdict::Rejected { why },
+            400 | 422 => Verdict::Rejected { why },
             _ => Verdict::Retry { after: None, why },
         };
         vec![verdict; changes.len()]
@@ -32,12 +36,28 @@ impl Connector for Batches {
 }
 
 pub(super) fn batching(concurrency: usize) -> World {
+    batches_of(concurrency, Batches { most: 3, why: "one of them".to_owned() })
+}
+
+fn batches_of(concurrency: usize, batches: Batches) -> World {
     let mut world = World::new();
     let mut crm = world.pipeline.config.crms.remove(0);
-    crm.connector = Box::new(Batches);
+    crm.connector = Box::new(batches);
     crm.pace = Pace { concurrency, ..Pace::default() };
     world.pipeline.config.crms.push(crm);
     world
+}
+
+/// Each record bears such a note.
+fn noting(world: &mut World, note: impl Fn(&str) -> String + Send + 'static) {
+    world.pipeline.config.crms[0].mapping = Box::new(move |record| {
+        let call = record.get("call_id").and_then(Value::as_str).expect("a call id");
+        [("call_id".to_owned(), json!(call)), ("note".to_owned(), json!(note(call)))].into_iter().collect()
+    });
+}
+
+fn writes(world: &World, ids: &[CallId]) -> Vec<Write> {
+    ids.iter().map(|id| world.store.write("crm", *id).expect("read").expect("a write")).collect()
 }
 
 /// Ended calls whose outcome nobody owes, all in the journal before a turn.
@@ -140,4 +160,87 @@ fn a_call_is_never_in_two_requests_at_a_time() {
         }
     }
     assert_eq!((sent, world.write().state), (1, State::Queued));
+}
+
+/// As long as the mappings cut them, in an alphabet of two octets a letter: 6.4 MB, of which an entry takes 2 MiB.
+#[test]
+fn long_records_go_in_as_many_requests_as_the_journal_takes_attempts() {
+    let mut world = batches_of(1, Batches { most: 100, why: String::new() });
+    noting(&mut world, |_| "я".repeat(32_000));
+    let ids = rush(&mut world, 100);
+    world.settle();
+    world.until(SECOND);
+    assert!(writes(&world, &ids).iter().all(|w| w.state == State::Done), "{:?}", world.store.counts());
+    assert_eq!((world.batches.iter().sum::<usize>(), world.batches.len()), (100, 7), "each once");
+}
+
+#[test]
+fn a_record_longer_than_an_entry_waits_for_a_person_and_the_others_are_written() {
+    let mut world = batches_of(1, Batches { most: 100, why: String::new() });
+    let long = "01960000-0000-7000-8000-000000000001";
+    noting(&mut world, move |call| if call == long { "x".repeat(ENTRY_BYTES_MAX) } else { "short".to_owned() });
+    let ids = rush(&mut world, 3);
+    world.settle();
+    world.until(SECOND);
+    let stand = writes(&world, &ids);
+    assert_eq!(stand.iter().map(|w| w.state).collect::<Vec<_>>(), [State::Done, State::Review, State::Done]);
+    let why = stand[1].why.as_deref().expect("a reason");
+    assert!(why.contains("2097") && why.contains("max_chars"), "{why}");
+    assert_eq!(world.batches.iter().sum::<usize>(), 2, "it was never sent");
+    let now = world.now();
+    world
+        .pipeline
+        .decide(now, &world.store, 1, "crm", ids[1], Decision::Edit { fields: [("note".to_owned(), json!("cut"))].into() }, "ann")
+        .expect("stored");
+    world.settle();
+    world.pipeline.decide(now, &world.store, 2, "crm", ids[1], Decision::Retry, "ann").expect("stored");
+    world.settle();
+    assert_eq!((world.responses.clone(), writes(&world, &ids)[1].state), (vec![(1, 200), (2, 200)], State::Done));
+}
+
+/// HubSpot's refusal of a batch names all options of a property, and counts for each of its records.
+#[test]
+fn what_a_crm_says_at_length_of_many_records_is_kept_as_far_as_people_read_it() {
+    let mut world = batches_of(1, Batches { most: 100, why: "ä".repeat(15_000) });
+    world.status = Some(422);
+    let ids = rush(&mut world, 100);
+    world.settle();
+    world.until(SECOND);
+    for write in writes(&world, &ids) {
+        let why = write.why.expect("a reason");
+        assert_eq!((write.state, why.chars().count(), why.ends_with("ä…")), (State::Review, 2001, true));
+    }
+}
+
+/// As with a thousand records, or with letters of which JSON makes six octets.
+#[test]
+fn an_answer_on_many_records_is_journaled_in_as_many_entries_as_it_takes() {
+    let mut world = batches_of(1, Batches { most: 1000, why: "\u{1}".repeat(2000) });
+    world.pipeline.config.crms[0].pace.batch = 1000;
+    world.status = Some(422);
+    let ids = rush(&mut world, 500);
+    world.settle();
+    world.until(SECOND);
+    assert!(writes(&world, &ids).iter().all(|w| w.state == State::Review), "{:?}", world.store.counts());
+    assert_eq!(world.batches, [500]);
+}
+
+/// The journal's lane may be full without the journal being closed: nobody tells that it has room again.
+#[test]
+fn an_answer_that_the_journal_did_not_take_is_appended_again_by_itself() {
+    let mut world = batches_of(1, Batches { most: 3, why: String::new() });
+    world.hold = Some("batch");
+    let ids = rush(&mut world, 3);
+    world.settle();
+    world.disk_full = true;
+    world.hold = None;
+    for (request, http) in std::mem::take(&mut world.held) {
+        world.perform(Output::Send { request, crm: "crm".into(), http });
+    }
+    world.settle();
+    assert!(writes(&world, &ids).iter().all(|w| w.state == State::InFlight));
+    world.disk_full = false;
+    world.until(2 * SECOND);
+    assert!(writes(&world, &ids).iter().all(|w| w.state == State::Done));
+    assert_eq!(world.batches, [3], "sent once");
 }

@@ -435,3 +435,18 @@ fn what_is_in_a_request_is_in_no_job_and_the_other_way_round() {
     world.pipeline.config.crms[0].pace.bulk_from = 1000;
     assert_eq!(turns(&mut world).len(), 2);
 }
+
+#[test]
+fn a_row_longer_than_an_entry_waits_for_a_person_and_its_job_goes_without_it() {
+    let mut world = world();
+    let long = "01960000-0000-7000-8000-000000000005";
+    world.pipeline.config.crms[0].mapping = Box::new(move |record| {
+        let call = record.get("call_id").and_then(Value::as_str).expect("a call id");
+        let name = if call == long { "x".repeat(ENTRY_BYTES_MAX) } else { call.to_owned() };
+        [("Name".to_owned(), json!(name))].into_iter().collect()
+    });
+    rush_of(&mut world, 12);
+    world.until(HOUR + 100 * SECOND);
+    let stand = states(&world);
+    assert_eq!((stand.iter().filter(|s| **s == State::Done).count(), stand[5]), (11, State::Review), "{stand:?}");
+}

@@ -1,0 +1,180 @@
+//! What the journal holds of a request and of its answer, in entries that it takes.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Step, lane::THROTTLE_PAUSE, store::Write, token::AUTH_PAUSE};
+use crate::{
+    crm::{Fields, Verdict},
+    event::CallId,
+    journal::{Entry, EntryKind},
+    time::Wall,
+};
+
+/// Body of an attempt entry: one request, and what it carries.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Attempt {
+    pub(super) crm: String,
+    #[serde(default, skip_serializing_if = "Step::is_write")]
+    pub(super) step: Step,
+    /// The CRM's name for the job that carries this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) job: Option<String>,
+    /// What it costs of the day, where the connector does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cost: Option<u64>,
+    pub(super) writes: Vec<Attempted>,
+    /// Calls that it carried too, of which what it held was taken away.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) pruned: usize,
+}
+
+/// What an attempt carries of one call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Attempted {
+    pub(super) call_id: CallId,
+    pub(super) revision: u32,
+    /// What is written of the record, or of its person; none with the other steps.
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub(super) fields: Fields,
+    /// Who is looked for, made or linked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) person: Option<String>,
+}
+
+/// Body of an answer entry: what came of one request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Answered {
+    pub(super) crm: String,
+    #[serde(default, skip_serializing_if = "Step::is_write")]
+    pub(super) step: Step,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<u16>,
+    pub(super) writes: Vec<Settled>,
+    /// Calls that it settled too, of which what it held was taken away.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) pruned: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// What came of an attempt for one call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Settled {
+    pub(super) call_id: CallId,
+    /// The contract's word.
+    pub(super) outcome: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
+    /// When to try again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retry_at: Option<Wall>,
+    /// Whom a search has found, as far as the rule leaves them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) people: Option<Vec<String>>,
+    /// Whether the person whom the record names is there no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) person_gone: bool,
+    /// Whether a record was made of it that should have been there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) anew: bool,
+    /// Whether it counts as one of the attempts; then the place of the next one within its backoff, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) counts: Option<u16>,
+}
+
+/// The calls that an attempt entry carries; none for any other.
+pub fn attempted(entry: &Entry) -> Vec<CallId> {
+    if entry.kind != EntryKind::Attempt {
+        return Vec::new();
+    }
+    serde_json::from_slice::<Attempt>(&entry.body).map_or_else(|_| Vec::new(), |a| a.writes.iter().map(|w| w.call_id).collect())
+}
+
+/// An entry on one request: of one call it bears the call's name, of several none.
+pub(super) fn entry(kind: EntryKind, time: Wall, crm: &str, calls: &[CallId], revision: &str, body: &impl Serialize) -> Entry {
+    let (id, key) = match calls {
+        [one] => (format!("{crm}/{one}{revision}"), one.to_string()),
+        several => (format!("{crm}/{} records", several.len()), String::new()),
+    };
+    Entry { kind, time, id, key, body: serde_json::to_vec(body).unwrap_or_default() }
+}
+
+/// `parts`, each of so many octets, taken apart into entries that the journal takes; one that is longer than an entry stands alone.
+pub(super) fn apart<T>(parts: Vec<T>, octets: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let (mut entries, mut left) = (Vec::<Vec<T>>::new(), 0_usize);
+    for part in parts {
+        let size = octets(&part);
+        match entries.last_mut().filter(|_| size <= left) {
+            Some(entry) => entry.push(part),
+            None => {
+                left = PARTS_OCTETS_MAX;
+                entries.push(vec![part]);
+            }
+        }
+        left = left.saturating_sub(size);
+    }
+    entries
+}
+
+/// How long a part of an entry is.
+pub(super) fn octets(part: &impl Serialize) -> usize {
+    serde_json::to_vec(part).map_or(0, |json| json.len())
+}
+
+impl Attempted {
+    /// What is carried of `write`, which needs `step`.
+    pub(super) fn of(step: Step, write: &Write) -> Self {
+        let fields = match step {
+            Step::Write => write.difference(),
+            Step::Tell => write.contact.unsaid(),
+            _ => Fields::new(),
+        };
+        let person = match step {
+            Step::Find | Step::Make => write.contact.sought.clone(),
+            Step::Link | Step::Tell => write.contact.person().map(str::to_owned),
+            Step::Write => None,
+        };
+        Self { call_id: write.call_id, revision: write.revision, fields, person }
+    }
+}
+
+impl Settled {
+    pub(super) fn of(call_id: CallId, verdict: Verdict, at: Wall, attempt: Option<u16>, fresh: bool) -> Self {
+        let outcome = verdict.name().to_owned();
+        let (mut id, mut why, mut retry_at, mut counts) = (None, None, None, None);
+        let person_gone = matches!(verdict, Verdict::PersonGone { .. });
+        let anew = matches!(verdict, Verdict::Anew { .. });
+        match verdict {
+            Verdict::Done { id: told } | Verdict::Anew { id: told } => id = told,
+            Verdict::Rejected { why: told } | Verdict::Gone { why: told } | Verdict::PersonGone { why: told } => why = Some(told),
+            Verdict::Retry { after, why: told } => {
+                retry_at = after.map(|by| at + by);
+                (why, counts) = (Some(told), attempt);
+            }
+            Verdict::Ambiguous { why: told } => (why, counts) = (Some(told), attempt),
+            // Waiting for a quota, for a token or for the other half uses up no attempt.
+            Verdict::Throttled { after, why: told } => (why, retry_at) = (Some(told), Some(at + after.unwrap_or(THROTTLE_PAUSE))),
+            Verdict::Auth { why: told } => (why, retry_at) = (Some(told), fresh.then_some(at + AUTH_PAUSE)),
+            Verdict::Split { why: told } => why = Some(told),
+        }
+        Self { call_id, outcome, id, why: why.map(shortened), retry_at, people: None, person_gone, anew, counts }
+    }
+}
+
+/// A CRM's reason as far as people read it.
+fn shortened(mut why: String) -> String {
+    if let Some((at, _)) = why.char_indices().nth(WHY_CHARS_MAX) {
+        why.truncate(at);
+        why.push('…');
+    }
+    why
+}
+
+/// Parts of one entry, of which the journal takes [`crate::journal::ENTRY_BYTES_MAX`].
+const PARTS_OCTETS_MAX: usize = 1 << 20;
+/// A CRM may list all that it would have taken, and the store keeps it of each record.
+const WHY_CHARS_MAX: usize = 2000;
