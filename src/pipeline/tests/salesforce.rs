@@ -35,3 +35,50 @@ pub(super) fn faults(world: &mut World, rules: &Value) {
     let rules: Vec<Fault> = serde_json::from_value(rules.clone()).expect("rules");
     world.account.as_mut().expect("a double").set_faults(rules);
 }
+
+/// The mapping that is shipped begins so: when the call began, to the millisecond.
+#[test]
+fn a_time_that_the_crm_cuts_to_the_second_is_nobodys_change() {
+    let mut world = World::new();
+    world.account = Double::of("salesforce", sandbox::Options::default(), Chance::from_seed(1));
+    let key = json!({"type": "Text", "length": 40, "externalId": true, "unique": true});
+    for (name, metadata) in [("Key__c", key), ("Started_At__c", json!({"type": "DateTime"}))] {
+        let field = json!({"FullName": format!("Voice_Call__c.{name}"), "Metadata": metadata});
+        assert_eq!(ask(&mut world, "POST", "tooling/sobjects/CustomField", &field)["success"], true);
+    }
+    let crm = world.pipeline.config.crms.get_mut(0).expect("a CRM");
+    crm.connector = Box::new(connector());
+    crm.mapping = Box::new(|record| {
+        let fields = [("Name", record.get("call_id")), ("Started_At__c", record.get("started_at"))];
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone()))).collect()
+    });
+    world.ms = 10_123;
+    for (sequence, kind) in (1..).zip(life()) {
+        let event = Event { call_id: call(), sequence, time: world.now().wall, at_ms: 0, kind };
+        world.write_down(entry(&event));
+    }
+    world.until(100 * SECOND);
+    let held =
+        |world: &mut World| ask(world, "GET", "query?q=SELECT+Id,Started_At__c+FROM+Voice_Call__c", &Value::Null)["records"][0].clone();
+    let row = held(&mut world);
+    assert_eq!(row["Started_At__c"], "2026-01-05T10:00:10.000+0000");
+    assert_eq!(world.write().written["Started_At__c"], "2026-01-05T10:00:10.123Z");
+    let reconciled = |world: &mut World| {
+        let now = world.now();
+        world.pipeline.reconcile(now, &world.store, 8, "crm", None).expect("read");
+        world.settle();
+        world.told.pop().expect("told")
+    };
+    let found = reconciled(&mut world);
+    assert_eq!((&found["written"], &found["changed"]), (&json!(1), &json!([])));
+    let now = world.now();
+    let since = Wall::parse("2020-01-01T00:00:00Z").expect("a time");
+    world.pipeline.recover(now, 5, Recover { overwrite: false, ..recovery(since) });
+    world.until(200 * SECOND);
+    assert_eq!((world.write().state, world.write().edits.len()), (State::Done, 0));
+    // Somebody's change is still one.
+    let path = format!("sobjects/Voice_Call__c/{}", row["Id"].as_str().expect("an id"));
+    ask(&mut world, "PATCH", &path, &json!({"Started_At__c": "2026-01-05T10:00:11.000Z"}));
+    let changed = reconciled(&mut world)["changed"].clone();
+    assert_eq!(changed[0]["fields"]["Started_At__c"]["value"], "2026-01-05T10:00:11.000+0000");
+}

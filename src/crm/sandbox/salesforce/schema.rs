@@ -158,7 +158,8 @@ impl Object {
             if value.is_null() {
                 record.remove(&name)
             } else {
-                record.insert(name, value)
+                let held = self.fields.get(&name).map_or_else(|| value.clone(), |field| field.held(&value));
+                record.insert(name, held)
             };
         }
         record.insert("LastModifiedDate".into(), json!(now));
@@ -239,6 +240,13 @@ impl Object {
 }
 
 impl Field {
+    /// What a field keeps of a value: of a time no more than the second, in the API's own form.
+    fn held(&self, value: &Value) -> Value {
+        let time = value.as_str().filter(|_| matches!(self.kind, Kind::DateTime)).and_then(Wall::parse);
+        let second = time.and_then(|at| jiff::Timestamp::from_second(at.as_millis().div_euclid(1000)).ok());
+        second.map_or_else(|| value.clone(), |at| json!(at.strftime("%Y-%m-%dT%H:%M:%S.000+0000").to_string()))
+    }
+
     fn judge(&self, name: &str, value: &Value, named: &dyn Fn(&str) -> Result<(), Value>) -> Result<(), Value> {
         let wrong = |what: &str| Err(fault("JSON_PARSER_ERROR", &format!("Cannot deserialize instance of {what} from {value}"), &[name]));
         match (&self.kind, value) {
