@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{SEGMENT, Shared, path, segments};
-use crate::journal::{ENTRY_BYTES_MAX, Entry, Fault, HEADER_BYTES, Position, decode, written};
+use crate::journal::{ENTRY_BYTES_MAX, End, Entry, Fault, HEADER_BYTES, Position, decode, scan, written};
 
 /// Entries read at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,7 @@ impl Tail {
 
     /// The next entries, `most` at most; none where everything durable was read.
     pub fn next_batch(&mut self, most: usize) -> Result<Option<Batch>, Damaged> {
+        let mut again = false;
         loop {
             let watermark = self.shared.as_ref().map(|s| s.watermark());
             if watermark.is_some_and(|w| self.at >= w) {
@@ -102,7 +103,18 @@ impl Tail {
                 }
                 continue;
             }
-            let (batch, place) = read(file, &path, self.at, place..end, most, &mut self.buffer)?;
+            let (batch, place) = match read(file, &path, self.at, place..end, most, &mut self.buffer) {
+                // The writer is in the middle of a batch, or died there; or it has ended it meanwhile.
+                Err(damaged @ Damaged::Content { .. }) if watermark.is_none() => match self.last_end().map_err(&failed)? {
+                    Some(End::Torn { .. }) => return Ok(None),
+                    Some(End::Whole) if !again => {
+                        again = true;
+                        continue;
+                    }
+                    _ => return Err(damaged),
+                },
+                read => read?,
+            };
             if batch.entries.is_empty() {
                 // Only without a watermark: the writer is in the middle of a frame, or died there.
                 return Ok(None);
@@ -122,6 +134,15 @@ impl Tail {
             Err(error) => return Err(error),
         }
         Ok(true)
+    }
+
+    /// How the open segment ends, where it is the last one.
+    fn last_end(&self) -> io::Result<Option<End>> {
+        if segments(&self.directory, SEGMENT)?.last() != Some(&self.at.segment) {
+            return Ok(None);
+        }
+        let octets = std::fs::read(path(&self.directory, self.at.segment))?;
+        Ok(Some(scan(self.at.segment, &octets, true, |_, _| {}).end))
     }
 
     /// On to the next segment that is there.
@@ -188,6 +209,8 @@ fn read(file: &File, path: &Path, at: Position, places: Range<u64>, most: usize,
                 Err(Fault::Short) => break,
                 // Nobody writes, or nobody has closed it: what follows is room for more.
                 Err(_) if written(rest) == 0 => break,
+                // What is good before it comes first.
+                Err(_) if !batch.entries.is_empty() => break,
                 Err(why) => return Err(Damaged::Content { path: path.to_owned(), offset: place, why }),
             }
         }

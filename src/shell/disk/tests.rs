@@ -6,7 +6,7 @@ use std::{
 
 use super::{writer::ROOM_MIN, *};
 use crate::{
-    journal::{ENTRY_BYTES_MAX, Entry, EntryKind},
+    journal::{ENTRY_BYTES_MAX, Entry, EntryKind, HEADER_BYTES},
     shell::files::tests::Scratch,
 };
 
@@ -139,6 +139,30 @@ fn room_is_written_ahead_and_gone_once_the_journal_is_closed_or_has_crashed() {
     assert_eq!(all(&mut again.tail(Position::default())), [0, 1, 2, 3, 4, 5]);
     drop(journal);
     assert_eq!(octets(&scratch.0), end.offset, "cut off at the end");
+}
+
+/// Pages of a batch that is being written are seen one by one by whoever reads the file beside the writer.
+#[test]
+fn whoever_reads_beside_the_writer_sees_no_damage_in_a_batch_that_is_half_there() {
+    let scratch = Scratch::new("half-there");
+    let (journal, ..) = open(&scratch, Position::default());
+    let lane = journal.lane(100);
+    append(&lane, 0..5);
+    append(&lane, 5..6);
+    let crashed = Scratch(crashed(&scratch, &journal));
+    let (segment, end) = (path(&crashed.0, journal.watermark().segment), usize::try_from(journal.watermark().offset).expect("fits"));
+    let whole = fs::read(&segment).expect("read");
+    for hole in [end - 1..end, end - 200..end - 100] {
+        let mut half = whole.clone();
+        half[hole].fill(0);
+        fs::write(&segment, &half).expect("written");
+        assert_eq!(all(&mut read(&crashed.0, Position::default())), [0, 1, 2, 3, 4]);
+    }
+    // Where a batch stands behind it, it is damage, and said to be.
+    let mut damaged = whole;
+    damaged[HEADER_BYTES + 200] ^= 1;
+    fs::write(&segment, &damaged).expect("written");
+    assert!(matches!(read(&crashed.0, Position::default()).next_batch(7), Err(Damaged::Content { .. })));
 }
 
 #[test]
