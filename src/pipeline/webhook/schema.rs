@@ -265,7 +265,7 @@ impl Shape<'_> {
             },
             Form::Form => form(body),
         };
-        let text = |at: &str| match body.pointer(at) {
+        let text = |at: &str| match find(&body, at) {
             Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
             Some(Value::Number(number)) => Some(number.to_string()),
             _ => None,
@@ -291,7 +291,7 @@ impl Shape<'_> {
         let mut odd = Vec::new();
         let mut data = Map::new();
         for (name, place) in &rule.data {
-            let Some(found) = body.pointer(place.at()).filter(|v| !v.is_null()) else { continue };
+            let Some(found) = find(&body, place.at()).filter(|v| !v.is_null()) else { continue };
             match place {
                 Place::At(_) if !fits(name, found) => odd.push(Odd::new(name, What::Type, Some(type_name(found)))),
                 Place::At(_) => {}
@@ -308,7 +308,7 @@ impl Shape<'_> {
             }
             data.insert(name.clone(), found.clone());
         }
-        let stands = |at: &str| body.pointer(at).is_some_and(|v| !v.is_null());
+        let stands = |at: &str| find(&body, at).is_some_and(|v| !v.is_null());
         let there = |name: &str| match name {
             // A document has none, although webhooks of its form may.
             "id" => whose.is_some() || self.id.and_then(&text).is_some(),
@@ -328,6 +328,18 @@ impl Shape<'_> {
 /// What is wrong with a place of `what`, if anything is.
 fn pointer(what: &str, at: &str) -> Option<String> {
     (!at.starts_with('/')).then(|| format!("{what}: \"{at}\" is no JSON pointer; it begins with a slash, as in /call/id"))
+}
+
+/// What stands at a JSON pointer (RFC 6901), which begins with a slash. Most name their members in plain letters, and are followed without writing each anew.
+pub(super) fn find<'v>(body: &'v Value, pointer: &str) -> Option<&'v Value> {
+    if pointer.contains('~') {
+        return body.pointer(pointer);
+    }
+    pointer.strip_prefix('/')?.split('/').try_fold(body, |value, name| match value {
+        Value::Object(members) => members.get(name),
+        Value::Array(values) if name == "0" || !name.starts_with(['0', '+']) => values.get(name.parse::<usize>().ok()?),
+        _ => None,
+    })
 }
 
 impl Place {

@@ -1,11 +1,11 @@
 //! A payload of each shipped schema, as its platform documents it, and what cannot be read.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     drift::What,
     received::Head,
-    schema::{CATALOGUE, SHIPPED},
+    schema::{CATALOGUE, SHIPPED, find},
     *,
 };
 use crate::event::CallId;
@@ -226,5 +226,17 @@ fn a_schema_that_cannot_work_is_named() {
         "pull.event.b.also: \"call.analysed\" is none of",
     ] {
         assert!(faults.contains(part), "{part}: {faults}");
+    }
+}
+
+#[test]
+fn a_pointer_is_followed_as_rfc_6901_has_it() {
+    let body: Value =
+        serde_json::from_str(r#"{"a": {"b": [1, {"c": 2}, null], "": 3, "0": 4}, "x/y": 5, "m~n": 6, "": {"": 7}}"#).expect("JSON");
+    for pointer in [
+        "/a", "/a/b", "/a/b/0", "/a/b/1/c", "/a/b/2", "/a/b/3", "/a/b/01", "/a/b/00", "/a/b/+1", "/a/b/-", "/a/b/-1", "/a/b/", "/a/",
+        "/a/0", "/x~1y", "/m~0n", "/m~n", "/x/y", "/", "//", "/a/b/c", "/a/b/0/c", "/nothing",
+    ] {
+        assert_eq!(find(&body, pointer), body.pointer(pointer), "{pointer}");
     }
 }
