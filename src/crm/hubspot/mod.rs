@@ -66,14 +66,7 @@ impl Connector for HubSpot {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         match answer.status {
             200..=299 => changes.iter().map(|change| self.of_its_own(change, changes.len(), answer, &body)).collect(),
-            _ => {
-                let verdict = match refused(answer, &body) {
-                    // One bad record has the whole batch refused, and the answer seldom says which.
-                    Verdict::Rejected { why } if changes.len() > 1 => Verdict::Split { why },
-                    verdict => verdict,
-                };
-                vec![verdict; changes.len()]
-            }
+            _ => self.of_a_refused_batch(changes, refused(answer, &body), &body),
         }
     }
 
@@ -159,6 +152,25 @@ impl HubSpot {
         }
     }
 
+    /// What the refusal of a batch, `verdict`, means for each of its changes.
+    fn of_a_refused_batch(&self, changes: &[Change], verdict: Verdict, body: &Value) -> Vec<Verdict> {
+        let holds = |change: &Change, names: &[String]| change.fields.keys().any(|field| names.contains(field));
+        let verdict = match (verdict, missing(body)) {
+            // One bad record has the whole batch refused, and the answer seldom says which.
+            (Verdict::Rejected { why }, _) if changes.len() > 1 => Verdict::Split { why },
+            // A property that only some write is theirs alone, and all that holds the others back is they; the key is everybody's.
+            (Verdict::Gone { why }, Some(names)) if changes.len() > 1 && !names.contains(&self.key) => {
+                let of = |change: &Change| match holds(change, &names) {
+                    true => Verdict::Gone { why: why.clone() },
+                    false => Verdict::Split { why: why.clone() },
+                };
+                return changes.iter().map(of).collect();
+            }
+            (verdict, _) => verdict,
+        };
+        vec![verdict; changes.len()]
+    }
+
     /// What a batch that was taken up says of one of its changes: results come in any order, and bear the key.
     fn of_its_own(&self, change: &Change, changes: usize, answer: &HttpAnswer, body: &Value) -> Verdict {
         let list = |name: &str| body.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -216,7 +228,7 @@ fn refused(answer: &HttpAnswer, error: &Value) -> Verdict {
     match status {
         401 => Verdict::Auth { why },
         // The set-up is wrong, not the record: a missing property, a missing scope.
-        400 if text("message").contains("PROPERTY_DOESNT_EXIST") || text("message").contains("non-unique") => Verdict::Gone { why },
+        400 if text("message").contains(NO_PROPERTY) || text("message").contains("non-unique") => Verdict::Gone { why },
         403 | 404 | 410 => Verdict::Gone { why },
         // Somebody else made the record at the same moment: written again, it is an update.
         409 => Verdict::Retry { after: Some(Duration::ZERO), why },
@@ -230,13 +242,26 @@ fn refused(answer: &HttpAnswer, error: &Value) -> Verdict {
     }
 }
 
-/// HubSpot's message, with the list that hides in its text made readable: `property: reason`.
+/// The properties of which a refusal says that the account has none such, as far as it names them; none where it is another refusal.
+fn missing(error: &Value) -> Option<Vec<String>> {
+    let message = error.get("message").and_then(Value::as_str).filter(|message| message.contains(NO_PROPERTY))?;
+    let list = listed(message).map(|(_, list)| list).unwrap_or_default();
+    let of_none = list.iter().filter(|entry| entry.get("error").and_then(Value::as_str) == Some(NO_PROPERTY));
+    Some(of_none.filter_map(|entry| Some(entry.get("name")?.as_str()?.to_owned())).collect())
+}
+
+/// The code of a property that the account does not have.
+const NO_PROPERTY: &str = "PROPERTY_DOESNT_EXIST";
+
+/// The list that hides in the text of HubSpot's message, and where it begins.
+fn listed(message: &str) -> Option<(usize, Vec<Value>)> {
+    let at = message.find('[')?;
+    Some((at, serde_json::from_str(message.get(at..)?).ok()?))
+}
+
+/// HubSpot's message, with its list made readable: `property: reason`.
 fn reasons(message: &str) -> String {
-    let Some((start, Ok(Value::Array(list)))) =
-        message.find('[').map(|at| (at, serde_json::from_str(message.get(at..).unwrap_or_default())))
-    else {
-        return message.to_owned();
-    };
+    let Some((start, list)) = listed(message) else { return message.to_owned() };
     let text = |entry: &Value, name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let named: Vec<_> = list
         .iter()
@@ -295,6 +320,27 @@ mod tests {
         let lost = json!({"results": [{"id": "7", "objectWriteTraceId": "k1"}]}).to_string();
         let names = connector().verdicts(&batch, &answer(200, &lost)).iter().map(Verdict::name).collect::<Vec<_>>();
         assert_eq!(names, ["done", "ambiguous", "ambiguous"]);
+    }
+
+    #[test]
+    fn a_property_that_only_some_records_have_is_theirs_alone() {
+        let batch = [change("k1", &[("a", json!("1"))]), change("k2", &[("a", json!("1")), ("dispositon", json!("x"))])];
+        let verdicts = |message: &str| {
+            let body = json!({"category": "VALIDATION_ERROR", "message": message}).to_string();
+            connector().verdicts(&batch, &answer(400, &body)).into_iter().map(|v| matches!(v, Verdict::Split { .. })).collect::<Vec<_>>()
+        };
+        let entry = |name: &str| json!({"isValid": false, "message": "m", "error": "PROPERTY_DOESNT_EXIST", "name": name});
+        let unknown = |names: &[&str]| {
+            format!("Property values were not valid: {}", Value::from(names.iter().map(|name| entry(name)).collect::<Vec<_>>()))
+        };
+        assert_eq!(verdicts(&unknown(&["dispositon"])), [true, false]);
+        assert_eq!(verdicts(&unknown(&["a", "dispositon"])), [false, false]);
+        assert_eq!(verdicts(&unknown(&["offhook_key"])), [false, false], "the key is everybody's");
+        assert_eq!(verdicts(&unknown(&["another"])), [true, true], "nobody knows whose that is");
+        assert_eq!(verdicts("PROPERTY_DOESNT_EXIST"), [true, true]);
+        assert_eq!(verdicts("Unable to perform update/upsert by non-unique 0-48 property offhook_key"), [false, false]);
+        let alone = json!({"category": "VALIDATION_ERROR", "message": unknown(&["another"])}).to_string();
+        assert_eq!(connector().verdicts(&batch[..1], &answer(400, &alone))[0].name(), "gone", "there is nothing left to split");
     }
 
     pub(super) fn answer(status: u16, body: &str) -> HttpAnswer {

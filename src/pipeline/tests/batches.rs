@@ -244,3 +244,33 @@ fn an_answer_that_the_journal_did_not_take_is_appended_again_by_itself() {
     assert!(writes(&world, &ids).iter().all(|w| w.state == State::Done));
     assert_eq!(world.batches, [3], "sent once");
 }
+
+/// HubSpot refuses a batch whole for one record's property that the account does not have.
+#[test]
+fn a_property_that_only_one_record_has_holds_no_other() {
+    let mut world = people::world(&people::rule());
+    let mut ids = rush(&mut world, 3);
+    let bad = ids[1].to_string();
+    world.pipeline.config.crms[0].mapping = Box::new(move |record| {
+        let mut fields = Fields::from([("hs_timestamp".to_owned(), json!("1767607200000"))]);
+        if record.get("call_id") == Some(&json!(bad)) {
+            fields.insert("dispositon".to_owned(), json!("PAID"));
+        }
+        fields.into()
+    });
+    let attempts = |world: &World| world.journal.iter().filter(|(_, e)| e.kind == EntryKind::Attempt).count();
+    let states = |world: &World, ids: &[CallId]| {
+        ids.iter().map(|id| world.store.write("crm", *id).expect("read").expect("a write").state).collect::<Vec<_>>()
+    };
+    world.until(10 * SECOND);
+    assert_eq!(states(&world, &ids), [State::Done, State::Review, State::Done]);
+    assert_eq!(attempts(&world), 2, "three, then the two without it");
+    // Nor does it when somebody has all of them tried again.
+    let now = world.now();
+    world.pipeline.decide(now, &world.store, 7, "crm", ids[1], Decision::Retry, "ann").expect("stored");
+    ids = rush(&mut world, 5);
+    world.until(20 * SECOND);
+    assert_eq!(states(&world, &ids), [State::Done, State::Review, State::Done, State::Done, State::Done]);
+    let why = world.store.write("crm", ids[1]).expect("read").expect("a write").why;
+    assert_eq!(why.as_deref(), Some("dispositon: Property \"dispositon\" does not exist (PROPERTY_DOESNT_EXIST)"));
+}

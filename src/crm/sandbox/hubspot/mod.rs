@@ -251,6 +251,7 @@ impl HubSpot {
     }
 
     /// Batch upsert. One bad input fails the whole batch, unless every input bears a write id of its own: then the good ones are written and the bad ones named.
+    /// A property that the account does not have fails it all the same `[U]`: HubSpot promises parts of a batch for its creation alone.
     fn upsert(&mut self, now: Wall, object: &str, body: &Value, ledger: &mut Ledger) -> Answer {
         let Some(inputs) = body.get("inputs").and_then(Value::as_array).filter(|i| !i.is_empty()) else {
             return refused(400, "VALIDATION_ERROR", "Invalid input JSON: inputs is required");
@@ -276,7 +277,8 @@ impl HubSpot {
             }
             judged.push((input, Ok(write)));
         }
-        if !apart && let Some((_, Err(fault))) = judged.iter().find(|(_, judged)| judged.is_err()) {
+        let mut faults = judged.iter().filter_map(|(_, judged)| judged.as_ref().err());
+        if let Some(fault) = faults.find(|fault| !apart || is_of_no_property(fault)) {
             return fault.clone();
         }
         let (mut results, mut errors) = (Vec::new(), Vec::new());
@@ -432,7 +434,6 @@ fn error(category: &str, message: &str) -> Value {
     json!({"status": "error", "message": message, "correlationId": "00000000-0000-4000-8000-000000000000", "category": category})
 }
 
-/// HubSpot puts a JSON array into the message's text.
 /// An error of a batch that was taken up, of one of its inputs.
 fn of_an_input(mut error: Value, context: Value) -> Value {
     if let Some(error) = error.as_object_mut() {
@@ -443,6 +444,11 @@ fn of_an_input(mut error: Value, context: Value) -> Value {
     error
 }
 
+fn is_of_no_property(fault: &Answer) -> bool {
+    fault.json().get("message").and_then(Value::as_str).is_some_and(|message| message.contains("PROPERTY_DOESNT_EXIST"))
+}
+
+/// HubSpot puts a JSON array into the message's text.
 fn invalid(name: &str, code: &str, message: &str) -> Answer {
     let list = json!([{"isValid": false, "message": message, "error": code, "name": name}]);
     refused(400, "VALIDATION_ERROR", &format!("Property values were not valid: {list}"))

@@ -94,6 +94,8 @@ fn one_bad_input_fails_the_batch_unless_each_bears_a_write_id() {
     let partly = account.upsert(&[("k1", "a", call("COMPLETED")), ("k2", "b", call("NONSENSE"))]);
     assert_eq!((partly.status, &partly.json()["numErrors"]), (207, &json!(1)));
     assert_eq!(partly.json()["errors"][0]["context"]["objectWriteTraceId"], json!(["b"]));
+    let strange = account.upsert(&[("k1", "a", call("COMPLETED")), ("k2", "b", json!({"hs_timestamp": "1767607200000", "no_such": "x"}))]);
+    assert_eq!(strange.status, 400, "a property that nobody made");
     let twice = account.upsert(&[("k1", "a", call("BUSY")), ("k1", "b", call("BUSY"))]);
     assert_eq!(twice.status, 400, "a record may be named once");
     let unknown = account.upsert(&[("k3", "", json!({"hs_timestamp": "1767607200000", "no_such": "x"}))]);
