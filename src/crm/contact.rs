@@ -322,6 +322,9 @@ pub struct Contact {
     /// Who is looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sought: Option<String>,
+    /// Whom an attempt looks for or makes whose answer is awaited: another rule, or a later fact, may seek another by the time it is folded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
     /// What came of it.
     #[serde(default)]
     pub standing: Standing,

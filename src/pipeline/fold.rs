@@ -109,7 +109,7 @@ impl Pipeline {
             let cost = attempt.cost.unwrap_or_else(|| crm.connector.cost(attempt.writes.len().saturating_add(attempt.pruned)));
             overlay.spend(&attempt.crm, entry.time.day(), cost)?;
         }
-        for Attempted { call_id, fields, .. } in attempt.writes {
+        for Attempted { call_id, fields, person, .. } in attempt.writes {
             let mut write = match overlay.take_write(&attempt.crm, call_id)? {
                 Some(known) => known,
                 None if overlay.is_pruned(call_id)? => continue,
@@ -128,7 +128,8 @@ impl Pipeline {
                 Step::Write => (write.sent, write.sent_at, write.by_another) = (fields, write.revision, false),
                 // Said or not, nobody knows before the answer: it is what an answer of success acknowledges.
                 Step::Tell => write.contact.saying = fields,
-                _ => {}
+                Step::Find | Step::Make => write.contact.asked = person,
+                Step::Link => {}
             }
             overlay.put_write(write);
         }
@@ -338,6 +339,8 @@ impl Write {
     /// What an answer makes of it.
     fn settle(&mut self, crm: Option<&Crm>, step: Step, settled: Settled, at: Wall, attempts_max: u32) {
         (self.answered_at, self.job) = (Some(at), None);
+        // An answer on somebody else says nothing of him who is sought.
+        let answers = self.contact.asked.take() == self.contact.sought;
         // A CRM that fails, or falls silent, may have done it before, and one that writes in parts a part of it.
         let in_parts = step.is_write() && settled.outcome != "done" && crm.is_some_and(|crm| crm.connector.writes_in_parts());
         if in_parts || matches!(settled.outcome.as_str(), "ambiguous" | "retry") {
@@ -362,16 +365,16 @@ impl Write {
                         self.written.append(&mut self.sent);
                         self.id = settled.id.or(self.id.take());
                     }
-                    (Step::Find, Some(crm)) => crm.meet(self, settled.people.unwrap_or_default()),
-                    (Step::Make, Some(crm)) => crm.meet(self, settled.id.into_iter().collect()),
+                    (Step::Find, Some(crm)) if answers => crm.meet(self, settled.people.unwrap_or_default()),
+                    (Step::Make, Some(crm)) if answers => crm.meet(self, settled.id.into_iter().collect()),
                     (Step::Tell, _) => {
                         let mut saying = std::mem::take(&mut self.contact.saying);
                         self.contact.said.append(&mut saying);
                     }
                     // A record that is to be told again is linked again then.
                     (Step::Link, _) => self.contact.linked = self.contact.person().filter(|_| self.id.is_some()).map(str::to_owned),
-                    // Its CRM stands in no configuration any more.
-                    (Step::Find | Step::Make, None) => {}
+                    // Or its CRM stands in no configuration any more.
+                    (Step::Find | Step::Make, _) => {}
                 }
                 self.attempts = 0;
                 self.due = at;

@@ -1,7 +1,10 @@
 //! Whose call it was: found, made, chosen, linked, against HubSpot's double.
 
 use super::*;
-use crate::crm::{contact::Rule, hubspot};
+use crate::crm::{
+    contact::{Contact, Rule, Standing},
+    hubspot,
+};
 
 fn connector(object: &str, key: &str) -> Box<hubspot::HubSpot> {
     Box::new(hubspot::HubSpot {
@@ -490,4 +493,42 @@ fn a_search_that_counts_people_and_shows_none_makes_nobody() {
     world.call();
     world.until(60 * SECOND);
     assert_eq!((world.write().state, world.write().contact.person()), (State::Done, Some(caller.as_str())));
+}
+
+#[test]
+fn what_was_answered_under_another_rule_says_nothing_of_him_who_is_sought_now() {
+    const NATIONAL: &str = "030123456";
+    let leave = with(rule(), "nobody", json!("leave"));
+    let mut world = world(&leave);
+    let caller = person(&mut world, CALLER);
+    second_call_from(&mut world, NATIONAL);
+    world.until(100 * SECOND);
+    let write = |world: &World| world.store.write("crm", second()).expect("stored").expect("a write");
+    assert_eq!((write(&world).state, write(&world).contact.standing), (State::Done, Standing::Nobody));
+    // The country is told, and the store made anew.
+    let contacts = world.pipeline.config.crms[0].contacts.as_mut().expect("contacts");
+    contacts.rule = serde_json::from_value(with(leave, "country", json!("+49"))).expect("a rule");
+    world.store = Memory::default();
+    let (journal, next) = (world.journal.clone(), Position { segment: 1, offset: u64::try_from(world.journal.len()).expect("fits") });
+    world.pipeline.fold(&mut world.store, &journal, next).expect("folded");
+    assert_eq!(write(&world).contact, Contact { sought: Some(CALLER.into()), ..Contact::default() });
+    world.until(200 * SECOND);
+    assert_eq!((write(&world).state, write(&world).contact.person()), (State::Done, Some(caller.as_str())));
+    assert_eq!(links(&mut world).last().map(|(_, person)| person.clone()), Some(caller));
+}
+
+#[test]
+fn who_is_sought_by_a_later_fact_is_not_given_the_answer_on_another() {
+    let mut world = world(&with(with(rule(), "by", json!("disposition_code")), "kind", json!("reference")));
+    let [first, second] = ["K-1", "K-2"].map(|reference| person(&mut world, reference));
+    world.call();
+    world.hold = Some("/search");
+    world.webhook(1, "w1", "K-1");
+    world.until(10 * SECOND);
+    world.webhook(2, "w2", "K-2");
+    world.let_go();
+    world.until(100 * SECOND);
+    assert_ne!(first, second);
+    assert_eq!((world.write().state, world.write().contact.person()), (State::Done, Some(second.as_str())));
+    assert_eq!(links(&mut world).into_iter().map(|(_, person)| person).collect::<Vec<_>>(), [second]);
 }

@@ -460,7 +460,7 @@ const PRUNABLE: &str =
     "SELECT document FROM records WHERE call_id > ?1 AND call_id < ?2 AND over = 1 AND wait IS NULL ORDER BY call_id LIMIT ?3";
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 12;
+const VERSION: i64 = 13;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them. 16 MB of them in memory hold the ends of all tables, where calls that go on
 /// are.
 const SCHEMA: &str = "
