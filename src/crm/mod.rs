@@ -266,8 +266,8 @@ pub trait Connector: Send {
     fn budgets(&self, _answer: &HttpAnswer) -> Vec<Budget> {
         Vec::new()
     }
-    /// What a request with so many records costs of a day's budget.
-    fn cost(&self, _records: usize) -> u64 {
+    /// What a request that writes `changes` costs of a day's budget.
+    fn cost(&self, _changes: &[Change]) -> u64 {
         1
     }
     /// Whether a change is written in parts, so that what is refused may be written in part.

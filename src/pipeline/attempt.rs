@@ -19,9 +19,9 @@ pub(super) struct Attempt {
     /// The CRM's name for the job that carries this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) job: Option<String>,
-    /// What it costs of the day, where the connector does not tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) cost: Option<u64>,
+    /// What it costs of the day.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(super) cost: u64,
     pub(super) writes: Vec<Attempted>,
     /// Calls that it carried too, of which what it held was taken away.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -53,6 +53,14 @@ pub(super) struct Answered {
     /// Calls that it settled too, of which what it held was taken away.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) pruned: usize,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+fn is_one(cost: &u64) -> bool {
+    *cost == 1
 }
 
 fn is_zero(count: &usize) -> bool {

@@ -105,9 +105,8 @@ impl Pipeline {
 
     fn fold_attempt<S: Store>(&self, overlay: &mut Overlay<'_, S>, at: Position, entry: &Entry) -> Result<(), StoreError> {
         let Ok(attempt) = serde_json::from_slice::<Attempt>(&entry.body) else { return Ok(()) };
-        if let Some(crm) = self.config.crm(&attempt.crm) {
-            let cost = attempt.cost.unwrap_or_else(|| crm.connector.cost(attempt.writes.len().saturating_add(attempt.pruned)));
-            overlay.spend(&attempt.crm, entry.time.day(), cost)?;
+        if self.config.crm(&attempt.crm).is_some() {
+            overlay.spend(&attempt.crm, entry.time.day(), attempt.cost)?;
         }
         for Attempted { call_id, fields, person, .. } in attempt.writes {
             let mut write = match overlay.take_write(&attempt.crm, call_id)? {

@@ -232,7 +232,7 @@ impl Pipeline {
         let id = job.id.clone();
         for (place, writes) in entries.into_iter().enumerate() {
             let calls: Vec<_> = writes.iter().map(|w| w.call_id).collect();
-            let cost = Some(if place == 0 { COST } else { 0 });
+            let cost = if place == 0 { COST } else { 0 };
             let attempt = Attempt { crm: crm.to_owned(), step: Step::Write, job: Some(id.clone()), cost, writes, pruned: 0 };
             let entry = entry(EntryKind::Attempt, now.wall, crm, &calls, "", &attempt);
             self.append(entry, Waiting::Rows { crm: crm.to_owned(), job: number, calls });

@@ -337,9 +337,9 @@ impl Pipeline {
         lane.requests = lane.requests.saturating_add(1);
         lane.busy.extend(batch.iter().map(|w| w.call_id));
         let writes = batch.iter().map(|write| Attempted::of(step, write)).collect();
-        let attempt = Attempt { crm: crm.to_owned(), step, job: None, cost: None, writes, pruned: 0 };
         let calls = batch.iter().map(|w| w.call_id).collect();
         let request = Request { crm: crm.to_owned(), calls, parts: Parts::of(step, &batch, known) };
+        let attempt = Attempt { crm: crm.to_owned(), step, job: None, cost: request.parts.cost(known), writes, pruned: 0 };
         let revision = attempt.writes.first().map_or(0, |w| w.revision);
         let entry = entry(EntryKind::Attempt, now.wall, crm, &request.calls, &format!("/{revision}"), &attempt);
         if entry.body.len() > ENTRY_BYTES_MAX {

@@ -111,6 +111,15 @@ impl Parts {
         }
     }
 
+    /// What the request costs of the CRM's day.
+    pub(super) fn cost(&self, crm: &Crm) -> u64 {
+        match (self, &crm.contacts) {
+            (Self::Write(changes) | Self::Tell(changes), _) => crm.connector.cost(changes),
+            (Self::Make(changes), Some(contacts)) => contacts.maker.cost(changes),
+            (Self::Make(_), None) | (Self::Find(_) | Self::Link(_), _) => 1,
+        }
+    }
+
     /// The request; none where the CRM knows no such thing, which its configuration rules out.
     pub(super) fn request(&self, crm: &Crm, token: &Token) -> Option<HttpRequest> {
         let contacts = crm.contacts.as_ref();

@@ -130,9 +130,10 @@ impl Connector for Dynamics {
         changes.iter().map(|change| self.verdict(change, &mut parts, stopped)).collect()
     }
 
-    fn cost(&self, records: usize) -> u64 {
+    fn cost(&self, changes: &[Change]) -> u64 {
         // The daily entitlement counts operations, batched or not. Its headers on shorter limits are not to be steered by: `Retry-After` is.
-        u64::try_from(records).unwrap_or(u64::MAX)
+        let parts: usize = changes.iter().map(|change| needs(change).len()).sum();
+        u64::try_from(parts).unwrap_or(u64::MAX)
     }
 
     fn oauth(&self) -> Option<&dyn OAuth> {

@@ -10,7 +10,7 @@ fn number(n: u32) -> CallId {
 
 impl World {
     /// A call that is over at once.
-    fn short_call(&mut self, n: u32) {
+    pub(super) fn short_call(&mut self, n: u32) {
         let end = life().pop().expect("an end");
         for (sequence, kind) in (1..).zip([life().remove(0), end]) {
             let event = Event { call_id: number(n), sequence, time: self.now().wall, at_ms: 0, kind };

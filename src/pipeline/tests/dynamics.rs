@@ -189,3 +189,30 @@ fn a_call_left_without_one_of_several_people_takes_what_comes_later() {
     let [row] = calls.as_slice() else { panic!("{calls:?}") };
     assert_eq!((&row["description"], &row["_regardingobjectid_value"]), (&json!("PROMISED"), &Value::Null));
 }
+
+#[test]
+fn a_day_is_spent_by_operations_of_which_a_completed_record_takes_three() {
+    let mut world = world("leave");
+    world.pipeline.config.expects.clear();
+    let crm = world.pipeline.config.crms.get_mut(0).expect("a CRM");
+    crm.contacts = None;
+    crm.pace = Pace { per_day: Some(30), concurrency: 1, batch: 2, ..Pace::default() };
+    (1..=15).for_each(|n| world.short_call(n));
+    world.until(3600 * SECOND);
+    let calls = rows(&mut world, "phonecalls");
+    assert!(calls.iter().all(|row| row["statecode"] == 1), "{calls:?}");
+    assert_eq!(calls.len(), 10, "each was opened, written and closed");
+    world.until(15 * 3600 * SECOND);
+    assert_eq!(rows(&mut world, "phonecalls").len(), 15, "the rest went the next day");
+}
+
+#[test]
+fn a_search_is_one_operation_and_each_person_who_is_made_another() {
+    let world = world("create");
+    let crm = &world.pipeline.config.crms[0];
+    let change = Change { key: "k".into(), id: None, fields: Fields::from([("lastname".into(), json!("Doe"))]), written: Fields::new() };
+    let sought = (CALLER.to_owned(), Vec::new());
+    assert_eq!(step::Parts::Find(vec![sought.clone(), sought]).cost(crm), 1);
+    assert_eq!(step::Parts::Make(vec![change.clone(), change.clone()]).cost(crm), 2);
+    assert_eq!(step::Parts::Tell(vec![change]).cost(crm), 1);
+}
