@@ -12,4 +12,5 @@ pub mod replay;
 #[cfg(feature = "shell")]
 pub mod setup;
 pub mod sim;
+mod unwritten;
 mod wire;

@@ -14,6 +14,7 @@
 
 mod api;
 mod compose;
+mod events;
 mod ingest;
 mod latency;
 mod pruning;

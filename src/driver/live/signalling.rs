@@ -12,7 +12,7 @@ use std::{
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Error, Options, compose};
+use super::{Error, Options, compose, events::Events};
 use crate::{
     call::SecureAnswer,
     chance::Chance,
@@ -125,18 +125,15 @@ struct Loop {
     reports: mpsc::UnboundedReceiver<Report>,
     ordered: mpsc::Receiver<Order>,
     noticed: mpsc::UnboundedReceiver<Notice>,
+    events: Events,
     synced: mpsc::UnboundedReceiver<()>,
-    on_synced: mpsc::UnboundedSender<()>,
     replies: BTreeMap<u64, oneshot::Sender<http::Answer>>,
     next_ask: u64,
     draining: Option<Draining>,
     clock: Clock,
-    lane: Lane,
     metrics: Arc<Metrics>,
     health: Health,
     heart: Heart,
-    /// Events that the journal did not take, since the start.
-    lost: u64,
     /// When metrics were last set.
     shown: Instant,
     /// Something may have changed since.
@@ -164,7 +161,7 @@ impl Loop {
         let gateway = Gateway::new(compose::gateway(&config, &targets, net.listeners()), chance.split());
         let (on_synced, synced) = mpsc::unbounded_channel();
         let heart = health.heart("gateway");
-        let (replies, next_ask, draining, lost) = (BTreeMap::new(), 0, None, 0);
+        let (replies, next_ask, draining) = (BTreeMap::new(), 0, None);
         Ok(Self {
             gateway,
             net,
@@ -173,17 +170,15 @@ impl Loop {
             reports,
             ordered,
             noticed,
+            events: Events::new(lane, on_synced),
             synced,
-            on_synced,
             replies,
             next_ask,
             draining,
             clock,
-            lane,
             metrics,
             health,
             heart,
-            lost,
             shown: Instant::ORIGIN,
             stale: false,
         })
@@ -234,6 +229,7 @@ impl Loop {
         while let Some(output) = self.gateway.poll_output() {
             self.perform(output);
         }
+        self.events.hand_over_again();
         self.show();
     }
 
@@ -316,24 +312,12 @@ impl Loop {
                 }
                 self.media.send(command);
             }
-            Output::Event(event) => self.write_down(&event),
+            Output::Event(event) => self.events.hand_over(event),
             Output::Secured { ask, answer } => {
                 if let Some(reply) = self.replies.remove(&ask) {
                     let _ = reply.send(secured(answer));
                 }
             }
-        }
-    }
-
-    fn write_down(&mut self, event: &Event) {
-        let on_synced = self.on_synced.clone();
-        let result = self.lane.append(entry(event), move |_| {
-            let _ = on_synced.send(());
-        });
-        if let Err(refused) = result {
-            self.gateway.handle_journal(JournalWord::Done(1));
-            self.lost = self.lost.saturating_add(1);
-            tracing::error!(call = %event.call_id, sequence = event.sequence, kind = event.kind.name(), %refused, "an event is lost to write-back");
         }
     }
 
@@ -352,9 +336,12 @@ impl Loop {
         let quiet = calls == 0 && (self.gateway.next_timeout().is_none() || now.mono >= draining.until);
         let quiet = quiet || (calls == 0 && now.mono.since(draining.calls_until) >= BYES);
         let early = calls == 0 && !draining.ended && now.mono < draining.calls_until;
-        if !(quiet || early) || self.lane.waiting() > 0 {
+        // A journal that is closed may open until then.
+        let unwritten = self.events.kept() > 0 && now.mono < draining.until;
+        if !(quiet || early) || self.events.waiting() > 0 || unwritten {
             return false;
         }
+        self.events.give_up();
         if let Some(done) = draining.done.take() {
             let _ = done.send(());
         }
@@ -386,7 +373,7 @@ impl Loop {
             ("sent", load(&counters.sent_lost)),
             ("peer_stuck", load(&counters.peers_stuck)),
             ("connection", load(&counters.connections_refused)),
-            ("event", self.lost),
+            ("event", self.events.lost()),
         ]);
     }
 }

@@ -26,7 +26,7 @@ fn private(path: &Path, text: &str) {
 }
 
 /// A configuration with every port free, a webhook source, and a CRM at `crm`.
-fn config(scratch: &Scratch, crm: &str) -> Config {
+pub(super) fn config(scratch: &Scratch, crm: &str) -> Config {
     let sink = |name: &str, text: &str| private(&scratch.0.join(name), text);
     sink("client-secret", "sim-secret");
     sink("refresh-token", "sim-refresh");

@@ -15,7 +15,7 @@ use crate::{
     call::Local,
     codec::Codec,
     crm::{HttpAnswer, hubspot, sandbox},
-    driver::wire::Collected,
+    driver::{unwritten::Unwritten, wire::Collected},
     event::Event,
     gateway::{self, Gateway, JournalWord},
     journal::{Entry, EntryKind, Position},
@@ -37,7 +37,10 @@ const REOPEN: Duration = Duration::from_secs(2);
 
 /// Who waits for an entry to be on disk.
 enum Waiter {
-    Event,
+    /// An event, with its place among those that calls told.
+    Event(u64, Box<Event>),
+    /// A planted fault: nobody.
+    Nobody,
     Append(u64),
     Webhook(u64),
 }
@@ -55,6 +58,7 @@ pub(super) struct Life {
     queue: Vec<(Entry, Waiter)>,
     writing: Vec<Waiter>,
     journal_open: bool,
+    unwritten: Unwritten,
     /// Channels keep their order however late they are.
     to_media: Instant,
     to_gateway: Instant,
@@ -164,6 +168,7 @@ impl Life {
             queue: Vec::new(),
             writing: Vec::new(),
             journal_open: true,
+            unwritten: Unwritten::default(),
             to_media: now.mono,
             to_gateway: now.mono,
             planted: false,
@@ -282,7 +287,9 @@ impl Life {
 
     fn tell(&mut self, out: &mut Outside, waiter: Waiter, failed: bool) {
         match waiter {
-            Waiter::Event => self.gateway.handle_journal(JournalWord::Done(1)),
+            Waiter::Event(place, event) if failed => self.unwritten.keep(place, *event),
+            Waiter::Event(..) => self.gateway.handle_journal(JournalWord::Done(1)),
+            Waiter::Nobody => {}
             Waiter::Webhook(reply) => out.responses.push((reply, if failed { 503 } else { 200 })),
             Waiter::Append(append) => {
                 let result = if failed { Err("the disk failed".to_owned()) } else { Ok(()) };
@@ -301,6 +308,9 @@ impl Life {
         self.journal_open = true;
         self.gateway.handle_journal(JournalWord::Opened);
         self.pipeline.journal_opened();
+        while let Some((place, event)) = self.unwritten.take() {
+            self.queue.push((entry(&event), Waiter::Event(place, Box::new(event))));
+        }
         self.settle(out)
     }
 
@@ -395,11 +405,6 @@ impl Life {
 
     fn event(&mut self, out: &mut Outside, event: &Event) {
         out.events += 1;
-        if !self.journal_open {
-            self.gateway.handle_journal(JournalWord::Done(1));
-            out.lost_events.insert(event.call_id);
-            return;
-        }
         let mut written = vec![event.clone()];
         if out.plant == Some(Plant::DoubleTerminal) && event.kind.is_terminal() {
             written.push(Event { sequence: event.sequence + 1, ..event.clone() });
@@ -411,7 +416,12 @@ impl Life {
             }
         }
         for event in written {
-            self.queue.push((entry(&event), Waiter::Event));
+            let place = self.unwritten.place();
+            if self.journal_open {
+                self.queue.push((entry(&event), Waiter::Event(place, Box::new(event))));
+            } else {
+                self.unwritten.keep(place, event);
+            }
         }
     }
 
@@ -467,7 +477,7 @@ impl Life {
                 if !self.journal_open {
                     self.pipeline.synced(now, append, Err("the journal is closed".into()));
                 } else if out.plant == Some(Plant::SentBeforeSync) && entry.kind == EntryKind::Attempt {
-                    self.queue.push((entry, Waiter::Event));
+                    self.queue.push((entry, Waiter::Nobody));
                     self.pipeline.synced(now, append, Ok(()));
                 } else {
                     self.queue.push((entry, Waiter::Append(append)));
@@ -499,6 +509,7 @@ impl Life {
         waiting == 0
             && self.queue.is_empty()
             && self.writing.is_empty()
+            && self.unwritten.is_empty()
             && self.pipeline.under_way() == 0
             && self.store.next_wait() == Ok(None)
     }

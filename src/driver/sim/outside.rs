@@ -22,7 +22,6 @@ use super::{
 use crate::{
     chance::Chance,
     crm::{HttpAnswer, HttpRequest, record_key, sandbox::Double},
-    event::CallId,
     journal::Position,
     media::{self, Command, Report},
     pipeline::{Memory, attempted},
@@ -86,8 +85,6 @@ pub(super) struct Outside {
     pub(super) responses: Vec<(u64, u16)>,
     pub(super) acks: BTreeSet<Vec<u8>>,
     pub(super) events: u64,
-    /// Calls of which the journal, being closed, did not take an event.
-    pub(super) lost_events: BTreeSet<CallId>,
     pub(super) upserts: BTreeMap<String, usize>,
     /// What a life that ended in order still held.
     pub(super) unreleased: Vec<String>,

@@ -133,7 +133,6 @@ impl World {
             responses: Vec::new(),
             acks: BTreeSet::new(),
             events: 0,
-            lost_events: BTreeSet::new(),
             upserts: BTreeMap::new(),
             unreleased: Vec::new(),
             faults: Vec::new(),

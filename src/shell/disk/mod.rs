@@ -212,7 +212,7 @@ impl Journal {
     }
 
     #[cfg(test)]
-    fn fail_sync(&self, fail: bool) {
+    pub(crate) fn fail_sync(&self, fail: bool) {
         self.shared.fail_sync.store(fail, Ordering::Relaxed);
     }
 }

@@ -66,6 +66,25 @@ fn what_was_acknowledged_is_read_in_order_and_across_restarts() {
 }
 
 #[test]
+fn what_was_queued_when_it_closed_is_not_written_behind_what_was_refused_before_it() {
+    let scratch = Scratch::new("queued");
+    let (journal, ..) = open(&scratch, Position::default());
+    // More than a batch; the disk works again as soon as the first entry of the first batch is refused.
+    let (lane, count) = (journal.lane(2000), 2 * writer::BATCH_ENTRIES_MAX);
+    journal.fail_sync(true);
+    let (done, answers) = mpsc::channel();
+    for n in 0..count {
+        let (done, shared) = (done.clone(), journal.shared.clone());
+        let answer = move |result: Result<_, String>| {
+            shared.fail_sync.store(false, Ordering::Relaxed);
+            done.send(result.is_ok()).expect("waited for");
+        };
+        lane.append_or_tell(entry(n), answer);
+    }
+    assert!((0..count).all(|_| !answers.recv_timeout(Duration::from_secs(20)).expect("an answer")));
+}
+
+#[test]
 fn a_lane_holds_so_many_and_no_more() {
     let scratch = Scratch::new("lane");
     let (journal, ..) = open(&scratch, Position::default());

@@ -68,7 +68,9 @@ impl Lane {
         if entry.body.len() > ENTRY_BYTES_MAX {
             return Err((Refused::TooLong(entry.body.len()), on_synced));
         }
-        if let Some(why) = self.shared.closed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone() {
+        // Held until the entry is queued: what found the journal open is in the queue when it closes.
+        let closed = self.shared.closed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(why) = closed.clone() {
             return Err((Refused::Closed(why), on_synced));
         }
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
@@ -77,7 +79,9 @@ impl Lane {
             return Err((Refused::Full(before), on_synced));
         }
         let message = Message::Append { entry, waiting: self.waiting.clone(), on_synced };
-        self.queue.send(message).map_err(|mpsc::SendError(message)| {
+        let sent = self.queue.send(message);
+        drop(closed);
+        sent.map_err(|mpsc::SendError(message)| {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
             let on_synced: OnSynced = match message {
                 Message::Append { on_synced, .. } => on_synced,
@@ -202,8 +206,17 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if self.closed.is_some() && self.reopen() {
-                self.closed = None;
+            if let Some(why) = self.closed.clone() {
+                self.refuse_queued(&why, first, messages);
+                if self.stopping {
+                    // Where it cannot be, the next start does it.
+                    let _ = self.segment.cut();
+                    return;
+                }
+                if self.reopen() {
+                    self.closed = None;
+                }
+                continue;
             }
             let drained = self.gather(first, messages);
             if !self.waiters.is_empty()
@@ -216,7 +229,6 @@ impl Writer {
                 self.refuse(&why);
             }
             if self.stopping && drained {
-                // Where it cannot be, the next start does it.
                 let _ = self.segment.cut();
                 return;
             }
@@ -314,9 +326,20 @@ impl Writer {
     fn refuse(&mut self, why: &str) {
         self.buffer.clear();
         for Waiter { waiting, on_synced, .. } in self.waiters.drain(..) {
-            waiting.fetch_sub(1, Ordering::AcqRel);
+            // Whoever sees that nothing waits has been given back what was refused.
             on_synced(Err(why.to_owned()));
+            waiting.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// Refuses what was queued before the journal closed. Were it written once the journal is open, it would stand before what was refused before it.
+    fn refuse_queued(&mut self, why: &str, first: Option<Message>, messages: &mpsc::Receiver<Message>) {
+        let mut next = first;
+        while !self.gather(next, messages) {
+            self.refuse(why);
+            next = messages.try_recv().ok();
+        }
+        self.refuse(why);
     }
 
     /// Tries to begin a new segment. Whatever a failed sync left behind in the old one was refused, and is cut off first.
