@@ -39,22 +39,23 @@ impl Ingest {
     /// Verifies it and has it written. It is answered once it is on disk or refused.
     pub(super) fn take(&self, webhook: Webhook) {
         let Webhook { source, headers, query, body, reply } = webhook;
+        let signed = self.clock.system_wall();
+        let head = Head { time: signed, headers, query };
         // At least one each, however short.
-        let room = u32::try_from(body.len() / KIB).unwrap_or(u32::MAX).saturating_add(1);
+        let room = u32::try_from(head.octets().saturating_add(body.len()) / KIB).unwrap_or(u32::MAX).saturating_add(1);
         let Ok(room) = self.room.clone().try_acquire_many_owned(room) else {
             self.metrics.webhook("refused");
             let hint = "send it again in a second, and not more at a time";
             let full = Problem::new(429, format!("{} MiB of webhooks wait to be written already", ROOM / KIB), hint);
             return drop(reply.send(Err(full)));
         };
-        let signed = self.clock.system_wall();
-        let request = Request { headers: &headers, query: &query, body: &body };
+        let request = Request { headers: &head.headers, query: &head.query, body: &body };
         match self.sources.take(self.clock.wall(), signed, &source, &request) {
             Ok(entry) => self.append(entry, Some(room), reply),
             Err(refusal) => {
                 refusal.result.into_iter().for_each(|result| self.metrics.webhook(result));
                 if refusal.quarantine {
-                    let held = Held { head: Head { time: signed, headers, query }, body: body.to_vec() };
+                    let held = Held { head, body: body.to_vec() };
                     match &self.quarantine {
                         Some(desk) => desk.keep(source, held),
                         None => self.metrics.quarantine_lost.add(1),
@@ -112,7 +113,7 @@ mod tests {
         },
     };
 
-    /// A webhook of so many KiB, signed; its answer.
+    /// A webhook of so many KiB and a head of less than one, signed; its answer.
     fn came(ingest: &Ingest, id: &str, kib: usize) -> oneshot::Receiver<Answer> {
         let (body, now) = (vec![b'x'; kib * KIB], Clock::new().system_wall());
         let signature = Key::parse("raw:hush").expect("a key").sign(id, now, &body);

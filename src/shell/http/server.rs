@@ -143,6 +143,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer:
         // Also how long a connection may wait between two requests.
         .header_read_timeout(HEADERS_READ)
         .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
@@ -180,3 +181,6 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS_READ: Duration = Duration::from_secs(30);
 /// Headers a request may have; a signed webhook behind two proxies has about thirty.
 const HEADERS_MAX: usize = 100;
+/// Octets of a request's line and headers; with more it is answered 431 (RFC 6585 §5). Four times what proxies take as a rule. A body is read in pieces of this
+/// size at most.
+const HEAD_BYTES_MAX: usize = 32 << 10;

@@ -74,6 +74,25 @@ async fn refusals_are_problems_with_a_hint() {
 }
 
 #[tokio::test]
+async fn a_head_has_a_bound_and_a_body_may_be_longer() {
+    let mut world = world(&[]).await;
+    for (octets, path, body, status) in [(20_000, "nowhere", "", 404), (40_000, "nowhere", "", 431)] {
+        let headers = vec![("x-long".to_owned(), "x".repeat(octets))];
+        let url = format!("http://{}/{path}", world.server.address);
+        let reply = world.client.send(Request { method: "GET".into(), url, headers, body: body.into() }).await.expect("an answer");
+        assert_eq!(reply.status, status, "{octets}");
+    }
+    let body = vec![b'x'; super::api::WEBHOOK_BYTES_MAX];
+    let mut webhooks = std::mem::replace(&mut world.webhooks, mpsc::unbounded_channel().1);
+    let (sent, taken) = tokio::join!(world.send("POST", "/v1/webhooks/platform", None, &body), async {
+        let webhook = webhooks.recv().await.expect("a webhook");
+        let _ = webhook.reply.send(Ok(json!({"ok": true})));
+        webhook.body.len()
+    });
+    assert_eq!((sent.0, taken), (200, body.len()));
+}
+
+#[tokio::test]
 async fn two_hundred_may_connect_at_once() {
     let world = world(&[]).await;
     // The server has no turn meanwhile: the kernel holds them all. One without room is tried again after a second, in vain.

@@ -63,7 +63,7 @@ impl Desk {
 
     /// Keeps one, soon.
     pub fn keep(&self, source: String, held: Held) {
-        let octets = held.body.len();
+        let octets = held.octets();
         if self.waiting.fetch_add(octets, Ordering::Relaxed).saturating_add(octets) > WAITING_MAX
             || self.told.send(Told::Keep(source, held)).is_err()
         {
@@ -115,7 +115,7 @@ impl Keeper {
             self.show();
             match inbox.recv_timeout(SWEEP) {
                 Ok(Told::Keep(source, held)) => {
-                    self.waiting.fetch_sub(held.body.len(), Ordering::Relaxed);
+                    self.waiting.fetch_sub(held.octets(), Ordering::Relaxed);
                     self.keep(&source, &held, clock.system_wall());
                 }
                 Ok(Told::Page { source, after, most, reply }) => {
@@ -194,3 +194,46 @@ const WAITING_MAX: usize = 32 << 20;
 const SWEEP: Duration = Duration::from_secs(60);
 /// Between two lines in the log, however many come.
 const SAY_MS: i64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::{
+        files::tests::Scratch,
+        quarantine::{Head, Key, Limits},
+    };
+
+    fn held(headers: usize) -> Held {
+        let headers = (0..headers).map(|n| (format!("x-{n}"), "x".repeat(3000))).collect();
+        Held { head: Head { time: Wall::from_millis(0), headers, query: "q".repeat(2000) }, body: Vec::new() }
+    }
+
+    #[test]
+    fn what_waits_for_the_disk_is_bounded_whether_it_is_head_or_body() {
+        // Its thread stands still.
+        let (told, inbox) = mpsc::channel();
+        let metrics = Arc::new(Metrics::new());
+        let desk = Desk { told, waiting: Arc::default(), metrics: metrics.clone(), thread: Arc::default() };
+        let octets = held(10).octets();
+        assert!((32_000..40_000).contains(&octets), "{octets}");
+        let most = WAITING_MAX / octets;
+        (0..most + 7).for_each(|_| desk.keep("platform".into(), held(10)));
+        assert_eq!(inbox.try_iter().count(), most);
+        assert!(metrics.render().contains("offhook_webhooks_quarantine_lost_total 7\n"), "{}", metrics.render());
+    }
+
+    #[test]
+    fn what_is_on_disk_waits_no_more() {
+        let scratch = Scratch::new("desk");
+        let data = scratch.0.join("data");
+        std::fs::create_dir(&data).expect("made");
+        let key = Key::at(&scratch.0.join("key"), &data).expect("a key");
+        let limits = Limits { bytes: 1 << 20, age: Duration::from_secs(3600) };
+        let clock = Clock::new();
+        let quarantine = Quarantine::open(&data, key, limits).expect("opened");
+        let desk = Desk::start(quarantine, Arc::new(Metrics::new()), Health::new(clock.clone()), clock).expect("started");
+        (0..3).for_each(|_| desk.keep("platform".into(), held(2)));
+        desk.stop();
+        assert_eq!(desk.waiting.load(Ordering::Relaxed), 0);
+    }
+}

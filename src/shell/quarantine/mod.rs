@@ -128,6 +128,22 @@ pub struct Head {
     pub query: String,
 }
 
+impl Head {
+    /// The octets that it takes in memory, about.
+    pub fn octets(&self) -> usize {
+        let header =
+            |(name, value): &(String, String)| name.len().saturating_add(value.len()).saturating_add(size_of::<(String, String)>());
+        self.headers.iter().map(header).fold(self.query.len(), usize::saturating_add)
+    }
+}
+
+impl Held {
+    /// The octets that it takes in memory, about: whoever sends it chooses head and body.
+    pub fn octets(&self) -> usize {
+        self.head.octets().saturating_add(self.body.len())
+    }
+}
+
 /// One that is kept, as a list shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Kept {
