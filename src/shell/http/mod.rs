@@ -10,6 +10,7 @@ mod problem;
 mod server;
 #[cfg(test)]
 mod tests;
+mod write_limit;
 
 use std::sync::Arc;
 

@@ -23,6 +23,7 @@ use super::{
     Ask, Webhooks,
     api::{Shared, router},
     door::{Door, Doors, Peer},
+    write_limit::WriteLimit,
 };
 use crate::shell::{
     secrets::Secret,
@@ -101,6 +102,8 @@ impl Server {
                     _ = stopped.changed() => return,
                 };
                 let _ = stream.set_nodelay(true);
+                // Below TLS, so that a handshake is held to it too.
+                let stream = WriteLimit::new(stream, WRITE);
                 let (router, tls, mut stopped) = (router.clone(), tls.clone(), stopped.clone());
                 tokio::spawn(async move {
                     let _permit = permit;
@@ -179,8 +182,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longest a request's headers may take to come.
 const HEADERS_READ: Duration = Duration::from_secs(30);
+/// Longest a peer may take nothing of what is sent to it: as long as its next request may take to come. Otherwise whoever asks and does not read holds one of the
+/// connections for good.
+const WRITE: Duration = Duration::from_secs(30);
 /// Headers a request may have; a signed webhook behind two proxies has about thirty.
 const HEADERS_MAX: usize = 100;
 /// Octets of a request's line and headers; with more it is answered 431 (RFC 6585 §5). Four times what proxies take as a rule. A body is read in pieces of this
 /// size at most.
 const HEAD_BYTES_MAX: usize = 32 << 10;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_and_does_not_read_is_cut_off() {
+        let (ours, mut theirs) = duplex(1024);
+        let router = axum::Router::new().fallback(|| async { "x".repeat(10_000) });
+        let peer = Peer([127, 0, 0, 1].into());
+        let served = tokio::spawn(connection(WriteLimit::new(ours, Duration::from_millis(200)), peer, router));
+        theirs.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        timeout(Duration::from_secs(20), served).await.expect("it ends").expect("without a panic");
+        let mut read = Vec::new();
+        theirs.read_to_end(&mut read).await.expect("read");
+        assert!(read.starts_with(b"HTTP/1.1 200") && read.len() < 10_000, "{} octets", read.len());
+    }
+}
