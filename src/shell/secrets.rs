@@ -112,14 +112,18 @@ impl Kept {
 
     /// The token of `name` to use now: the kept one that descends from `first`, else `first` itself.
     pub fn current(&self, name: &str, first: &Secret) -> Result<Secret, Error> {
-        let path = self.path(name);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => Zeroizing::new(bytes),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(first.clone()),
-            Err(e) => return Err(Error::Unreadable(path, e)),
-        };
-        let record: Record = serde_json::from_slice(&bytes).map_err(|e| Error::Damaged(path, e))?;
-        Ok(if record.first == hash(first) { Secret::new(record.token) } else { first.clone() })
+        // What stands under the name of former versions, until a token is kept anew, is a token or the keys of marks.
+        let former = Some(self.former_path(name)).filter(|path| !path.ends_with(MARKS));
+        for path in [Some(self.path(name)), former].into_iter().flatten() {
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => Zeroizing::new(bytes),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::Unreadable(path, e)),
+            };
+            let record: Record = serde_json::from_slice(&bytes).map_err(|e| Error::Damaged(path, e))?;
+            return Ok(if record.first == hash(first) { Secret::new(record.token) } else { first.clone() });
+        }
+        Ok(first.clone())
     }
 
     /// Keeps `token` of `name`, which descends from the configured `first`; on return it is on disk, and may be used.
@@ -133,7 +137,7 @@ impl Kept {
     /// The keys that marks of webhook bodies are made with, the one in use first; made at the first start. To change it, put another line, of 32 octets in
     /// base64, before the others: those stay, since marks made with them stand.
     pub fn marks(&self) -> Result<Vec<Zeroizing<Vec<u8>>>, Error> {
-        let path = self.directory.join("marks");
+        let path = self.directory.join(MARKS);
         let text = match fs::read_to_string(&path) {
             Ok(text) => Zeroizing::new(text),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -152,12 +156,24 @@ impl Kept {
         keys.into_iter().collect::<Result<_, _>>().map_err(|e| Error::Unreadable(path, io::Error::other(e)))
     }
 
+    /// A token's file, apart from every other name's and from the keys of marks.
     fn path(&self, name: &str) -> PathBuf {
-        // Names come from the configuration, which allows letters, digits, `-` and `_`; whatever else came would stay in this directory.
-        let safe = name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect::<String>();
-        self.directory.join(safe)
+        self.directory.join(format!("{}.token", safe(name, &['-', '_', '.'])))
+    }
+
+    /// Where versions that told fewer names apart kept it.
+    fn former_path(&self, name: &str) -> PathBuf {
+        self.directory.join(safe(name, &['-', '_']))
     }
 }
+
+/// Names come from the configuration, which allows letters, digits, `-`, `_` and `.`; whatever else came would stay in this directory.
+fn safe(name: &str, allowed: &[char]) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || allowed.contains(&c) { c } else { '_' }).collect()
+}
+
+/// The file with the keys of marks.
+const MARKS: &str = "marks";
 
 fn hash(secret: &Secret) -> String {
     hex::encode(Sha256::digest(secret.reveal().as_bytes()))
@@ -200,6 +216,28 @@ mod tests {
         assert_eq!(again.current("other", &first).expect("current").reveal(), "first");
         let replaced = Secret::new("a fresh authorisation".into());
         assert_eq!(again.current("hubspot", &replaced).expect("current"), replaced);
+    }
+
+    #[test]
+    fn tokens_have_files_of_their_own_and_former_ones_are_found() {
+        let scratch = Scratch::new("apart");
+        let kept = Kept::open(&scratch.0).expect("opened");
+        let keys = kept.marks().expect("made");
+        let first = Secret::new("first".into());
+        for name in ["marks", "a.b", "a_b"] {
+            assert_eq!(kept.current(name, &first).expect("current"), first, "{name}");
+            kept.keep(name, &first, &Secret::new(format!("of {name}"))).expect("kept");
+        }
+        for name in ["marks", "a.b", "a_b"] {
+            assert_eq!(kept.current(name, &first).expect("current").reveal(), format!("of {name}"));
+        }
+        assert_eq!(kept.marks().expect("read"), keys);
+
+        let former = serde_json::json!({"first": hash(&first), "token": "former"}).to_string();
+        write(&scratch.0.join("secrets/hub_spot"), &former, 0o600);
+        assert_eq!(kept.current("hub.spot", &first).expect("current").reveal(), "former");
+        kept.keep("hub.spot", &first, &Secret::new("later".into())).expect("kept");
+        assert_eq!(kept.current("hub.spot", &first).expect("current").reveal(), "later");
     }
 
     #[test]

@@ -86,8 +86,8 @@ impl WriteBack {
             // Of the thread alone, on Linux. It may be refused; then it is as urgent as everybody.
             let _ = rustix::process::nice(YIELDS);
             let replies = BTreeMap::new();
-            Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN, latencies: Latencies::default() }
-                .run(&inbox);
+            let (latencies, unkept) = (Latencies::default(), Unkept::default());
+            Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN, latencies, unkept }.run(&inbox);
         })?;
         Ok(Self { told, thread: Some(thread) })
     }
@@ -111,6 +111,22 @@ struct Loop {
     /// When gauges were last set.
     shown: Instant,
     latencies: Latencies,
+    unkept: Unkept,
+}
+
+/// CRMs whose newest token could not be kept, and why.
+#[derive(Default)]
+struct Unkept(BTreeMap<String, String>);
+
+impl Unkept {
+    /// How tokens stand, now that one of `crm` was kept or not.
+    fn hear(&mut self, crm: String, kept: Result<(), String>) -> Result<(), String> {
+        match kept {
+            Ok(()) => self.0.remove(&crm),
+            Err(why) => self.0.insert(crm, why),
+        };
+        self.0.values().next().map_or(Ok(()), |why| Err(why.clone()))
+    }
 }
 
 impl Loop {
@@ -240,11 +256,12 @@ impl Loop {
                 }
                 Output::KeepToken { crm, token } => {
                     let Some((_, first)) = self.parts.crms.get(&crm) else { continue };
-                    if let Err(error) = self.parts.kept.keep(&crm, first, &Secret::new(token.to_string())) {
+                    let kept = self.parts.kept.keep(&crm, first, &Secret::new(token.to_string()));
+                    if let Err(error) = &kept {
                         // The old one may be good no more: without this line nobody would know why the next start fails.
                         tracing::error!(%crm, %error, "a rotated refresh token could not be kept");
-                        self.parts.health.say("secrets", Err(error.to_string()));
                     }
+                    self.parts.health.say("secrets", self.unkept.hear(crm, kept.map_err(|e| e.to_string())));
                 }
                 Output::Pruned { calls, before } => {
                     self.parts.metrics.retention_calls.add(u64::try_from(calls).unwrap_or(u64::MAX));
@@ -360,3 +377,18 @@ const STOPPING_PERIOD: Duration = Duration::from_millis(50);
 const COUNTING_SHARE: u32 = 50;
 /// How often gauges are set.
 const SHOW_PERIOD: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_well_again_once_each_crm_has_kept_one() {
+        let mut unkept = Unkept::default();
+        let full = || Err("the disk is full".to_owned());
+        assert_eq!(unkept.hear("a".into(), full()), full());
+        assert_eq!(unkept.hear("b".into(), full()), full());
+        assert_eq!(unkept.hear("a".into(), Ok(())), full(), "that of b is not on disk yet");
+        assert_eq!(unkept.hear("b".into(), Ok(())), Ok(()));
+    }
+}
