@@ -137,6 +137,15 @@ const BROKEN: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "[[route]]",
+        "[[webhook]]\nsource = \"platform\"\nsignature = \"hmac-hex\"\ntimestamp_header = \"X-Time\"\nsignature_header = \"X Acme\"\nsecret_command = [\"echo\", \"raw:hush\"]\n[[route]]",
+        &[
+            "offhook.toml:16:20: `timestamp_header` with `signature` \"hmac-hex\", which has no header for the time of signing: take the key out, or write one of \
+             standard-webhooks, hmac-hex-timestamp, hmac-base64-timestamp into `signature`",
+            "offhook.toml:17:20: `signature_header` is \"X Acme\": write a header name of letters, digits, `-` and `_`, such as \"X-Acme-Signature\"",
+        ],
+    ),
+    (
         "[[trunk]]",
         "[[crm]]\nname = \"own\"\nkind = \"http\"\nurl = \"https://crm.example.com/calls\"\nbody = '{\"fields\": {record}}'\nmapping = \"examples/mapping.toml\"\n[[trunk]]",
         &[

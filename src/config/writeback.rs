@@ -172,6 +172,8 @@ pub struct Webhook {
     pub schema: Schema,
     /// The header of its signature, where that is not the scheme's own.
     pub header: Option<String>,
+    /// The header of the time of signing, where that is not the scheme's own.
+    pub timestamp_header: Option<String>,
     /// The address that it was given.
     pub public_url: Option<String>,
     /// Networks that its webhooks may come from; empty: any.
@@ -359,7 +361,8 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
         let schema = schema(&mut t, directory);
         let schemes = SCHEMES.map(|scheme| (scheme.name, scheme));
         let scheme = t.choice("signature", &schemes).unwrap_or(STANDARD_WEBHOOKS);
-        let header = t.text("signature_header", "\"X-Acme-Signature\"").map(|(text, _)| text);
+        let header = header_name(&mut t, "signature_header", "\"X-Acme-Signature\"");
+        let timestamp_header = timestamp_header(&mut t, &scheme);
         let public_url = t.text("public_url", "\"https://calls.example.com/v1/webhooks/twilio\"").map(|(text, _)| text);
         if scheme.proof == Proof::AddressAndForm && public_url.is_none() {
             t.required("public_url", "\"https://calls.example.com/v1/webhooks/twilio\", the address that the sender was given");
@@ -380,9 +383,29 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
         let per_second = t.integer("per_second", 1..=100_000).and_then(|n| u32::try_from(n).ok());
         let pull = pull::read(&mut t, directory, &schema);
         t.finish();
-        webhooks.push(Webhook { source, scheme, schema, header, public_url, allow, per_second, secrets, pull });
+        webhooks.push(Webhook { source, scheme, schema, header, timestamp_header, public_url, allow, per_second, secrets, pull });
     }
     webhooks
+}
+
+/// The name of a header.
+fn header_name(t: &mut Table<'_>, key: &'static str, example: &str) -> Option<String> {
+    let (text, span) = t.text(key, example)?;
+    if !text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+        t.fault(&span, format!("`{key}` is \"{text}\""), format!("write a header name of letters, digits, `-` and `_`, such as {example}"));
+    }
+    Some(text)
+}
+
+/// The header of the time of signing, which not every scheme has.
+fn timestamp_header(t: &mut Table<'_>, scheme: &Scheme) -> Option<String> {
+    let span = t.place("timestamp_header")?;
+    if scheme.timestamp_header.is_none() {
+        let timed = SCHEMES.iter().filter(|s| s.timestamp_header.is_some()).map(|s| s.name).collect::<Vec<_>>().join(", ");
+        let what = format!("`timestamp_header` with `signature` \"{}\", which has no header for the time of signing", scheme.name);
+        t.fault(&span, what, format!("take the key out, or write one of {timed} into `signature`"));
+    }
+    header_name(t, "timestamp_header", "\"X-Acme-Timestamp\"")
 }
 
 /// A shipped schema by its name, or one in a file.

@@ -60,6 +60,7 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
             schema: w.schema.clone(),
             keys,
             header: w.header.clone(),
+            timestamp_header: w.timestamp_header.clone(),
             public_url: w.public_url.clone(),
             pull: w.pull.clone(),
         };

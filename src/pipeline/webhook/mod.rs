@@ -40,6 +40,8 @@ pub struct Source {
     pub keys: Vec<Key>,
     /// The header that holds the signature, where it is not the scheme's own.
     pub header: Option<String>,
+    /// The header with the time of signing, where it is not the scheme's own.
+    pub timestamp_header: Option<String>,
     /// The address that he was given, as he sees it, without query: some sign it.
     pub public_url: Option<String>,
     /// How his API is asked for what a webhook lost, where it is.
@@ -49,7 +51,8 @@ pub struct Source {
 impl Source {
     /// One that signs as Standard Webhooks has it and sends what offhook itself asks for.
     pub fn standard(key: Key) -> Self {
-        Self { scheme: scheme::STANDARD_WEBHOOKS, schema: Schema::generic(), keys: vec![key], header: None, public_url: None, pull: None }
+        let (scheme, schema) = (scheme::STANDARD_WEBHOOKS, Schema::generic());
+        Self { scheme, schema, keys: vec![key], header: None, timestamp_header: None, public_url: None, pull: None }
     }
 
     /// Whether one of the keys signed it; `now` is the system's wall clock as it is.

@@ -153,7 +153,7 @@ const PLAIN: Scheme = Scheme {
 };
 
 /// All schemes, by their names.
-pub const SCHEMES: [Scheme; 9] = [
+pub const SCHEMES: [Scheme; 10] = [
     STANDARD_WEBHOOKS,
     PLAIN,
     Scheme {
@@ -168,6 +168,13 @@ pub const SCHEMES: [Scheme; 9] = [
         proof: Proof::Code { signed: &[Part::Timestamp, Part::Dot, Part::Body], form: Form::Plain("sha256="), encoding: Encoding::Hex },
         timestamp_header: Some("x-timestamp"),
         hint: "sign TIMESTAMP.BODY with HMAC-SHA256 and the key of this source's secret_file, in hex",
+        ..PLAIN
+    },
+    Scheme {
+        name: "hmac-base64-timestamp",
+        proof: Proof::Code { signed: &[Part::Timestamp, Part::Dot, Part::Body], form: Form::Plain("sha256="), encoding: Encoding::Base64 },
+        timestamp_header: Some("x-timestamp"),
+        hint: "sign TIMESTAMP.BODY with HMAC-SHA256 and the key of this source's secret_file, in base64",
         ..PLAIN
     },
     // `t=SECONDS,v0=HEX`, as ElevenLabs signs.
@@ -227,7 +234,7 @@ impl Scheme {
             Proof::Code { signed, form, encoding } => {
                 let timestamp = match (form, self.timestamp_header) {
                     (Form::Pairs(time, _), _) => Some(pairs(value, time).next().ok_or(Bad::Timestamp)?),
-                    (_, Some(name)) => Some(header(name)?),
+                    (_, Some(name)) => Some(header(source.timestamp_header.as_deref().unwrap_or(name))?),
                     (_, None) => None,
                 };
                 if let Some(timestamp) = timestamp {

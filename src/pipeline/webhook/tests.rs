@@ -18,6 +18,7 @@ fn source(scheme: &str, keys: &[&str]) -> Source {
         schema: Schema::generic(),
         keys,
         header: None,
+        timestamp_header: None,
         public_url: Some("https://mycompany.com/myapp.php".into()),
         pull: None,
     }
@@ -144,6 +145,22 @@ fn a_header_may_have_another_name() {
     let sum = hex::encode(code("raw:hush", &[b"body"]));
     assert_eq!(verdict(&acme, &[("x-acme-signature", &sum)], "", b"body"), Ok(()));
     assert_eq!(verdict(&acme, &[("x-signature", &sum)], "", b"body"), Err(Bad::Missing("X-Acme-Signature".into(), "hmac-hex")));
+}
+
+#[test]
+fn a_time_of_signing_may_stand_in_a_header_of_another_name() {
+    type Write = fn(Vec<u8>) -> String;
+    for (scheme, write) in [("hmac-hex-timestamp", hex::encode as Write), ("hmac-base64-timestamp", |code| STANDARD.encode(code))] {
+        let names = (Some("X-Acme-Signature".to_owned()), Some("X-Acme-Timestamp".to_owned()));
+        let acme = Source { header: names.0, timestamp_header: names.1, ..source(scheme, &["raw:hush"]) };
+        let signed = |time: &str| write(code("raw:hush", &[time.as_bytes(), b".body"]));
+        let sent = |name: &str, time: &str, signature: &str| verdict(&acme, &[("x-acme-signature", signature), (name, time)], "", b"body");
+        assert_eq!(sent("x-acme-timestamp", "1700000000", &signed("1700000000")), Ok(()), "{scheme}");
+        assert_eq!(sent("x-acme-timestamp", "1700000000000", &format!("sha256={}", signed("1700000000000"))), Ok(()), "{scheme}");
+        assert!(matches!(sent("x-acme-timestamp", "1700000001", &signed("1700000000")), Err(Bad::Signature(_))), "the time is signed");
+        assert_eq!(sent("x-acme-timestamp", "1600000000", &signed("1600000000")), Err(Bad::Old(100_000_000, 300)));
+        assert_eq!(sent("x-timestamp", "1700000000", &signed("1700000000")), Err(Bad::Missing("X-Acme-Timestamp".into(), scheme)));
+    }
 }
 
 #[test]
