@@ -114,6 +114,12 @@ pub enum Verdict {
         /// The CRM's reason.
         why: String,
     },
+    /// Another record stands in the way, and nothing was written: somebody made the same one at the same moment, or it bears a value that only one may bear.
+    /// Written again a moment later, the first is an update; where that is refused so too, a person has to look.
+    Conflict {
+        /// The CRM's reason.
+        why: String,
+    },
     /// The request is refused for the sake of one of its records, nobody knows which: nothing was written, and each half is sent by itself.
     Split {
         /// For people.
@@ -137,11 +143,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The contract's word; a split is a retry in smaller parts, and what was made anew is written.
+    /// The contract's word; a split is a retry in smaller parts, a conflict one more try, and what was made anew is written.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Done { .. } | Self::Anew { .. } => "done",
-            Self::Retry { .. } | Self::Split { .. } => "retry",
+            Self::Retry { .. } | Self::Split { .. } | Self::Conflict { .. } => "retry",
             Self::Throttled { .. } => "throttled",
             Self::Auth { .. } => "auth",
             Self::Rejected { .. } => "rejected",
@@ -158,6 +164,7 @@ impl Verdict {
             | Self::Throttled { why, .. }
             | Self::Auth { why }
             | Self::Rejected { why }
+            | Self::Conflict { why }
             | Self::Split { why }
             | Self::Gone { why }
             | Self::PersonGone { why }

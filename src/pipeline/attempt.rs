@@ -1,5 +1,7 @@
 //! What the journal holds of a request and of its answer, in entries that it takes.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Step, lane::THROTTLE_PAUSE, store::Write, token::AUTH_PAUSE};
@@ -89,6 +91,9 @@ pub(super) struct Settled {
     /// Whether a record was made of it that should have been there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) anew: bool,
+    /// Whether another record stood in its way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) conflict: bool,
     /// Whether it counts as one of the attempts; then the place of the next one within its backoff, in thousandths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) counts: Option<u16>,
@@ -156,6 +161,7 @@ impl Settled {
         let (mut id, mut why, mut retry_at, mut counts) = (None, None, None, None);
         let person_gone = matches!(verdict, Verdict::PersonGone { .. });
         let anew = matches!(verdict, Verdict::Anew { .. });
+        let conflict = matches!(verdict, Verdict::Conflict { .. });
         match verdict {
             Verdict::Done { id: told } | Verdict::Anew { id: told } => id = told,
             Verdict::Rejected { why: told } | Verdict::Gone { why: told } | Verdict::PersonGone { why: told } => why = Some(told),
@@ -164,12 +170,13 @@ impl Settled {
                 (why, counts) = (Some(told), attempt);
             }
             Verdict::Ambiguous { why: told } => (why, counts) = (Some(told), attempt),
-            // Waiting for a quota, for a token or for the other half uses up no attempt.
+            // Waiting for a quota, for a token or for the other half uses up no attempt, nor does a conflict, which has one more.
             Verdict::Throttled { after, why: told } => (why, retry_at) = (Some(told), Some(at + after.unwrap_or(THROTTLE_PAUSE))),
             Verdict::Auth { why: told } => (why, retry_at) = (Some(told), fresh.then_some(at + AUTH_PAUSE)),
+            Verdict::Conflict { why: told } => (why, retry_at) = (Some(told), Some(at + CONFLICT_PAUSE)),
             Verdict::Split { why: told } => why = Some(told),
         }
-        Self { call_id, outcome, id, why: why.map(shortened), retry_at, people: None, person_gone, anew, counts }
+        Self { call_id, outcome, id, why: why.map(shortened), retry_at, people: None, person_gone, anew, conflict, counts }
     }
 }
 
@@ -184,5 +191,7 @@ fn shortened(mut why: String) -> String {
 
 /// Parts of one entry, of which the journal takes [`crate::journal::ENTRY_BYTES_MAX`].
 const PARTS_OCTETS_MAX: usize = 1 << 20;
+/// Salesforce is said to refuse so what it is still about to make for an earlier request, for a second or less.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(2);
 /// A CRM may list all that it would have taken, and the store keeps it of each record.
 const WHY_CHARS_MAX: usize = 2000;

@@ -174,7 +174,7 @@ impl Pipeline {
 impl Write {
     /// Its attempts are counted from now on.
     fn begin_anew(&mut self, at: Wall) {
-        (self.attempts, self.due, self.since) = (0, at, at);
+        (self.attempts, self.conflicted, self.due, self.since) = (0, false, at, at);
     }
 
     /// What somebody has put in the place of what was written counts as written, unless something else was written meanwhile.

@@ -346,6 +346,8 @@ impl Write {
             self.doubt_sent();
         }
         self.why = settled.why;
+        let conflicts_again = settled.conflict && self.conflicted;
+        self.conflicted = settled.outcome != "done" && (settled.conflict || self.conflicted) && !conflicts_again;
         match settled.outcome.as_str() {
             "done" => {
                 match (step, crm) {
@@ -389,6 +391,8 @@ impl Write {
                 (self.state, self.due) = (State::Retrying, at);
             }
             "rejected" | "gone" => self.state = State::Review,
+            // It is nobody who made the same record at the same moment.
+            _ if conflicts_again => self.state = State::Review,
             _ => {
                 self.attempts = self.attempts.saturating_add(u32::from(settled.counts.is_some()));
                 self.state = if self.attempts >= attempts_max { State::Dead } else { State::Retrying };

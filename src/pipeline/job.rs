@@ -295,6 +295,7 @@ impl Pipeline {
         let Some(job) = lane.jobs.of(number) else { return };
         job.asked = false;
         let stage = job.stage;
+        let status = answer.as_ref().ok().map(|answer| answer.status);
         let told = match answer {
             Err(NoAnswer { why, .. }) => Err(Verdict::Ambiguous { why }),
             Ok(answer) => match stage {
@@ -304,7 +305,7 @@ impl Pipeline {
                 Stage::Fill | Stage::Close | Stage::Abort | Stage::Gather | Stage::Journal => bulk.taken(&answer).map(|()| Told::Taken),
             },
         };
-        lane.learn(now.mono, &[(told.as_ref().err().cloned().unwrap_or(Verdict::Done { id: None }), None)], place);
+        lane.learn(now.mono, &[(told.as_ref().err().cloned().unwrap_or(Verdict::Done { id: None }), None)], status, place);
         match told {
             Ok(told) => self.job_goes_on(now, crm, number, told, place),
             Err(verdict) => self.job_failed(now, crm, number, &verdict, place),

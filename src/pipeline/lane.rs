@@ -42,7 +42,7 @@ pub(super) struct Lane {
     pub(super) jobs: job::Jobs,
     /// Batches that were refused for one of their records, in halves: each is sent by itself.
     halves: VecDeque<Vec<CallId>>,
-    /// Requests in a row that failed without a word on any record: the CRM is down, not a record wrong.
+    /// Requests in a row that failed without a word on any record: unanswered, or with a status of the CRM's own failure.
     failures: u32,
     /// When the next request may leave under [`super::Pace::per_second`].
     next_start: Instant,
@@ -374,8 +374,8 @@ impl Pipeline {
         let Some(lane) = self.lanes.get_mut(crm) else { return };
         lane.requests = lane.requests.saturating_sub(1);
         // While the CRM is down, a failure is none of the record's: it uses up no attempt.
-        let counts = (!lane.is_broken()).then_some(place);
-        lane.learn(now.mono, &told, place);
+        let counts = (!lane.is_broken() || status.is_some_and(|status| !is_down(status))).then_some(place);
+        lane.learn(now.mono, &told, status, place);
         if told.iter().all(|(verdict, _)| matches!(verdict, Verdict::Split { .. })) {
             lane.split(&request.calls);
         }
@@ -420,8 +420,9 @@ impl Lane {
         }
     }
 
-    /// What a request's verdicts tell of the CRM itself. `place`: of the backoff, in thousandths.
-    pub(super) fn learn(&mut self, now: Instant, told: &[Told], place: u16) {
+    /// What a request's verdicts tell of the CRM itself. `status`: of its answer; none: nothing was answered, or nothing sent. `place`: of the backoff, in
+    /// thousandths.
+    pub(super) fn learn(&mut self, now: Instant, told: &[Told], status: Option<u16>, place: u16) {
         for (verdict, _) in told {
             match verdict {
                 Verdict::Throttled { after, .. } => self.pause(now, after.unwrap_or(THROTTLE_PAUSE)),
@@ -431,15 +432,20 @@ impl Lane {
             }
         }
         let failed = |(v, _): &Told| matches!(v, Verdict::Retry { .. } | Verdict::Ambiguous { .. });
-        if told.iter().all(failed) {
+        if status.is_none_or(is_down) && told.iter().all(failed) {
             self.failures = self.failures.saturating_add(1);
             if self.is_broken() {
                 self.pause(now, backoff(self.failures.saturating_sub(BREAKER_FAILURES).saturating_add(1), place).min(BREAKER_PAUSE_MAX));
             }
-        } else {
+        } else if status.is_some() {
             self.failures = 0;
         }
     }
+}
+
+/// Whether an answer tells that the CRM does not work; any other tells of what was asked.
+const fn is_down(status: u16) -> bool {
+    matches!(status, 408 | 500..)
 }
 
 /// The wait before the next attempt, with full jitter: `place` (thousandths) of a span that doubles with each attempt, so that what failed together does

@@ -111,6 +111,9 @@ pub struct Write {
     /// Those of them that a person has let pass.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub condoned: BTreeMap<String, String>,
+    /// Another record stood in its way, and nothing was acknowledged since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub conflicted: bool,
     /// What went wrong last.
     pub why: Option<String>,
     /// When the last answer was given.
@@ -148,6 +151,7 @@ impl Write {
             edits: Edits::default(),
             unformed: BTreeMap::new(),
             condoned: BTreeMap::new(),
+            conflicted: false,
             why: None,
             answered_at: None,
             touched: None,

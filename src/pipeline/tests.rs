@@ -5,6 +5,7 @@ mod any_order;
 mod batches;
 mod beside;
 mod budgets;
+mod conflicts;
 mod decisions;
 mod delivery;
 mod dynamics;

@@ -242,8 +242,8 @@ impl Dynamics {
             (401, _) => Verdict::Auth { why },
             (429, _) => Verdict::Throttled { after: part.retry_after(), why },
             (408 | 500..=599, _) => Verdict::Retry { after: part.retry_after(), why },
-            // Somebody made the row at the same moment: written again, it is an update.
-            (412, "0x80060892") => Verdict::Retry { after: Some(Duration::ZERO), why },
+            // Of its key, where somebody made the row at the same moment, or of another one: written again, the first is an update.
+            (412, "0x80060892") => Verdict::Conflict { why },
             (412, _) => Verdict::Rejected { why },
             // The row that it names as its person's: an upsert has no other that could be missing.
             (404, "0x80040217") if linked => Verdict::PersonGone { why },

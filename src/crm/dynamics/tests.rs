@@ -77,7 +77,7 @@ fn each_error_has_its_verdict() {
 #[test]
 fn who_loses_a_race_to_make_a_row_tries_again_at_once() {
     let verdict = one(412, "", "0x80060892", "Entity Key k violated.", &change("k", &[("subject", json!("x"))]));
-    assert!(matches!(verdict, Verdict::Retry { after: Some(Duration::ZERO), .. }), "{verdict:?}");
+    assert!(matches!(verdict, Verdict::Conflict { .. }), "{verdict:?}");
 }
 
 #[test]

@@ -157,7 +157,7 @@ impl HubSpot {
         let holds = |change: &Change, names: &[String]| change.fields.keys().any(|field| names.contains(field));
         let verdict = match (verdict, missing(body)) {
             // One bad record has the whole batch refused, and the answer seldom says which.
-            (Verdict::Rejected { why }, _) if changes.len() > 1 => Verdict::Split { why },
+            (Verdict::Rejected { why } | Verdict::Conflict { why }, _) if changes.len() > 1 => Verdict::Split { why },
             // A property that only some write is theirs alone, and all that holds the others back is they; the key is everybody's.
             (Verdict::Gone { why }, Some(names)) if changes.len() > 1 && !names.contains(&self.key) => {
                 let of = |change: &Change| match holds(change, &names) {
@@ -230,8 +230,8 @@ fn refused(answer: &HttpAnswer, error: &Value) -> Verdict {
         // The set-up is wrong, not the record: a missing property, a missing scope.
         400 if text("message").contains(NO_PROPERTY) || text("message").contains("non-unique") => Verdict::Gone { why },
         403 | 404 | 410 => Verdict::Gone { why },
-        // Somebody else made the record at the same moment: written again, it is an update.
-        409 => Verdict::Retry { after: Some(Duration::ZERO), why },
+        // Of its key, where somebody made the record at the same moment, or of another unique property: written again, the first is an update.
+        409 => Verdict::Conflict { why },
         423 => Verdict::Retry { after: answer.retry_after().or(Some(LOCKED_WAIT)), why },
         429 => {
             let wait = if text("policyName") == "DAILY" { DAILY_WAIT } else { TEN_SECONDS };
@@ -384,6 +384,9 @@ mod tests {
         ] {
             assert_eq!(name(status, "{}"), word, "{status}");
         }
+        assert!(matches!(verdict(&answer(409, "{}")), Verdict::Conflict { .. }));
+        let batch = [change("k1", &[]), change("k2", &[])];
+        assert!(connector().verdicts(&batch, &answer(409, "{}")).iter().all(|v| matches!(v, Verdict::Split { .. })), "nobody knows whose");
         assert_eq!(
             verdict(&answer(429, "{}")),
             Verdict::Throttled { after: Some(Duration::from_secs(7)), why: "429 without a reason".into() }

@@ -197,12 +197,13 @@ fn literal(value: &Value) -> Value {
 /// Of two parts that failed the one that counts: first what concerns the whole lane, then what a person has to look at, of which he is shown all.
 fn worse(one: Verdict, other: Verdict) -> Verdict {
     let rank = |verdict: &Verdict| match verdict {
-        Verdict::Auth { .. } => 7,
-        Verdict::Throttled { .. } => 6,
-        Verdict::Gone { .. } => 5,
-        Verdict::Rejected { .. } => 4,
-        Verdict::PersonGone { .. } => 3,
-        Verdict::Ambiguous { .. } => 2,
+        Verdict::Auth { .. } => 8,
+        Verdict::Throttled { .. } => 7,
+        Verdict::Gone { .. } => 6,
+        Verdict::Rejected { .. } => 5,
+        Verdict::PersonGone { .. } => 4,
+        Verdict::Ambiguous { .. } => 3,
+        Verdict::Conflict { .. } => 2,
         Verdict::Retry { .. } | Verdict::Split { .. } => 1,
         Verdict::Done { .. } | Verdict::Anew { .. } => 0,
     };

@@ -340,8 +340,8 @@ impl Salesforce {
             "REQUEST_LIMIT_EXCEEDED" => Verdict::Throttled { after: Some(DAILY_WAIT), why },
             // The record is written by somebody else just now.
             "UNABLE_TO_LOCK_ROW" => Verdict::Retry { after: None, why },
-            // Somebody made the record at the same moment: written again, it is an update.
-            "DUPLICATE_VALUE" => Verdict::Retry { after: Some(Duration::ZERO), why },
+            // Of its key, where somebody made the record at the same moment, or of another unique field: written again, the first is an update.
+            "DUPLICATE_VALUE" => Verdict::Conflict { why },
             "INVALID_CROSS_REFERENCE_KEY" | "ENTITY_IS_DELETED" | OUT_OF_REACH if person => Verdict::PersonGone { why },
             // Another part of the request failed, and this one was not looked at.
             "PROCESSING_HALTED" => Verdict::Retry { after: None, why },

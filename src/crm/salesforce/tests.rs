@@ -253,7 +253,7 @@ fn the_doubles_refusals_of_single_records_are_read_one_by_one() {
     let refused = |code: &str| json!({"success": false, "errors": [{"statusCode": code, "message": "m", "fields": []}]});
     let body = json!([refused("DUPLICATE_VALUE"), refused("DUPLICATES_DETECTED")]);
     let raced = asked(json!([{"match": {"path": "composite"}, "action": {"status": 200, "body": body}}]));
-    assert!(matches!(raced.as_slice(), [Verdict::Retry { after: Some(Duration::ZERO), .. }, Verdict::Rejected { .. }]), "{raced:?}");
+    assert!(matches!(raced.as_slice(), [Verdict::Conflict { .. }, Verdict::Rejected { .. }]), "{raced:?}");
 }
 
 #[test]

@@ -274,3 +274,16 @@ fn a_property_that_only_one_record_has_holds_no_other() {
     let why = world.store.write("crm", ids[1]).expect("read").expect("a write").why;
     assert_eq!(why.as_deref(), Some("dispositon: Property \"dispositon\" does not exist (PROPERTY_DOESNT_EXIST)"));
 }
+
+/// A CRM that refuses one record says nothing of itself: its failures are the record's, however many there are in a row.
+#[test]
+fn a_record_that_is_refused_for_now_again_and_again_is_a_dead_letter() {
+    let mut world = batches_of(4, Batches { most: 100, why: "locked".into() });
+    world.pipeline.config.attempts_max = 8;
+    world.status = Some(423);
+    let ids = rush(&mut world, 1);
+    world.settle();
+    world.until(3600 * SECOND);
+    let write = writes(&world, &ids).remove(0);
+    assert_eq!((write.state, write.attempts, world.batches.len()), (State::Dead, 8, 8));
+}
