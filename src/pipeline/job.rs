@@ -280,11 +280,11 @@ impl Pipeline {
         let http = bulk.ask(ask, &token);
         job.asked = true;
         lane.requests = lane.requests.saturating_add(1);
-        self.asked.insert(request, Asked::Job { crm: crm.to_owned(), job: number });
+        self.asked.insert(request, Asked::Job { crm: crm.to_owned(), job: number, token: lane.tokens });
         self.outputs.push_back(Output::Send { request, crm: crm.to_owned(), http });
     }
 
-    pub(super) fn job_answered(&mut self, now: Now, crm: &str, number: u64, answer: Result<HttpAnswer, NoAnswer>) {
+    pub(super) fn job_answered(&mut self, now: Now, crm: &str, number: u64, token: u64, answer: Result<HttpAnswer, NoAnswer>) {
         let place = u16::try_from(self.chance.below(1001)).unwrap_or(1000);
         let Some(known) = self.config.crm(crm) else { return };
         let (Some(bulk), Some(lane)) = (known.connector.bulk(), self.lanes.get_mut(crm)) else { return };
@@ -305,7 +305,7 @@ impl Pipeline {
                 Stage::Fill | Stage::Close | Stage::Abort | Stage::Gather | Stage::Journal => bulk.taken(&answer).map(|()| Told::Taken),
             },
         };
-        lane.learn(now.mono, &[(told.as_ref().err().cloned().unwrap_or(Verdict::Done { id: None }), None)], status, place);
+        lane.learn(now.mono, &[(told.as_ref().err().cloned().unwrap_or(Verdict::Done { id: None }), None)], status, token, place);
         match told {
             Ok(told) => self.job_goes_on(now, crm, number, told, place),
             Err(verdict) => self.job_failed(now, crm, number, &verdict, place),

@@ -27,6 +27,8 @@ use crate::{
 pub(super) struct Lane {
     pub(super) refresh_token: Zeroizing<String>,
     pub(super) token: Option<Token>,
+    /// Tokens given so far: a request that was refused says something of the one that it bore.
+    pub(super) tokens: u64,
     /// When the token was given and until when it is used.
     pub(super) given: Instant,
     pub(super) until: Instant,
@@ -64,6 +66,7 @@ impl Lane {
         Self {
             refresh_token,
             token: None,
+            tokens: 0,
             given: Instant::ORIGIN,
             until: Instant::ORIGIN,
             refreshing: false,
@@ -338,7 +341,7 @@ impl Pipeline {
         lane.busy.extend(batch.iter().map(|w| w.call_id));
         let writes = batch.iter().map(|write| Attempted::of(step, write)).collect();
         let calls = batch.iter().map(|w| w.call_id).collect();
-        let request = Request { crm: crm.to_owned(), calls, parts: Parts::of(step, &batch, known) };
+        let request = Request { crm: crm.to_owned(), calls, parts: Parts::of(step, &batch, known), token: lane.tokens };
         let attempt = Attempt { crm: crm.to_owned(), step, job: None, cost: request.parts.cost(known), writes, pruned: 0 };
         let revision = attempt.writes.first().map_or(0, |w| w.revision);
         let entry = entry(EntryKind::Attempt, now.wall, crm, &request.calls, &format!("/{revision}"), &attempt);
@@ -375,11 +378,11 @@ impl Pipeline {
         lane.requests = lane.requests.saturating_sub(1);
         // While the CRM is down, a failure is none of the record's: it uses up no attempt.
         let counts = (!lane.is_broken() || status.is_some_and(|status| !is_down(status))).then_some(place);
-        lane.learn(now.mono, &told, status, place);
+        lane.learn(now.mono, &told, status, request.token, place);
         if told.iter().all(|(verdict, _)| matches!(verdict, Verdict::Split { .. })) {
             lane.split(&request.calls);
         }
-        let fresh = now.mono.since(lane.given) < FRESH;
+        let fresh = request.token == lane.tokens && now.mono.since(lane.given) < FRESH;
         let settled =
             |(call, (verdict, people)): (&CallId, Told)| Settled { people, ..Settled::of(*call, verdict, now.wall, counts, fresh) };
         let writes = request.calls.iter().zip(told).map(settled);
@@ -403,12 +406,17 @@ impl Pipeline {
 
 impl Lane {
     /// What a read that failed tells of the CRM itself; it says nothing of whether writes fail.
-    pub(super) fn refused_a_read(&mut self, now: Instant, verdict: &Verdict) {
+    pub(super) fn refused_a_read(&mut self, now: Instant, verdict: &Verdict, token: u64) {
         match verdict {
             Verdict::Throttled { after, .. } => self.pause(now, after.unwrap_or(THROTTLE_PAUSE)),
-            Verdict::Auth { .. } => self.token = None,
+            Verdict::Auth { .. } => _ = self.refuse_token(token),
             _ => {}
         }
+    }
+
+    /// The token of that number was refused; true where it is the one in use, which is used no more. An earlier one was given up already.
+    fn refuse_token(&mut self, token: u64) -> bool {
+        token == self.tokens && self.token.take().is_some()
     }
 
     /// What an answer tells of the CRM's budgets.
@@ -420,14 +428,14 @@ impl Lane {
         }
     }
 
-    /// What a request's verdicts tell of the CRM itself. `status`: of its answer; none: nothing was answered, or nothing sent. `place`: of the backoff, in
-    /// thousandths.
-    pub(super) fn learn(&mut self, now: Instant, told: &[Told], status: Option<u16>, place: u16) {
+    /// What a request's verdicts tell of the CRM itself. `status`: of its answer; none: nothing was answered, or nothing sent. `token`: the number of
+    /// the one that it bore. `place`: of the backoff, in thousandths.
+    pub(super) fn learn(&mut self, now: Instant, told: &[Told], status: Option<u16>, token: u64, place: u16) {
         for (verdict, _) in told {
             match verdict {
                 Verdict::Throttled { after, .. } => self.pause(now, after.unwrap_or(THROTTLE_PAUSE)),
                 // A token that is refused although it is new means that a new one will not help.
-                Verdict::Auth { .. } if self.token.take().is_some() && now.since(self.given) < FRESH => self.pause(now, AUTH_PAUSE),
+                Verdict::Auth { .. } if self.refuse_token(token) && now.since(self.given) < FRESH => self.pause(now, AUTH_PAUSE),
                 _ => {}
             }
         }

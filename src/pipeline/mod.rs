@@ -258,7 +258,7 @@ enum Waiting {
 enum Asked {
     Write(Request),
     Pull(pull::Question),
-    Job { crm: String, job: u64 },
+    Job { crm: String, job: u64, token: u64 },
     Read(reconcile::Page),
     Token { crm: String },
 }
@@ -393,9 +393,10 @@ impl Pipeline {
         }
     }
 
-    fn send(&mut self, now: Now, request: Request) {
+    fn send(&mut self, now: Now, mut request: Request) {
         let id = self.id();
         let Some(crm) = self.config.crm(&request.crm) else { return };
+        request.token = self.lanes.get(&request.crm).map_or(0, |lane| lane.tokens);
         let Some(token) = self.lanes.get(&request.crm).and_then(Lane::token) else {
             // It was refused while the attempt was on its way to the disk: the same as a refusal of the request.
             let why = "the access token was refused before this was sent".to_owned();
@@ -413,7 +414,7 @@ impl Pipeline {
     pub fn answer(&mut self, now: Now, request: u64, answer: Result<HttpAnswer, NoAnswer>) {
         match self.asked.remove(&request) {
             None => {}
-            Some(Asked::Job { crm, job }) => self.job_answered(now, &crm, job, answer),
+            Some(Asked::Job { crm, job, token }) => self.job_answered(now, &crm, job, token, answer),
             Some(Asked::Pull(question)) => self.pull_answered(now, question, answer),
             Some(Asked::Read(page)) => self.read_answered(now, page, answer),
             Some(Asked::Token { crm }) => self.token_answered(now, &crm, answer),

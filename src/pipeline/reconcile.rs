@@ -32,6 +32,8 @@ pub(super) enum Asker {
 pub(super) struct Page {
     asker: Asker,
     crm: String,
+    /// The number of the lane's token that it bears.
+    token: u64,
     /// Those of which the CRM has acknowledged something.
     told: Vec<Write>,
     found: Found,
@@ -152,12 +154,13 @@ impl Pipeline {
         };
         let request = self.id();
         self.outputs.push_back(Output::Send { request, crm: crm.to_owned(), http });
-        self.asked.insert(request, Asked::Read(Page { asker, crm: crm.to_owned(), told, found }));
+        let token = self.lanes.get(crm).map_or(0, |lane| lane.tokens);
+        self.asked.insert(request, Asked::Read(Page { asker, crm: crm.to_owned(), token, told, found }));
         Ok(())
     }
 
     pub(super) fn read_answered(&mut self, now: Now, page: Page, answer: Result<HttpAnswer, NoAnswer>) {
-        let Page { asker, crm, told, mut found } = page;
+        let Page { asker, crm, token, told, mut found } = page;
         let connector = self.config.crm(&crm).map(|c| &c.connector);
         if let (Some(connector), Ok(answer), Some(lane)) = (connector, &answer, self.lanes.get_mut(&crm)) {
             lane.learn_budgets(now.mono, &connector.budgets(answer));
@@ -166,7 +169,7 @@ impl Pipeline {
             (Ok(answer), Some(reader)) => reader.read_back(&answer).map_err(|verdict| {
                 // A refused token is not used again, and a quota holds for writes too.
                 if let Some(lane) = self.lanes.get_mut(&crm) {
-                    lane.refused_a_read(now.mono, &verdict);
+                    lane.refused_a_read(now.mono, &verdict, token);
                 }
                 verdict.why().unwrap_or_default().to_owned()
             }),

@@ -61,6 +61,8 @@ pub(super) struct Request {
     pub(super) crm: String,
     pub(super) calls: Vec<CallId>,
     pub(super) parts: Parts,
+    /// The number of the lane's token that it bears.
+    pub(super) token: u64,
 }
 
 /// The parts of a request, by what it is for.

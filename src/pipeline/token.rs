@@ -40,6 +40,7 @@ impl Pipeline {
         match told {
             Ok(token) => {
                 lane.refused = 0;
+                lane.tokens = lane.tokens.saturating_add(1);
                 lane.given = now.mono;
                 lane.until = now.mono + token.expires.saturating_sub(EARLY).max(token.expires / 2);
                 let rotated = token.refresh.clone();

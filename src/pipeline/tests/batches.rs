@@ -25,6 +25,7 @@ impl Connector for Batches {
             200 => Verdict::Done { id: None },
             400 if changes.len() > 1 => Verdict::Split { why },
             400 | 422 => Verdict::Rejected { why },
+            401 => Verdict::Auth { why },
             _ => Verdict::Retry { after: None, why },
         };
         vec![verdict; changes.len()]
@@ -286,4 +287,32 @@ fn a_record_that_is_refused_for_now_again_and_again_is_a_dead_letter() {
     world.until(3600 * SECOND);
     let write = writes(&world, &ids).remove(0);
     assert_eq!((write.state, write.attempts, world.batches.len()), (State::Dead, 8, 8));
+}
+
+/// Two requests left with one token, which ended meanwhile. By the time the second is told so, the first has brought a new one.
+#[test]
+fn the_late_refusal_of_an_old_token_says_nothing_of_the_new_one() {
+    let mut world = batches_of(4, Batches { most: 1, why: "expired".into() });
+    world.hold = Some("batch");
+    let ids = rush(&mut world, 2);
+    world.settle();
+    let held = std::mem::take(&mut world.held);
+    assert_eq!((held.len(), world.tokens), (2, 1));
+    let refused = || Ok(HttpAnswer { status: 401, headers: Vec::new(), body: Vec::new() });
+    world.ms = 100 * SECOND;
+    for ((request, _), tokens) in held.into_iter().zip([2, 2]) {
+        let now = world.now();
+        world.pipeline.answer(now, request, refused());
+        world.settle();
+        world.ms += 700;
+        assert_eq!(world.tokens, tokens);
+    }
+    assert_eq!(world.held.len(), 2, "both go again at once");
+    world.hold = None;
+    for (request, http) in std::mem::take(&mut world.held) {
+        world.perform(Output::Send { request, crm: "crm".into(), http });
+    }
+    world.settle();
+    assert!(writes(&world, &ids).iter().all(|w| w.state == State::Done));
+    assert_eq!(world.tokens, 2);
 }
