@@ -214,7 +214,7 @@ impl Table {
             }
             let Some(column) = self.columns.get(name) else { return Err(self.undeclared(name)) };
             column.judge(&self.logical, name, value)?;
-            columns.insert(name.clone(), column.held(value));
+            columns.insert(name.clone(), value.clone());
         }
         if id.is_none() {
             // Not valid for create: it is passed over, and a reason is held against the open state.
@@ -306,13 +306,6 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
 }
 
 impl Column {
-    /// What a column keeps of a value: of a time no more than the second [U].
-    fn held(&self, value: &Value) -> Value {
-        let time = value.as_str().filter(|_| matches!(self.kind, Kind::DateTime)).and_then(Wall::parse);
-        let second = time.and_then(|at| jiff::Timestamp::from_second(at.as_millis().div_euclid(1000)).ok());
-        second.map_or_else(|| value.clone(), |at| json!(at.to_string()))
-    }
-
     fn judge(&self, table: &str, name: &str, value: &Value) -> Result<(), Refusal> {
         let wrong = |edm: &str| {
             Err(Refusal::new(400, "0x80048d19", &format!("Cannot convert the literal '{value}' of '{name}' to the expected type '{edm}'.")))
