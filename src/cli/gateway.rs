@@ -1,6 +1,9 @@
 //! What commands ask of a running gateway, over its own API.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -29,9 +32,10 @@ impl Gateway {
     /// The one of this configuration.
     pub(super) fn of(config: &Config, access: &Access) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-        let client = http::Client::new(ANSWER).map_err(|e| e.to_string())?;
-        let scheme = if config.http.tls.is_some() { "https" } else { "http" };
-        Ok(Self { base: format!("{scheme}://{}", config.http.listen), token: access.token.clone(), client, runtime })
+        let certificate = config.http.tls.as_ref().map(|tls| tls.cert_file.as_path());
+        let client = http::Client::of_this_machine(ANSWER, certificate).map_err(|e| e.to_string())?;
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        Ok(Self { base: format!("{scheme}://{}", reached(config.http.listen)), token: access.token.clone(), client, runtime })
     }
 
     /// Status and document of an answer.
@@ -46,7 +50,19 @@ impl Gateway {
     }
 }
 
-/// What a refusal says.
-pub(super) fn detail(problem: &Value) -> &str {
-    problem.get("detail").and_then(Value::as_str).unwrap_or("no reason given")
+/// Where a listener is reached from its own machine: every address is none to send to.
+fn reached(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// What a refusal says, and what to do.
+pub(super) fn detail(problem: &Value) -> String {
+    let text = |member: &str| problem.get(member).and_then(Value::as_str);
+    let detail = text("detail").unwrap_or("no reason given");
+    text("hint").map_or_else(|| detail.to_owned(), |hint| format!("{detail}: {hint}"))
 }

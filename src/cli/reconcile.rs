@@ -151,7 +151,7 @@ fn page(gateway: &Gateway, name: &str, after: &str) -> Result<Value, String> {
     for _ in 0..PATIENCE {
         match gateway.ask("GET", &format!("/v1/reconcile/{name}{after}"), &Value::Null)? {
             (200, page) => return Ok(page),
-            (503, problem) => last = detail(&problem).to_owned(),
+            (503, problem) => last = detail(&problem),
             (409, problem) => return Err(format!("{name}: {}", detail(&problem))),
             (status, problem) => return Err(format!("{name}: {status} {}", detail(&problem))),
         }

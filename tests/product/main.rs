@@ -10,6 +10,7 @@ mod a_crash_on_virtual_time;
 mod a_crm_that_is_down_loses_nothing;
 mod a_drain_lets_calls_finish;
 mod card_digits_stand_nowhere;
+mod commands_reach_a_gateway_behind_tls;
 mod each_rule_ends_its_call_once;
 mod fifty_calls_are_fifty_records;
 mod keys_switch_the_secure_phase;

@@ -1,8 +1,13 @@
 //! The HTTP client for CRMs: one per target, with limits, and honest about whether a failed request may have been sent.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
-use reqwest::{Method, redirect};
+use reqwest::{ClientBuilder, Method, redirect};
+
+use super::pinned;
 
 /// A request to a CRM.
 #[derive(Clone)]
@@ -45,6 +50,21 @@ pub struct Client(reqwest::Client);
 impl Client {
     /// `total`: longest a request may take with its answer.
     pub fn new(total: Duration) -> Result<Self, Failed> {
+        Self::built(reqwest::Client::builder(), total)
+    }
+
+    /// One that reaches a server of this machine, without a proxy. Over TLS it trusts only the first certificate of the PEM file `certificate`, whatever name it
+    /// bears, since one for a host name fits no address.
+    pub fn of_this_machine(total: Duration, certificate: Option<&Path>) -> Result<Self, Failed> {
+        let mut building = reqwest::Client::builder().no_proxy();
+        if let Some(file) = certificate {
+            let pinned = pinned::config(file).map_err(|e| Failed { maybe_sent: false, why: e.to_string() })?;
+            building = building.tls_backend_preconfigured(pinned);
+        }
+        Self::built(building, total)
+    }
+
+    fn built(building: ClientBuilder, total: Duration) -> Result<Self, Failed> {
         // Once a process; the second time it says that it is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let same_host = redirect::Policy::custom(|attempt| {
@@ -55,7 +75,7 @@ impl Client {
             // Credentials go to the host that they were given for, and nowhere else.
             if same && attempt.previous().len() <= REDIRECTS_MAX { attempt.follow() } else { attempt.stop() }
         });
-        reqwest::Client::builder()
+        building
             .timeout(total)
             .connect_timeout(CONNECT.min(total))
             .redirect(same_host)

@@ -6,6 +6,7 @@
 mod api;
 mod client;
 mod door;
+mod pinned;
 mod problem;
 mod server;
 #[cfg(test)]

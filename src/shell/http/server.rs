@@ -1,6 +1,15 @@
 //! The HTTP server: its listener, its limits, TLS.
 
-use std::{collections::BTreeMap, fs::File, io, io::BufReader, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    io::BufReader,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{
     server::conn::http1,
@@ -11,6 +20,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
@@ -154,11 +164,17 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer:
     }
 }
 
+fn open(path: &Path) -> Result<BufReader<File>, Error> {
+    File::open(path).map(BufReader::new).map_err(|e| Error::Tls(path.to_path_buf(), e.to_string()))
+}
+
+/// The certificates of a PEM file, in its order.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    rustls_pemfile::certs(&mut open(file)?).collect::<Result<_, _>>().map_err(|e| Error::Tls(file.to_path_buf(), e.to_string()))
+}
+
 pub(in crate::shell) fn acceptor(certificate: PathBuf, key: PathBuf) -> Result<TlsAcceptor, Error> {
-    let open = |path: &PathBuf| File::open(path).map(BufReader::new).map_err(|e| Error::Tls(path.clone(), e.to_string()));
-    let chain = rustls_pemfile::certs(&mut open(&certificate)?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| Error::Tls(certificate.clone(), e.to_string()))?;
+    let chain = certificates(&certificate)?;
     let secret = rustls_pemfile::private_key(&mut open(&key)?)
         .map_err(|e| Error::Tls(key.clone(), e.to_string()))?
         .ok_or_else(|| Error::Tls(key.clone(), "no private key in it".into()))?;

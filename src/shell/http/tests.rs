@@ -170,7 +170,7 @@ async fn beyond_loopback_it_takes_tls_and_tokens() {
     assert!(matches!(start(Some((certificate.clone(), key.clone())), token()).await, Err(Error::Tls(..))));
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
     assert!(matches!(start(Some((certificate.clone(), key.clone())), Vec::new()).await, Err(Error::Open(_))));
-    let server = start(Some((certificate, key)), token()).await.expect("started");
+    let server = start(Some((certificate.clone(), key)), token()).await.expect("started");
     // Plain HTTP gets nothing out of it.
     let client = Client::new(Duration::from_secs(5)).expect("a client");
     let url = format!("http://127.0.0.1:{}/healthz", server.address.port());
@@ -179,6 +179,17 @@ async fn beyond_loopback_it_takes_tls_and_tokens() {
     let trusting = reqwest::Client::builder().tls_certs_only([authority]).build().expect("a client");
     let url = format!("https://localhost:{}/healthz", server.address.port());
     assert_eq!(trusting.get(url).send().await.expect("an answer").status(), 200);
+    // A command of the same machine knows the certificate, whose name is none of the address's, and no other.
+    let ask = async |certificate: &std::path::Path| {
+        let client = Client::of_this_machine(Duration::from_secs(5), Some(certificate)).expect("a client");
+        let url = format!("https://127.0.0.1:{}/healthz", server.address.port());
+        client.send(Request { method: "GET".into(), url, headers: Vec::new(), body: Vec::new() }).await
+    };
+    assert_eq!(ask(&certificate).await.expect("an answer").status, 200);
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
+    std::fs::write(&certificate, other.cert.pem()).expect("written");
+    let failed = ask(&certificate).await.expect_err("it is another's");
+    assert!(failed.why.contains("it shows another certificate than cert_file holds") && !failed.maybe_sent, "{failed}");
 }
 
 #[tokio::test]
