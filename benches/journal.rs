@@ -89,6 +89,7 @@ fn event_to_outbox(bencher: Bencher<'_, '_>) {
         connector: Box::new(connector),
         mapping: Box::new(move |record| mapping.apply(record)),
         refresh_token: String::new().into(),
+        writes: Vec::new(),
         reads: Default::default(),
         pace: offhook::pipeline::Pace::default(),
         schedule: Default::default(),

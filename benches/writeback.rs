@@ -125,6 +125,7 @@ fn pipeline() -> Pipeline {
         connector: Box::new(Taker),
         mapping: Box::new(move |record| mapping.apply(record)),
         contacts: None,
+        writes: Vec::new(),
         reads: Default::default(),
         refresh_token: String::new().into(),
         pace: Pace::default(),

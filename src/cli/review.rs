@@ -37,13 +37,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Put other values in the place of the mapping's. They stay for as long as the mapping's are what they were.
+    /// Put other values in the place of the mapping's, or take them back. They stay for as long as the mapping's are what they were.
     Edit {
         #[command(flatten)]
         which: Which,
-        /// A field of the CRM and its value; several times for several.
-        #[arg(long = "set", value_name = "FIELD=VALUE", value_parser = pair, required = true)]
+        /// A field that the mapping writes and its value; several times for several.
+        #[arg(long = "set", value_name = "FIELD=VALUE", value_parser = pair, required_unless_present = "unset")]
         set: Vec<(String, String)>,
+        /// A field whose value was put in and is the mapping's again; several times for several.
+        #[arg(long = "unset", value_name = "FIELD")]
+        unset: Vec<String>,
     },
     /// Send it as it is now.
     Approve {
@@ -75,8 +78,9 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub fn run(args: Args) -> ExitCode {
     let done = Config::load_without_secrets(&args.config).map_err(|e| e.to_string()).and_then(|config| match args.command {
         Command::List { limit, json } => list(&config, limit, json),
-        Command::Edit { which, set } => {
-            let fields: Map<String, Value> = set.into_iter().map(|(name, value)| (name, typed(&value))).collect();
+        Command::Edit { which, set, unset } => {
+            let set = set.into_iter().map(|(name, value)| (name, typed(&value)));
+            let fields: Map<String, Value> = set.chain(unset.into_iter().map(|name| (name, Value::Null))).collect();
             decide(&config, &which, &json!({"action": "edit", "fields": fields}))
         }
         Command::Approve { which } => decide(&config, &which, &json!({"action": "retry"})),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Pipeline, Waiting,
+    Crm, Pipeline, Waiting,
     overlay::Overlay,
     store::{State, Store, StoreError, Write},
 };
@@ -27,7 +27,7 @@ pub enum Decision {
     Drop,
     /// Other values are written than the mapping's, for as long as the mapping's stay what they are; it still waits.
     Edit {
-        /// The CRM's fields.
+        /// The CRM's fields; null takes back what somebody has put into one.
         fields: Fields,
     },
     /// Whatever the CRM has been told is told again: the record has gone there, or is in doubt.
@@ -83,6 +83,23 @@ impl Decision {
     }
 }
 
+/// What an edit cannot do: a CRM refuses a record for ever whose field it does not know.
+fn misplaced(fields: &Fields, crm: &Crm, write: &Write) -> Option<(String, &'static str)> {
+    let list = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    fields.iter().find_map(|(field, value)| match value {
+        Value::Null if write.edits.contains_key(field) => None,
+        Value::Null => {
+            let edited = list(write.edits.keys().map(String::as_str).collect());
+            Some((format!("nobody has put a value into `{field}` of this record; edited is: {edited}"), "take back only what was edited"))
+        }
+        _ if crm.writes.contains(field) => None,
+        _ => {
+            let writes = list(crm.writes.iter().map(String::as_str).collect());
+            Some((format!("the mapping of \"{}\" writes no field `{field}`; it writes: {writes}", crm.name), "edit one of these"))
+        }
+    })
+}
+
 impl Pipeline {
     /// A person decides on a write. The answer is [`super::Output::Respond`] with `reply`, once the decision is on disk.
     #[expect(clippy::too_many_arguments, reason = "who decides what about which record of which CRM")]
@@ -109,6 +126,12 @@ impl Pipeline {
         if let Err(hint) = decision.fits(write.state) {
             let what = format!("this write is {}", write.state.name());
             self.respond(reply, 409, Some((what, hint)));
+            return Ok(());
+        }
+        if let (Decision::Edit { fields }, Some(configured)) = (&decision, self.config.crm(crm))
+            && let Some(why) = misplaced(fields, configured, &write)
+        {
+            self.respond(reply, 400, Some(why));
             return Ok(());
         }
         self.append(decided(now.wall, crm, call_id, decision, by), Waiting::Decision { reply });
@@ -150,6 +173,10 @@ impl Pipeline {
             Decision::Drop => write.state = State::Dropped,
             Decision::Edit { fields } => {
                 for (field, value) in fields {
+                    if value.is_null() {
+                        write.take_back(&field);
+                        continue;
+                    }
                     let before = write.edits.get(&field).map_or_else(|| write.wanted.get(&field).cloned(), |edit| edit.instead_of.clone());
                     write.wanted.insert(field.clone(), value.clone());
                     write.edits.insert(field, Edit { instead_of: before, value });
@@ -175,6 +202,13 @@ impl Write {
     /// Its attempts are counted from now on.
     fn begin_anew(&mut self, at: Wall) {
         (self.attempts, self.conflicted, self.due, self.since) = (0, false, at, at);
+    }
+
+    /// The mapping's own value counts again.
+    fn take_back(&mut self, field: &str) {
+        if let Some(edit) = self.edits.remove(field) {
+            put(&mut self.wanted, field, &edit.instead_of.unwrap_or_default());
+        }
     }
 
     /// What somebody has put in the place of what was written counts as written, unless something else was written meanwhile.

@@ -102,6 +102,8 @@ pub struct Crm {
     pub connector: Box<dyn Connector>,
     /// The mapping.
     pub mapping: Mapping,
+    /// The fields that the mapping writes: people may put other values into these, and into no others.
+    pub writes: Vec<String>,
     /// What the mapping reads, for whoever has to say what a change concerns.
     pub reads: Reads,
     /// How the people behind its calls are found; none: records name nobody.

@@ -123,18 +123,17 @@ fn marks() -> webhook::Marks {
     webhook::Marks::new(vec![Zeroizing::new(b"marks".to_vec())])
 }
 
+/// What the mapping writes, each from the record's own.
+const WRITTEN: [&str; 6] = ["call_id", "from", "digits", "disposition_code", "needs_review", "outcome"];
+
 fn pipeline() -> Pipeline {
     let crm = Crm {
         name: "crm".into(),
         connector: Box::new(Plain),
-        mapping: Box::new(|record| {
-            ["call_id", "from", "digits", "disposition_code", "needs_review", "outcome"]
-                .into_iter()
-                .filter_map(|name| Some((name.to_owned(), record.get(name)?.clone())))
-                .collect()
-        }),
+        mapping: Box::new(|record| WRITTEN.into_iter().filter_map(|name| Some((name.to_owned(), record.get(name)?.clone()))).collect()),
         refresh_token: Zeroizing::new("first".into()),
         contacts: None,
+        writes: WRITTEN.map(str::to_owned).to_vec(),
         reads: Default::default(),
         pace: Pace::default(),
         schedule: Default::default(),

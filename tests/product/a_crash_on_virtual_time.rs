@@ -124,6 +124,7 @@ fn pipeline() -> Pipeline {
                 .collect()
         }),
         refresh_token: String::from("r").into(),
+        writes: Vec::new(),
         reads: Default::default(),
         pace: pipeline::Pace::default(),
         schedule: Default::default(),

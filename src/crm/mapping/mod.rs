@@ -212,6 +212,12 @@ impl Mapping {
         self.rules.iter().map(|rule| (rule.to.clone(), rule)).chain(beside)
     }
 
+    /// The fields that it writes, by their names in [`Fields`], those that name the person among them. The keys, and what links two records, are written by
+    /// themselves and are none of them.
+    pub fn writes(&self) -> Vec<String> {
+        self.named().map(|(name, _)| name).chain(self.person_links().into_iter().map(|link| link.to)).collect()
+    }
+
     /// The fields of a record, by the CRM's names, and what could not be written. Where there is something of that, or a code stands for a value that somebody
     /// should have told, `needs_review` is true, whatever the record says.
     pub fn apply(&self, record: &Map<String, Value>) -> Formed {

@@ -133,6 +133,7 @@ pub(super) fn pipeline_config() -> pipeline::Config {
         connector: Box::new(connector),
         mapping: Box::new(|record| crm::mapping(record).into()),
         refresh_token: String::from(sandbox::REFRESH_TOKEN).into(),
+        writes: Vec::new(),
         reads: Default::default(),
         pace: pipeline::Pace::default(),
         schedule: Default::default(),

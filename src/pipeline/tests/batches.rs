@@ -51,6 +51,7 @@ fn batches_of(concurrency: usize, batches: Batches) -> World {
 
 /// Each record bears such a note.
 fn noting(world: &mut World, note: impl Fn(&str) -> String + Send + 'static) {
+    world.pipeline.config.crms[0].writes = vec!["call_id".to_owned(), "note".to_owned()];
     world.pipeline.config.crms[0].mapping = Box::new(move |record| {
         let call = record.get("call_id").and_then(Value::as_str).expect("a call id");
         [("call_id".to_owned(), json!(call)), ("note".to_owned(), json!(note(call)))].into_iter().collect()

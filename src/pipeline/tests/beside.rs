@@ -45,6 +45,7 @@ fn world_of(mapping: Mapping) -> World {
     let rule = mapping.contact.clone().expect("a rule");
     crm.contacts =
         Some(Contacts { rule, links: mapping.person_links(), maker: Box::new(Salesforce { object: "Contact".into(), ..connector() }) });
+    crm.writes = mapping.writes();
     crm.mapping = Box::new(move |record| mapping.apply(record));
     world
 }

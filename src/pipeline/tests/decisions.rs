@@ -46,6 +46,52 @@ fn what_was_refused_is_mended_and_sent() {
     assert_eq!((&world.write().written["disposition_code"], world.write().edits.len()), (&json!("NO SALE"), 0));
 }
 
+/// A CRM refuses a record for ever whose field it does not know, and its key is the call's.
+#[test]
+fn an_edit_of_a_field_that_the_mapping_does_not_write_is_refused() {
+    let mut world = refused();
+    let entries = world.journal.len();
+    for field in ["nosuch", "key", "disposition"] {
+        decide(&mut world, Decision::Edit { fields: [(field.to_owned(), json!("X"))].into() });
+        assert_eq!(world.responses.last(), Some(&(9, 400)), "{field}");
+    }
+    assert_eq!((world.write().edits.len(), world.journal.len()), (0, entries));
+}
+
+#[test]
+fn an_edit_is_taken_back_and_the_mappings_own_value_goes_out() {
+    let mut world = refused();
+    let edit = |value: Value| Decision::Edit { fields: [("disposition_code".to_owned(), value)].into() };
+    decide(&mut world, edit(Value::Null));
+    assert_eq!(world.responses.last(), Some(&(9, 400)), "nobody has edited it");
+    decide(&mut world, edit(json!("SLAE")));
+    decide(&mut world, edit(Value::Null));
+    assert_eq!(world.responses.last(), Some(&(9, 200)));
+    assert_eq!((&world.write().wanted["disposition_code"], world.write().edits.len()), (&json!("SOLD"), 0));
+    world.status = Some(200);
+    decide(&mut world, Decision::Retry);
+    world.until(20 * SECOND);
+    assert_eq!((world.write().state, &world.write().written["disposition_code"]), (State::Done, &json!("SOLD")));
+    assert_eq!((rebuilt(&world).written, rebuilt(&world).edits), (world.write().written, world.write().edits));
+}
+
+/// What an earlier offhook took into a field that no mapping writes: it is known, and taken back.
+#[test]
+fn an_edit_that_was_taken_of_an_unknown_field_is_taken_back_too() {
+    let mut world = refused();
+    let now = world.now();
+    let slip = Decision::Edit { fields: [("nosuch".to_owned(), json!("X"))].into() };
+    world.write_down(super::super::decision::decided(now.wall, "crm", call(), slip, "anna"));
+    world.settle();
+    assert_eq!(world.write().wanted["nosuch"], "X");
+    decide(&mut world, Decision::Edit { fields: [("nosuch".to_owned(), Value::Null)].into() });
+    world.status = Some(200);
+    decide(&mut world, Decision::Retry);
+    world.until(20 * SECOND);
+    let write = world.write();
+    assert_eq!((write.state, write.written.get("nosuch"), write.edits.len()), (State::Done, None, 0));
+}
+
 #[test]
 fn what_has_gone_from_the_crm_is_told_again_whole() {
     let mut world = World::new();
@@ -103,6 +149,7 @@ fn dated() -> World {
         {"to": "needs_review", "from": "needs_review", "as": "boolean"}
     ]});
     let mapping: crate::crm::mapping::Mapping = serde_json::from_value(rules).expect("a mapping");
+    world.pipeline.config.crms[0].writes = mapping.writes();
     world.pipeline.config.crms[0].mapping = Box::new(move |record| mapping.apply(record));
     world.pipeline.config.expects.clear();
     world
