@@ -8,6 +8,7 @@ use super::{
     FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
     kept::store,
+    who::Who,
 };
 use crate::{
     config::{Config, Crm},
@@ -39,9 +40,8 @@ enum Action {
         /// Which CRM, by its name in the configuration.
         #[arg(long, value_name = "NAME")]
         target: String,
-        /// Who asks, for the journal.
-        #[arg(long, env = "USER", default_value = "")]
-        by: String,
+        #[command(flatten)]
+        who: Who,
         #[command(flatten)]
         access: Access,
     },
@@ -61,7 +61,7 @@ struct Place {
 pub fn run(args: Args) -> ExitCode {
     let done = match args.action {
         Action::Status { place, target } => status(&place, target.as_deref()),
-        Action::Run { place, target, by, access } => now(&place, &target, &by, &access),
+        Action::Run { place, target, who, access } => now(&place, &target, &who, &access),
     };
     finished("batch", done)
 }
@@ -96,9 +96,10 @@ fn status(place: &Place, target: Option<&str>) -> Result<u8, String> {
     Ok(if whole { OK } else { FAILED })
 }
 
-fn now(place: &Place, target: &str, by: &str, access: &Access) -> Result<u8, String> {
+fn now(place: &Place, target: &str, who: &Who, access: &Access) -> Result<u8, String> {
     let config = Config::load_without_secrets(&place.config).map_err(|e| e.to_string())?;
-    let (status, problem) = Gateway::of(&config, access)?.ask("POST", "/v1/batch", &json!({"target": target, "by": by}))?;
+    let body = json!({"target": target, "by": who.name()?});
+    let (status, problem) = Gateway::of(&config, access)?.ask("POST", "/v1/batch", &body)?;
     if place.json {
         println!("{:#}", json!({"ok": status == 200, "target": target, "status": status}));
     }

@@ -82,7 +82,8 @@ pub(super) fn faults(config: &Path, target: &str, mapping: &Mapping, token_file:
     Ok(findings.iter().filter_map(fault).collect())
 }
 
-fn named<'c>(config: &'c Config, target: &str) -> Result<&'c Crm, String> {
+/// The CRM of that name in the configuration, or which there are.
+pub(super) fn named<'c>(config: &'c Config, target: &str) -> Result<&'c Crm, String> {
     config.crms.iter().find(|c| c.name == target).ok_or_else(|| {
         let names: Vec<_> = config.crms.iter().map(|c| c.name.as_str()).collect();
         format!("the configuration has no [[crm]] of that name; it has {}", names.join(", "))

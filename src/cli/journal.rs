@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Subcommand;
+use clap::{Subcommand, builder::PossibleValuesParser};
 use serde_json::{Value, json};
 
 use super::{FAILED, OK, WRONG_USE};
@@ -57,8 +57,8 @@ struct Which {
     /// Only entries of this call.
     #[arg(long, value_name = "CALL_ID")]
     call: Option<String>,
-    /// Only entries of this kind: event, webhook, attempt, answer, review, alarm.
-    #[arg(long)]
+    /// Only entries of this kind.
+    #[arg(long, value_parser = PossibleValuesParser::new(EntryKind::names()))]
     kind: Option<String>,
 }
 

@@ -11,7 +11,7 @@ use std::{
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{FAILED, OK, finished, kept::store};
+use super::{FAILED, OK, finished, kept::store, who};
 use crate::{
     config::Config,
     crm::mapping::{
@@ -307,6 +307,7 @@ fn signatures(path: &Path) -> Result<Vec<Signature>, String> {
 }
 
 fn sign(path: &Path, by: &str, note: String, as_json: bool) -> Result<u8, String> {
+    let by = who::name(by)?;
     let (text, mapping) = read(path)?;
     let faults = mapping.faults();
     if !faults.is_empty() {

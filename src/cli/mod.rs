@@ -23,6 +23,7 @@ pub mod sandbox;
 pub mod serve;
 pub mod simulate;
 pub mod webhooks;
+mod who;
 
 use std::process::ExitCode;
 

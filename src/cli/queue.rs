@@ -9,9 +9,12 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    FAILED, OK, finished,
+    FAILED, OK,
+    crm::named,
+    finished,
     gateway::{Access, Gateway, detail},
     kept::store,
+    who::Who,
 };
 use crate::{
     config::Config,
@@ -70,9 +73,8 @@ struct Which {
     /// Only those of this CRM, by its name in the configuration.
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// Who decides, for the journal.
-    #[arg(long, env = "USER", default_value = "")]
-    by: String,
+    #[command(flatten)]
+    who: Who,
     #[command(flatten)]
     access: Access,
 }
@@ -149,15 +151,28 @@ fn decide(config: &Config, which: &Which, action: &str) -> Result<u8, String> {
                     return Err(format!("no write of the call {call} is known; `offhook queue show` lists those that wait"));
                 }
                 let waits = |w: &Write| matches!(w.state, State::Review | State::Dead | State::Dropped);
-                found.extend(writes.into_iter().filter(waits));
+                let (waiting, rest): (Vec<_>, Vec<_>) = writes.into_iter().filter(of_target).partition(waits);
+                if waiting.is_empty() && !rest.is_empty() {
+                    let each: Vec<_> = rest.iter().map(|w| format!("{} at {}", w.state.name(), w.crm)).collect();
+                    return Err(format!(
+                        "the call {call} is {}: only what is in review, dead or dropped can be decided on",
+                        each.join(", ")
+                    ));
+                }
+                found.extend(waiting);
             }
         }
     }
     found.retain(of_target);
+    // Writes of a CRM that is not configured any more can be decided on.
+    if let (Some(target), []) = (&which.target, found.as_slice()) {
+        named(config, target)?;
+    }
+    let by = which.who.name()?;
     let gateway = Gateway::of(config, &which.access)?;
     let mut refused = false;
     for write in &found {
-        let body = json!({"target": write.crm, "call_id": write.call_id, "action": action, "by": which.by});
+        let body = json!({"target": write.crm, "call_id": write.call_id, "action": action, "by": by});
         match gateway.ask("POST", "/v1/queue", &body)? {
             (200, _) => println!("{}  {}", write.call_id, write.crm),
             (status, problem) => {

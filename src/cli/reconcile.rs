@@ -5,8 +5,11 @@ use std::{path::PathBuf, process::ExitCode, thread::sleep, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    FAILED, OK, finished,
+    FAILED, OK,
+    crm::named,
+    finished,
     gateway::{Access, Gateway, detail},
+    who::Who,
 };
 use crate::config::Config;
 
@@ -25,9 +28,8 @@ pub struct Args {
     /// Tell the CRM again what is missing, and keep what somebody has changed there.
     #[arg(long)]
     repair: bool,
-    /// Who repairs, for the journal.
-    #[arg(long, env = "USER", default_value = "")]
-    by: String,
+    #[command(flatten)]
+    who: Who,
     /// One JSON document.
     #[arg(long)]
     json: bool,
@@ -57,9 +59,15 @@ pub fn run(args: Args) -> ExitCode {
 fn reconcile(args: &Args) -> Result<u8, String> {
     let config = Config::load_without_secrets(&args.config).map_err(|e| e.to_string())?;
     let gateway = Gateway::of(&config, &args.access)?;
-    let names: Vec<_> = config.crms.iter().map(|c| &c.name).filter(|n| args.target.as_ref().is_none_or(|t| t == *n)).collect();
+    let names: Vec<_> = match &args.target {
+        Some(target) => vec![&named(&config, target)?.name],
+        None => config.crms.iter().map(|c| &c.name).collect(),
+    };
     if names.is_empty() {
-        return Err("no such target in the configuration".to_owned());
+        return Err("the configuration has no [[crm]]".to_owned());
+    }
+    if args.repair {
+        args.who.name()?;
     }
     let mut found = Found::default();
     for name in names {
@@ -99,10 +107,10 @@ fn of_target(gateway: &Gateway, name: &str, args: &Args, found: &mut Found) -> R
         let (missing, changed) = (list(page, "missing"), list(page, "changed"));
         if args.repair {
             for call in &missing {
-                found.repaired += decide(gateway, &json!({"target": name, "call_id": call, "action": "resend", "by": args.by}))?;
+                found.repaired += decide(gateway, &json!({"target": name, "call_id": call, "action": "resend", "by": args.who.name()?}))?;
             }
             for one in &changed {
-                found.kept += keep(gateway, name, one, &args.by)?;
+                found.kept += keep(gateway, name, one, args.who.name()?)?;
             }
         }
         found.missing.extend(missing);

@@ -5,10 +5,13 @@ use std::{path::PathBuf, process::ExitCode, thread::sleep, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    FAILED, OK, finished,
+    FAILED, OK,
+    crm::named,
+    finished,
     gateway::{Access, Gateway, detail},
     kept::store,
     reconcile::list,
+    who::Who,
 };
 use crate::{
     config::Config,
@@ -40,9 +43,8 @@ pub struct Args {
     /// not answer now.
     #[arg(long)]
     overwrite: bool,
-    /// Who asks, for the journal.
-    #[arg(long, env = "USER", default_value = "")]
-    by: String,
+    #[command(flatten)]
+    who: Who,
     /// One JSON document.
     #[arg(long)]
     json: bool,
@@ -64,6 +66,12 @@ pub fn run(args: Args) -> ExitCode {
 
 fn recover(args: &Args) -> Result<u8, String> {
     let config = Config::load_without_secrets(&args.config).map_err(|e| e.to_string())?;
+    if let Some(target) = &args.target {
+        named(&config, target)?;
+    }
+    if !args.dry_run {
+        args.who.name()?;
+    }
     let Counted { calls, writes, pruned } = count(&config, args)?;
     let told = if args.dry_run { Value::Null } else { tell_again(&Gateway::of(&config, &args.access)?, args)? };
     let why = told.get("why").and_then(Value::as_str);
@@ -98,7 +106,7 @@ fn recover(args: &Args) -> Result<u8, String> {
 
 /// Asks for it, and waits until the gateway has read what it has to read: how it came out.
 fn tell_again(gateway: &Gateway, args: &Args) -> Result<Value, String> {
-    let body = json!({"since": args.since, "target": args.target, "overwrite": args.overwrite, "by": args.by});
+    let body = json!({"since": args.since, "target": args.target, "overwrite": args.overwrite, "by": args.who.name()?});
     let (mut status, mut told) = gateway.ask("POST", "/v1/recover", &body)?;
     let operation = told.get("operation").and_then(Value::as_str).unwrap_or_default().to_owned();
     while matches!(status, 200 | 202) && told.get("state").and_then(Value::as_str) == Some("reading") {

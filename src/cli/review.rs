@@ -9,6 +9,7 @@ use super::{
     FAILED, OK, finished,
     gateway::{Access, Gateway, detail},
     kept::store,
+    who::Who,
 };
 use crate::{
     config::Config,
@@ -63,9 +64,8 @@ struct Which {
     /// The CRM, by its name in the configuration; needed where there are several.
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// Who decides, for the journal.
-    #[arg(long, env = "USER", default_value = "")]
-    by: String,
+    #[command(flatten)]
+    who: Who,
     #[command(flatten)]
     access: Access,
 }
@@ -116,7 +116,7 @@ fn decide(config: &Config, which: &Which, what: &Value) -> Result<u8, String> {
         (None, [one]) => &one.name,
         (None, _) => return Err("several CRMs are configured: name one with --target".to_owned()),
     };
-    let mut body = json!({"target": target, "call_id": which.call, "by": which.by});
+    let mut body = json!({"target": target, "call_id": which.call, "by": which.who.name()?});
     if let (Some(body), Some(what)) = (body.as_object_mut(), what.as_object()) {
         body.extend(what.clone());
     }

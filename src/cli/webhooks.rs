@@ -143,6 +143,7 @@ fn verdict(empty: bool, json: bool) -> u8 {
 
 fn kept(config: &Config, source: Option<&str>, json: bool) -> Result<u8, String> {
     let mut found = quarantine::list(&config.data.directory).map_err(|e| e.to_string())?;
+    known(config, source, &found)?;
     found.retain(|kept| source.is_none_or(|source| source == kept.source));
     for kept in &found {
         if json {
@@ -154,7 +155,21 @@ fn kept(config: &Config, source: Option<&str>, json: bool) -> Result<u8, String>
     Ok(verdict(found.is_empty(), json))
 }
 
+/// Whether there is such a source: it is configured, or was when something of it was kept.
+fn known(config: &Config, source: Option<&str>, found: &[quarantine::Kept]) -> Result<(), String> {
+    let configured = || config.webhooks.iter().map(|w| w.source.as_str());
+    match source {
+        Some(source) if !configured().chain(found.iter().map(|kept| kept.source.as_str())).any(|known| known == source) => {
+            Err(format!("the configuration has no [[webhook]] of that source; it has {}", configured().collect::<Vec<_>>().join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn release(config: &Config, source: Option<&str>, access: &Access, as_json: bool) -> Result<u8, String> {
+    if source.is_some() {
+        known(config, source, &quarantine::list(&config.data.directory).map_err(|e| e.to_string())?)?;
+    }
     let gateway = Gateway::of(config, access)?;
     let (mut released, mut bad, mut unreadable) = (0, 0, 0);
     let mut after = Value::Null;

@@ -91,6 +91,11 @@ impl EntryKind {
         Self::NAMED.iter().find(|(_, c, _)| *c == code).map_or(Self::Other(code), |(kind, ..)| *kind)
     }
 
+    /// The contract's words for all of them, the last for those of a later version.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::NAMED.iter().map(|(.., name)| *name).chain(["other"])
+    }
+
     /// The contract's word.
     pub fn name(self) -> &'static str {
         Self::NAMED.iter().find(|(kind, ..)| *kind == self).map_or("other", |(.., name)| name)

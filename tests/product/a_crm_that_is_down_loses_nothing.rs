@@ -42,6 +42,7 @@ fn it_answers_503_and_comes_back() {
     let refused = bench.ledger().iter().filter(|l| l["kind"] == "request" && l["status"] == 503).count();
     assert!(refused > 0, "the CRM was down while calls ended");
     bench.wait_until_at_rest();
+    assert_eq!(queue(&bench, &["retry", &records[0]["offhook_call_id"], "--by", "anna"]).0, Some(2), "what is done waits for nobody");
 }
 
 #[test]
@@ -68,7 +69,7 @@ fn a_record_that_it_rejects_goes_to_review_with_its_reason() {
     assert_eq!(queue(&bench, &["retry", call_id, "--by", "anna"]).0, Some(0));
     bench.wait("a second refusal", || (requests() > before && bench.metric("offhook_review_depth") == Some(1.0)).then_some(()));
     assert_eq!(queue(&bench, &["status", "--json"]).0, Some(1), "somebody has to look");
-    assert_eq!(queue(&bench, &["drop", "--all", "review"]).0, Some(0));
+    assert_eq!(queue(&bench, &["drop", "--all", "review", "--by", "anna"]).0, Some(0));
     bench.wait("nothing in review", || (bench.metric("offhook_review_depth") == Some(0.0)).then_some(()));
     let (status, counts) = queue(&bench, &["status", "--json"]);
     let counts: serde_json::Value = serde_json::from_str(&counts).expect("a document");

@@ -58,7 +58,7 @@ fn a_record_that_was_deleted_is_missed_and_made_again_on_demand() {
     assert_eq!((&repaired["repaired"], &repaired["kept"]), (&json!(1), &json!(1)), "{repaired:#}");
     bench.wait("the record is there again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
     // What somebody has changed outlives a recovery.
-    offhook(&bench, &["recover", "--since", "2020-01-01", "--json"]);
+    offhook(&bench, &["recover", "--since", "2020-01-01", "--json", "--by", "anna"]);
     let whole = bench.wait("all are told again", || {
         let found = offhook(&bench, &["reconcile", "--json"]);
         (found["written"] == 5).then_some(found)
@@ -80,7 +80,7 @@ fn a_recovery_writes_every_call_again_and_none_twice() {
         bench.delete_record(id);
     }
     for _ in 0..2 {
-        assert_eq!(offhook(&bench, &["recover", "--since", "2020-01-01", "--json"])["writes"], 5);
+        assert_eq!(offhook(&bench, &["recover", "--since", "2020-01-01", "--json", "--by", "anna"])["writes"], 5);
         bench.wait("all are told again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
     }
     assert!(writes() > before);
@@ -99,7 +99,7 @@ fn a_recovery_writes_every_call_again_and_none_twice() {
     bench.wait("all are told again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
     assert_eq!(title(&records[0]["offhook_key"]), "rang about the bill");
     bench.change_record(&records[1]["offhook_key"], "hs_call_title", "a title that is in the way");
-    assert_eq!(offhook(&bench, &["recover", "--since", "2020-01-01", "--overwrite", "--json"])["kept"], 0);
+    assert_eq!(offhook(&bench, &["recover", "--since", "2020-01-01", "--overwrite", "--json", "--by", "anna"])["kept"], 0);
     bench.wait("all are told again", || (offhook(&bench, &["reconcile", "--json"])["written"] == 5).then_some(()));
     assert_eq!(title(&records[1]["offhook_key"]), records[1]["hs_call_title"]);
     assert_eq!(title(&records[0]["offhook_key"]), "rang about the bill", "an edit stands");

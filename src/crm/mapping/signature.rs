@@ -34,10 +34,10 @@ pub fn read(text: &str) -> Result<Vec<Signature>, serde_json::Error> {
     serde_json::from_str(text)
 }
 
-/// Who approved this content, the latest; none where nobody did.
+/// Who approved this content, the latest; none where nobody did, or nobody is named.
 pub fn of<'s>(signatures: &'s [Signature], text: &str) -> Option<&'s Signature> {
     let hash = hash(text);
-    signatures.iter().rfind(|signature| signature.sha256 == hash)
+    signatures.iter().rfind(|signature| signature.sha256 == hash && !signature.by.trim().is_empty())
 }
 
 /// The file that holds them, of a mapping with this name.
@@ -56,6 +56,7 @@ mod tests {
         let signatures = read(&text).expect("signatures");
         assert_eq!(of(&signatures, "a"), Some(&signed));
         assert_eq!(of(&signatures, "a "), None);
+        assert_eq!(of(&[Signature { by: " ".into(), ..signed.clone() }], "a"), None, "nobody has approved it");
         assert!(read("{}").is_err());
     }
 }
