@@ -1,11 +1,11 @@
 //! `offhook reconcile`: what the CRMs hold beside what they were told, and what is missing told again.
 
-use std::{path::PathBuf, process::ExitCode, thread::sleep, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, thread::sleep, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
-    FAILED, OK,
+    FAILED, OK, WRONG_USE,
     crm::named,
     finished,
     gateway::{Access, Gateway, detail},
@@ -16,7 +16,8 @@ use crate::config::Config;
 /// Read every record back by its key and compare. The gateway must run: its token is used, and its pace kept.
 ///
 /// `missing` are records that the CRM had acknowledged and does not hold any more; `--repair` tells it of them again. `changed` are fields that somebody has
-/// changed in the CRM since: they are left alone, and `--repair` has them count as edits, so that no recovery overwrites them. Status 1 where anything is missing or doubled.
+/// changed in the CRM since: they are left alone, and `--repair` has them count as edits, so that no recovery overwrites them. Status 1 where anything is missing or doubled, 2 where a CRM could
+/// not be read.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Configuration of the gateway.
@@ -49,6 +50,8 @@ struct Found {
     changed: Vec<Value>,
     repaired: u64,
     kept: u64,
+    /// Those of which not everything could be read, and why.
+    unread: BTreeMap<String, String>,
 }
 
 /// Does it.
@@ -71,16 +74,19 @@ fn reconcile(args: &Args) -> Result<u8, String> {
     }
     let mut found = Found::default();
     for name in names {
-        of_target(&gateway, name, args, &mut found)?;
+        // What was found of the others, and done to them, is told all the same.
+        if let Err(why) = of_target(&gateway, name, args, &mut found) {
+            found.unread.insert(name.clone(), why);
+        }
     }
-    let Found { written, pending, pruned, rejected, missing, doubled, changed, repaired, kept } = &found;
+    let Found { written, pending, pruned, rejected, missing, doubled, changed, repaired, kept, unread } = &found;
     let bad = !missing.is_empty() || !doubled.is_empty();
     if args.json {
         let (missing_calls, doubled_calls) = (missing, doubled);
         println!(
             "{:#}",
             json!({"written": written, "pending": pending, "pruned": pruned, "rejected": rejected, "missing": missing.len(), "doubled": doubled.len(),
-                "missing_calls": missing_calls, "doubled_calls": doubled_calls, "changed": changed, "repaired": repaired, "kept": kept})
+                "missing_calls": missing_calls, "doubled_calls": doubled_calls, "changed": changed, "repaired": repaired, "kept": kept, "unread": unread})
         );
     } else {
         println!("{written} written, {pending} pending, {rejected} rejected, {} missing, {} doubled", missing.len(), doubled.len());
@@ -94,7 +100,16 @@ fn reconcile(args: &Args) -> Result<u8, String> {
             println!("{repaired} told again, {kept} with changes kept");
         }
     }
-    Ok(if bad { FAILED } else { OK })
+    for (name, why) in unread {
+        eprintln!("{name} was not read, or not to its end: {why}");
+    }
+    Ok(if !unread.is_empty() {
+        WRONG_USE
+    } else if bad {
+        FAILED
+    } else {
+        OK
+    })
 }
 
 fn of_target(gateway: &Gateway, name: &str, args: &Args, found: &mut Found) -> Result<(), String> {
@@ -160,12 +175,12 @@ fn page(gateway: &Gateway, name: &str, after: &str) -> Result<Value, String> {
         match gateway.ask("GET", &format!("/v1/reconcile/{name}{after}"), &Value::Null)? {
             (200, page) => return Ok(page),
             (503, problem) => last = detail(&problem),
-            (409, problem) => return Err(format!("{name}: {}", detail(&problem))),
-            (status, problem) => return Err(format!("{name}: {status} {}", detail(&problem))),
+            (409, problem) => return Err(detail(&problem)),
+            (status, problem) => return Err(format!("{status} {}", detail(&problem))),
         }
         sleep(PAUSE);
     }
-    Err(format!("{name}: {last}"))
+    Err(last)
 }
 
 /// A page is asked for so often.

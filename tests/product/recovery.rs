@@ -68,6 +68,30 @@ fn a_record_that_was_deleted_is_missed_and_made_again_on_demand() {
     assert_eq!(standing["hs_call_title"], "rang about the bill");
 }
 
+/// An API that describes nothing cannot be compared: what was found of the others, and done, is told all the same.
+#[test]
+fn a_target_that_cannot_be_read_takes_nothing_from_the_report_of_the_others() {
+    let mut bench = played("unread");
+    bench.stop();
+    let config = bench.folder.join("offhook.toml");
+    let text = std::fs::read_to_string(&config).expect("a configuration");
+    let archive = format!(
+        "[[crm]]\nname = \"archive\"\nkind = \"http\"\nurl = \"http://127.0.0.1:9/{{key}}\"\nmapping = \"{}/mapping.toml\"\n\n[[webhook]]",
+        bench.folder.display()
+    );
+    std::fs::write(&config, text.replacen("[[webhook]]", &archive, 1)).expect("written");
+    bench.start_gateway();
+    let (id, _) = bench.records().into_iter().next().expect("a record");
+    bench.delete_record(&id);
+    let arguments = ["reconcile", "--repair", "--json", "--by", "anna", "--config"];
+    let out = Command::new(env!("CARGO_BIN_EXE_offhook")).args(arguments).arg(config).output().expect("runs");
+    let (said, told) = (String::from_utf8_lossy(&out.stderr), serde_json::from_slice::<Value>(&out.stdout));
+    let told = told.unwrap_or_else(|why| panic!("{why}: {said}"));
+    assert_eq!((&told["written"], &told["missing"], &told["repaired"]), (&json!(4), &json!(1), &json!(1)), "{told:#}");
+    assert!(told["unread"]["archive"].is_string() && said.contains("archive was not read"), "{told:#} {said}");
+    assert_eq!(out.status.code(), Some(2));
+}
+
 #[test]
 fn a_recovery_writes_every_call_again_and_none_twice() {
     let bench = played("recover");
