@@ -4,6 +4,7 @@
 
 mod expect;
 mod fault;
+mod overlap;
 mod peers;
 mod pull;
 mod schedule;

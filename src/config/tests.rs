@@ -290,6 +290,51 @@ fn salesforce_signs_with_a_key_or_says_what_the_key_lacks() {
     }
 }
 
+/// A record bears its call's key, and no target's: two into one object by one field would write one record, each over the other.
+#[test]
+fn two_targets_write_no_record_together_and_shipped_mappings_stand_beside_each_other() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scratch = Scratch::new("overlap");
+    let private = |name: &str, text: &str| {
+        fs::write(scratch.0.join(name), text).expect("written");
+        fs::set_permissions(scratch.0.join(name), fs::Permissions::from_mode(0o600)).expect("private");
+    };
+    private("secret", "hush");
+    private("other", "of another account");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let target = |name: &str, kind: &str, mapping: &Path, token: &str| {
+        let base = if kind == "http" { "url = \"https://x.example/{key}\"\n" } else { "base_url = \"https://x.example\"\n" };
+        let grant = "token_url = \"https://x.example/token\"\nclient_id = \"c\"\nclient_secret_file = \"secret\"\n";
+        let grant = if kind == "http" { "" } else { grant };
+        let token = if kind == "hubspot" { format!("refresh_token_file = \"{token}\"\n") } else { String::new() };
+        format!("[[crm]]\nname = \"{name}\"\nkind = \"{kind}\"\n{base}{grant}{token}mapping = \"{}\"\n", mapping.display())
+    };
+    let said = |targets: &str| match Config::parse(&scratch.0.join("offhook.toml"), &format!("{LEAST}\n{targets}")) {
+        Ok(_) => String::new(),
+        Err(Error::Faults(faults)) => faults.iter().map(|fault| format!("{fault}\n")).collect(),
+        Err(other) => panic!("{other}"),
+    };
+    for (kind, first) in [("hubspot", "mapping.toml"), ("salesforce", "mapping-salesforce.toml"), ("dynamics", "mapping-dynamics.toml")] {
+        let own = ["appointment", "callback", "collections", "qualification", "support"].map(|what| format!("mappings/{what}-{kind}.toml"));
+        let all: Vec<_> = own.iter().map(String::as_str).chain([first]).collect();
+        let together: String =
+            all.iter().enumerate().map(|(n, file)| target(&format!("t{n}"), kind, &examples.join(file), "secret")).collect();
+        assert_eq!(said(&together), "", "{kind}");
+        let twice = target("a", kind, &examples.join(first), "secret") + &target("b", kind, &examples.join(first), "secret");
+        let faults = said(&twice);
+        assert!(faults.contains("\"b\" writes ") && faults.contains("a key field of its own"), "{kind}: {faults}");
+    }
+    // One address, and another account.
+    let mapping = examples.join("mapping.toml");
+    assert_eq!(said(&(target("a", "hubspot", &mapping, "secret") + &target("b", "hubspot", &mapping, "other"))), "");
+    // The second record of one is the first of the other.
+    let task = fs::read_to_string(examples.join("mappings/callback-salesforce.toml")).expect("a mapping");
+    private("task.toml", &task.replacen("Offhook_Callback_Key__c", "offhook_key__c", 1));
+    let beside = target("a", "salesforce", &examples.join("mapping-salesforce.toml"), "");
+    let faults = said(&(beside + &target("b", "salesforce", Path::new("task.toml"), "")));
+    assert!(faults.contains("\"b\" writes Task by `offhook_key__c`, as \"a\" does"), "{faults}");
+}
+
 /// Only Salesforce writes two records in one request, and no job of its writes them.
 #[test]
 fn a_second_record_is_for_salesforce_and_for_no_jobs() {

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use super::{
+    overlap,
     peers::{NETS, Names, millis, nets},
     pull, schedule,
     secret::{CLIENT_SECRET, Found, OLD_SECRET, PRIVATE_KEY, REFRESH_TOKEN, SECRET},
@@ -259,6 +260,18 @@ pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
                 "`bulk_from` says from how many records on a batch goes to Salesforce as one job, and this target has none",
                 instead,
             );
+        }
+        if let Some(mapping) = &mapping {
+            let span = t.span.clone();
+            for other in &crms {
+                if let Some((object, key)) = overlap::shared(other, &api, &refresh_token, mapping) {
+                    let what = format!(
+                        "\"{name}\" writes {object} by `{key}`, as \"{}\" does: a call's one record would be both's, in turn",
+                        other.name
+                    );
+                    t.fault(&span, what, "give one of the two mappings a key field of its own, which `offhook crm setup` makes");
+                }
+            }
         }
         let signed = file.as_ref().zip(text.as_ref()).map(|((file, span), text)| (file, span, text, signed(file, text)));
         if t.flag("require_signed", false)
