@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{Beside, Mapping, Rule};
+use crate::crm::contact::{self, Kind, Link};
 
 /// What becomes of one field of the CRM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,9 +24,9 @@ pub struct Difference {
 
 /// What `new` does otherwise than `old`, in the order of the new version's fields.
 pub fn diff(old: &Mapping, new: &Mapping) -> Vec<Difference> {
-    let of = |mapping: &'_ Mapping, to: &str| mapping.named().find(|(name, _)| name == to).map(|(_, rule)| rule.clone());
-    let mut names: Vec<_> = new.named().map(|(name, _)| name).collect();
-    names.extend(old.named().map(|(name, _)| name).filter(|to| of(new, to).is_none()));
+    let of = |mapping: &'_ Mapping, to: &str| all(mapping).find(|(name, _)| name == to).map(|(_, rule)| rule.clone());
+    let mut names: Vec<_> = all(new).map(|(name, _)| name).collect();
+    names.extend(all(old).map(|(name, _)| name).filter(|to| of(new, to).is_none()));
     let field = |to: String| {
         let (before, after) = (of(old, &to), of(new, &to));
         let (what, detail) = match (&before, &after) {
@@ -64,7 +65,7 @@ pub fn diff(old: &Mapping, new: &Mapping) -> Vec<Difference> {
     if old.only != new.only {
         differences.push(whole("only", conditions(old), conditions(new)));
     }
-    if old.contact != new.contact {
+    if told(old) != told(new) {
         differences.push(whole("contact", told(old), told(new)));
     }
     if beside(old) != beside(new) {
@@ -99,11 +100,28 @@ fn conditions(mapping: &Mapping) -> String {
     if all.is_empty() { "every call".to_owned() } else { format!("calls with {}", all.join(", or ")) }
 }
 
+/// Its rules, those of people among them.
+fn all(mapping: &Mapping) -> impl Iterator<Item = (String, &Rule)> {
+    let contact = mapping.contact.iter();
+    let people = contact.flat_map(|contact| [("contact.field", &contact.rules), ("contact.update", &contact.updates)]);
+    mapping.named().chain(people.flat_map(|(section, rules)| rules.iter().map(move |rule| (format!("{section}.{}", rule.to), rule))))
+}
+
+/// All of `[contact]` but its rules.
 fn told(mapping: &Mapping) -> String {
-    mapping
-        .contact
-        .as_ref()
-        .map_or_else(|| "nobody is looked for".to_owned(), |c| format!("{} by {} in {}", c.object, c.by, c.fields.join(", ")))
+    let Some(rule) = &mapping.contact else { return "nobody is looked for".to_owned() };
+    // Each is named here, so that none is added and not told.
+    let contact::Rule { by, kind, country, object, fields, several, nobody, key, rules: _, updates: _, link } = rule;
+    let mut text = format!("{object} by {by}");
+    if *kind == Kind::Reference {
+        text.push_str(", a reference,");
+    }
+    text.push_str(&format!(" in {}", fields.join(", ")));
+    text.extend(country.iter().map(|country| format!(", national numbers by {country}")));
+    text.push_str(&format!(", several: {several:?}, nobody: {nobody:?}").to_lowercase());
+    text.extend(key.iter().map(|key| format!(", made by {key}")));
+    text.extend(link.iter().map(|Link { to, value }| format!(", linked by {to} = {value}")));
+    text
 }
 
 impl Rule {
@@ -178,6 +196,37 @@ mod tests {
             "only: every call became calls with talk_ms at least 1000",
         ];
         assert_eq!(told, wanted);
+    }
+
+    /// Whoever signs a version has read what it does with people: every key, and every rule.
+    #[test]
+    fn each_key_of_a_contact_and_each_rule_of_a_person_is_told() {
+        let with = |changed: Value| {
+            let mut contact = json!({"by": "from", "object": "contacts", "fields": ["phone"], "nobody": "create", "key": "k",
+                "link": {"to": "WhoId"}, "field": [{"to": "LastName", "default": "Unknown"}], "update": [{"to": "Mood", "from": "intent"}]});
+            contact.as_object_mut().expect("an object").extend(changed.as_object().expect("an object").clone());
+            let mut mapping = mapping(json!([{"to": "Subject", "from": "outcome"}]));
+            mapping.contact = Some(serde_json::from_value(contact).expect("a section"));
+            mapping
+        };
+        let old = with(json!({}));
+        for (changed, field, before, after) in [
+            (json!({"nobody": "leave"}), "contact", "nobody: create", "nobody: leave"),
+            (json!({"several": "newest"}), "contact", "several: review", "several: newest"),
+            (json!({"country": "+49"}), "contact", "in phone, several", "in phone, national numbers by +49"),
+            (json!({"kind": "reference"}), "contact", "by from in", "by from, a reference, in"),
+            (json!({"key": "l"}), "contact", "made by k", "made by l"),
+            (json!({"link": {"to": "WhatId"}}), "contact", "linked by WhoId = {id}", "linked by WhatId = {id}"),
+            (json!({"link": {"to": "WhoId", "value": "/c({id})"}}), "contact", "= {id}", "= /c({id})"),
+            (json!({"field": [{"to": "LastName", "default": "?"}]}), "contact.field.LastName", "else \"Unknown\"", "else \"?\""),
+            (json!({"update": [{"to": "Mood", "from": "note"}]}), "contact.update.Mood", "from intent", "from note"),
+        ] {
+            let found = diff(&old, &with(changed));
+            let [Difference { field: told, what: "changed", detail, .. }] = found.as_slice() else { panic!("{field}: {found:?}") };
+            let (was, is) = detail.split_once(" became ").expect("both");
+            assert_eq!(told, field);
+            assert!(was.contains(before) && is.contains(after) && !was.contains(after), "{detail}");
+        }
     }
 
     #[test]
