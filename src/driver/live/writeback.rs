@@ -82,12 +82,15 @@ impl WriteBack {
     pub(super) fn start(parts: Parts, told: mpsc::Sender<Told>, inbox: mpsc::Receiver<Told>) -> std::io::Result<Self> {
         let heart = parts.health.heart("pipeline");
         let back = told.clone();
+        let replies = BTreeMap::new();
+        let (latencies, unkept) = (Latencies::default(), Unkept::default());
+        let mut turns = Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN, latencies, unkept };
+        // Which mappings are in use stands in the journal before whatever is written by them.
+        turns.perform();
         let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {
             // Of the thread alone, on Linux. It may be refused; then it is as urgent as everybody.
             let _ = rustix::process::nice(YIELDS);
-            let replies = BTreeMap::new();
-            let (latencies, unkept) = (Latencies::default(), Unkept::default());
-            Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN, latencies, unkept }.run(&inbox);
+            turns.run(&inbox);
         })?;
         Ok(Self { told, thread: Some(thread) })
     }
