@@ -1,5 +1,7 @@
 //! What the fold makes of a webhook: told to its call's record, known already, or kept aside for somebody to look at.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::{
@@ -132,22 +134,30 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What is odd about a payload: held against its schema, and against the value sets of the mappings behind it.
+    /// What is odd about a payload: held against its schema, and against the value sets of the mappings that may take its call. It is judged by the payload
+    /// alone, so that it is found to be the same when the record holds more, or nothing any more.
     pub(super) fn findings(&self, position: Position, source: &str, time: Wall, payload: &Payload, odd: Vec<Odd>) -> Vec<Drift> {
         let Some(schema) = self.config.sources.get(source).map(|s| &s.schema) else { return Vec::new() };
-        let mut found: Vec<_> = odd.into_iter().map(|odd| (format!("schema {} {}", schema.name, schema.version), odd)).collect();
-        for crm in &self.config.crms {
+        let mut found = Vec::new();
+        for odd in odd {
+            let reads = self.config.crms.iter().flat_map(|crm| crm.reads.fields.iter().map(move |read| (crm, read)));
+            let affects = reads.filter(|(_, read)| read.from == odd.field).map(|(crm, read)| format!("{} {}", crm.name, read.to)).collect();
+            found.push((format!("schema {} {}", schema.name, schema.version), odd, affects));
+        }
+        for crm in self.config.crms.iter().filter(|crm| crm.schedule.may_take(&payload.data)) {
+            let mut lacking = BTreeMap::<_, (_, Vec<_>)>::new();
             for read in &crm.reads.fields {
                 let told = payload.data.get(&read.from).and_then(Value::as_str).zip(read.values.as_ref());
                 if let Some((value, _)) = told.filter(|(value, values)| !values.contains(*value)) {
-                    found.push((format!("mapping {} {}", crm.name, crm.reads.version), Odd::new(&read.from, What::Value, Some(value))));
+                    lacking.entry(&read.from).or_insert((value, Vec::new())).1.push(format!("{} {}", crm.name, read.to));
                 }
             }
+            let against = format!("mapping {} {}", crm.name, crm.reads.version);
+            found.extend(
+                lacking.into_iter().map(|(field, (value, affects))| (against.clone(), Odd::new(field, What::Value, Some(value)), affects)),
+            );
         }
-        found.dedup();
-        let drift = |(against, Odd { field, what, found })| {
-            let reads = self.config.crms.iter().flat_map(|crm| crm.reads.fields.iter().map(move |read| (crm, read)));
-            let affects = reads.filter(|(_, read)| read.from == field).map(|(crm, read)| format!("{} {}", crm.name, read.to)).collect();
+        let drift = |(against, Odd { field, what, found }, affects)| {
             let (source, kind, found) = (source.to_owned(), payload.kind.clone(), found.into_iter().collect());
             Drift { source, against, kind, field, what, found, affects, first: time, last: time, count: 1, position }
         };

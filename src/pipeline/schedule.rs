@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::webhook::FIELDS;
 use crate::{
     crm::mapping::{Condition, On},
     event::Kind,
@@ -82,6 +83,13 @@ impl Schedule {
     /// Whether this call is written at all.
     pub fn takes(&self, record: &Map<String, Value>) -> bool {
         self.only.is_empty() || self.only.iter().any(|condition| condition.holds(record))
+    }
+
+    /// Whether a call may be written of which a platform tells `data`. A condition on what platforms tell is judged by that: who tells a call's disposition
+    /// tells what belongs to it. One on what the gateway knows stays open.
+    pub(super) fn may_take(&self, data: &Map<String, Value>) -> bool {
+        let open = |condition: &Condition| !condition.field.split('.').next().is_some_and(|name| FIELDS.contains(&name));
+        self.only.is_empty() || self.only.iter().any(|condition| open(condition) || condition.holds(data))
     }
 
     /// When the record of a call that is over is due, of which something became known at `at`.

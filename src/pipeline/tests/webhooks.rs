@@ -141,6 +141,43 @@ fn drift_is_written_down_once_a_kind_with_the_fields_of_crms_that_it_concerns() 
     assert_eq!(anew.drifts().expect("stored"), drifts);
 }
 
+/// The mappings of one gateway stand beside each other, and each is for calls of its own: what one of them foresees is no drift of the others.
+#[test]
+fn a_value_is_drift_of_the_mappings_that_take_its_call_and_of_their_fields_that_lack_it() {
+    let drifts = |mapping: &crate::crm::mapping::Mapping, data: Value| {
+        let mut world = World::new();
+        world.call();
+        world.pipeline.config.crms[0].reads = mapping.reads();
+        world.pipeline.config.crms[0].schedule.only = mapping.only.clone();
+        world.post(1, &json!({"id": "w1", "type": "call.ended", "call_id": call(), "data": data}).to_string());
+        world.store.drifts().expect("stored").into_iter().map(|drift| drift.affects.join(", ")).collect::<Vec<_>>()
+    };
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mappings");
+    let shipped = |name: &str| {
+        let text = std::fs::read_to_string(folder.join(name)).expect("a mapping");
+        toml::from_str::<crate::crm::mapping::Mapping>(&text).expect("a mapping")
+    };
+    for crm in ["hubspot", "salesforce", "dynamics"] {
+        let [callback, appointment, collections] =
+            ["callback", "appointment", "collections"].map(|what| shipped(&format!("{what}-{crm}.toml")));
+        for code in ["CALL_BACK", "CALL_BACK_URGENT", "PROMISE_TO_PAY"] {
+            for mapping in [&callback, &appointment] {
+                assert_eq!(drifts(mapping, json!({"disposition_code": code})), [""; 0], "{code} {crm} {}", mapping.object);
+            }
+        }
+        assert_eq!(drifts(&collections, json!({"disposition_code": "PROMISE_TO_PAY"})), [""; 0], "{crm}");
+        assert_eq!(drifts(&collections, json!({"disposition_code": "SOMETHING_NEW"})).len(), 1, "{crm}");
+        let dated = json!({"disposition_code": "PROMISE_TO_PAY", "next_action_date": "2026-01-06"});
+        assert_eq!(drifts(&appointment, dated).len(), 1, "it takes that call: {crm}");
+    }
+    let mapping = json!({"version": 1, "object": "calls", "key": "k", "only": [{"field": "outcome", "is": ["answered"]}], "field": [
+        {"to": "knows", "from": "disposition_code", "values": {"PAID": "1", "NEW": "2"}},
+        {"to": "lacks", "from": "disposition_code", "values": {"PAID": "1"}}]});
+    let mapping = serde_json::from_value(mapping).expect("a mapping");
+    assert_eq!(drifts(&mapping, json!({"disposition_code": "NEW"})), ["crm calls.lacks"]);
+    assert_eq!(drifts(&mapping, json!({"disposition_code": "OTHER"})), ["crm calls.knows, crm calls.lacks"]);
+}
+
 #[test]
 fn whatever_names_the_call_leads_to_it_in_whatever_order() {
     let mut learnt = World::new();

@@ -88,7 +88,13 @@ impl Drift {
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
         self.position = self.position.min(other.position);
-        self.affects = other.affects;
+        if self.what == What::Value {
+            // Each value concerns the fields that do not foresee it.
+            let more: Vec<_> = other.affects.into_iter().filter(|field| !self.affects.contains(field)).collect();
+            self.affects.extend(more);
+        } else {
+            self.affects = other.affects;
+        }
         self.found.extend(other.found);
         while self.found.len() > FOUND_MAX {
             self.found.pop_last();
