@@ -73,7 +73,8 @@ fn urgent(t: &mut Table<'_>) -> Vec<Condition> {
         let at_least = rule.integer("at_least", 0..=u64::from(u32::MAX)).and_then(|n| u32::try_from(n).ok()).map(f64::from);
         let condition = Condition { field, is, at_least };
         if let (false, Some(what)) = (condition.field.is_empty(), condition.fault()) {
-            rule.fault(&span, format!("`field` is \"{}\"", condition.field), what);
+            let never = format!("[[crm.real_time]] with `field` = \"{}\" takes no call out of the batch", condition.field);
+            rule.fault(&span, never, what);
         }
         rule.finish();
         rules.push(condition);

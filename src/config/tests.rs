@@ -469,10 +469,27 @@ fn when_a_crm_is_written_is_read_and_a_rule_that_nothing_goes_by_is_a_fault() {
         (&format!("model = \"batch\"\n{rule}"), "write model = \"hybrid\""),
         ("model = \"batch\"\nbatch_at = \"25:00\"", "`batch_at` is \"25:00\""),
         ("model = \"hybrid\"\n[[crm.real_time]]\nfield = \"talk\"", "a call record has no `talk`"),
+        ("model = \"hybrid\"\n[[crm.real_time]]\nfield = \"outcome\"\nis = [\"anwsered\"]", "`outcome` is never \"anwsered\""),
+        ("model = \"hybrid\"\n[[crm.real_time]]\nfield = \"note\"\nat_least = 1", "at_least needs a number"),
     ] {
         let faults = parse(keys).expect_err("a fault");
         assert!(faults.contains(said), "{keys}: {faults}");
     }
+}
+
+#[test]
+fn the_address_that_twilio_signs_is_one() {
+    let said = |address: &str| {
+        let webhook = format!("[[webhook]]\nsource = \"twilio\"\nsignature = \"twilio\"\npublic_url = \"{address}\"\n");
+        match Config::parse(Path::new("/nowhere/offhook.toml"), &format!("{LEAST}\n{webhook}")) {
+            Err(Error::Faults(faults)) => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+            other => panic!("it has no secret: {other:?}"),
+        }
+    };
+    for none in ["not a url", "calls.example.com/v1/webhooks/twilio", "ftp://calls.example.com"] {
+        assert!(said(none).contains(&format!("`public_url` is \"{none}\"")), "{}", said(none));
+    }
+    assert!(!said("https://calls.example.com/v1/webhooks/twilio").contains("`public_url` is"));
 }
 
 /// Each starting point is read, has no fault, tells who reads what, and names fields that its CRM can be given.

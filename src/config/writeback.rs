@@ -376,7 +376,18 @@ pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
         let scheme = t.choice("signature", &schemes).unwrap_or(STANDARD_WEBHOOKS);
         let header = header_name(&mut t, "signature_header", "\"X-Acme-Signature\"");
         let timestamp_header = timestamp_header(&mut t, &scheme);
-        let public_url = t.text("public_url", "\"https://calls.example.com/v1/webhooks/twilio\"").map(|(text, _)| text);
+        let example = "\"https://calls.example.com/v1/webhooks/twilio\"";
+        let public_url = t.text("public_url", example).map(|(text, span)| {
+            // It is signed octet for octet, and stays as it stands.
+            if !reqwest::Url::parse(&text).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+                t.fault(
+                    &span,
+                    format!("`public_url` is \"{text}\""),
+                    format!("write the address that the sender was given, such as {example}"),
+                );
+            }
+            text
+        });
         if scheme.proof == Proof::AddressAndForm && public_url.is_none() {
             t.required("public_url", "\"https://calls.example.com/v1/webhooks/twilio\", the address that the sender was given");
         }

@@ -1,6 +1,10 @@
 //! What a mapping needs of a CRM, and the part of a CRM's contract that makes it.
 
-use super::{HttpAnswer, HttpRequest, Token, Verdict, contact::Nobody, mapping::Mapping};
+use super::{
+    HttpAnswer, HttpRequest, Token, Verdict,
+    contact::Nobody,
+    mapping::{Mapping, Rule},
+};
 
 /// A field that a mapping writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,13 +87,19 @@ impl Kind {
     }
 }
 
+/// What is wrong with the type that a rule's `custom` names.
+pub(super) fn unknown_type(rule: &Rule) -> Option<String> {
+    let word = rule.custom.as_ref().filter(|word| Kind::parse(word, rule.max_chars).is_none())?;
+    Some(format!("custom = \"{word}\" is no type: write string, text, number, bool, datetime, date or enumeration"))
+}
+
 /// Each object that a mapping names, with the fields that it needs there; or a type of `custom` that nobody knows.
 pub fn needs(mapping: &Mapping) -> Result<Vec<(&str, Vec<Field>)>, String> {
-    let rule = |rule: &super::mapping::Rule| {
-        let unknown = |word: &String| {
-            format!("field `{}`: custom = \"{word}\" is no type: write string, text, number, bool, datetime, date or enumeration", rule.to)
-        };
-        let kind = rule.custom.as_ref().map(|word| Kind::parse(word, rule.max_chars).ok_or_else(|| unknown(word))).transpose()?;
+    let rule = |rule: &Rule| {
+        if let Some(why) = unknown_type(rule) {
+            return Err(format!("field `{}`: {why}", rule.to));
+        }
+        let kind = rule.custom.as_ref().and_then(|word| Kind::parse(word, rule.max_chars));
         // What comes out of a list of values is known before any call; `default` alone may be any text.
         let mut words: Vec<_> = rule.values.values().cloned().collect();
         if !words.is_empty() || rule.from.is_none() || kind == Some(Kind::Picklist) {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{expect::DISPOSITION, note::note, pull::Pulls, retention::Bones, webhook::Payload};
 use crate::{
-    crm::{contact::digits, record_key},
+    crm::{contact::digits, mapping::IN_PROGRESS, record_key},
     event::{CallId, EndedAs, Event, Kind, Leg, PerSide, Terminal},
     journal::Position,
     time::Wall,
@@ -406,8 +406,6 @@ impl PartialEq for Text {
     }
 }
 
-/// What a call is until it is over, in place of how it ended.
-const IN_PROGRESS: &str = "in_progress";
 /// Stands where a call was handed over and nobody told more.
 pub const TRANSFERRED: &str = "TRANSFERRED";
 /// Stands where a call ended and nobody told how it went.

@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::rule::{field, is_of_a_record, text};
+use super::{
+    holds::Holds,
+    rule::{field, is_of_a_record, text},
+};
 
 /// What a field of a record has to hold.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -28,9 +31,17 @@ impl Condition {
         (self.is.is_empty() || self.is.contains(&told)) && self.at_least.is_none_or(|least| number().is_some_and(|n| n >= least))
     }
 
-    /// What is wrong with it.
+    /// What is wrong with it: it could never be true.
     pub fn fault(&self) -> Option<String> {
-        (!is_of_a_record(&self.field)).then(|| format!("a call record has no `{}`; it has {}", self.field, super::RECORD_FIELDS.join(", ")))
+        let field = &self.field;
+        if !is_of_a_record(field) {
+            return Some(format!("a call record has no `{field}`; it has {}", super::RECORD_FIELDS.join(", ")));
+        }
+        let holds = Holds::of(field);
+        if self.at_least.is_some() && !holds.counts() {
+            return Some(format!("`{field}` is {}, and at_least needs a number", holds.what()));
+        }
+        self.is.iter().find_map(|value| Some(format!("`{field}` is never \"{value}\": {}", holds.never(value)?)))
     }
 }
 

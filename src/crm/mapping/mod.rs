@@ -16,6 +16,7 @@ mod beside;
 mod condition;
 pub mod diff;
 mod form;
+mod holds;
 mod rule;
 pub mod signature;
 
@@ -28,7 +29,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Fields, contact};
+use super::{Fields, contact, setup};
 
 pub use beside::Beside;
 pub use condition::Condition;
@@ -122,6 +123,9 @@ pub struct Read {
     pub values: Option<BTreeSet<String>>,
 }
 
+/// The `status` of a call that is not over; afterwards it says how it ended.
+pub const IN_PROGRESS: &str = "in_progress";
+
 /// What a record may offer, by the names that `from` takes.
 pub const RECORD_FIELDS: [&str; 36] = [
     "answered_at",
@@ -165,8 +169,16 @@ pub const RECORD_FIELDS: [&str; 36] = [
 impl Mapping {
     /// What is wrong with it beside its form.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
+        let mut faults = self.empty();
         let mut seen = BTreeSet::new();
+        let of_people = self.contact.iter().flat_map(|contact| contact.rules.iter().chain(&contact.updates));
+        for (to, rule) in self.named().chain(of_people.map(|rule| (rule.to.clone(), rule))) {
+            if rule.to.trim().is_empty() {
+                faults.push(format!("field `{to}`: `to` is empty; write the CRM's own name"));
+            }
+            let found = rule.never().into_iter().chain(setup::unknown_type(rule));
+            faults.extend(found.map(|why| format!("field `{to}`: {why}")));
+        }
         for (to, rule) in self.named() {
             match &rule.from {
                 Some(from) if !is_of_a_record(from) => {
@@ -203,6 +215,27 @@ impl Mapping {
         faults.extend(self.only.iter().filter_map(Condition::fault).map(|why| format!("[[only]]: {why}")));
         faults.extend(self.contact.iter().flat_map(contact::Rule::faults));
         faults.extend(self.beside.iter().flat_map(|beside| beside.faults(self)));
+        faults
+    }
+
+    /// What is left empty that has to be there.
+    fn empty(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.version == 0 {
+            faults.push("version: is 0; the first is 1, and whoever changes the mapping raises it".to_owned());
+        }
+        for (name, text) in [("object", &self.object), ("key", &self.key)] {
+            if text.trim().is_empty() {
+                faults.push(format!("{name}: is empty; write the CRM's own name"));
+            }
+        }
+        let beside = self.beside.iter().flat_map(|b| [("object", &b.object), ("key", &b.key), ("link", &b.link)]);
+        for (name, _) in beside.filter(|(_, text)| text.trim().is_empty()) {
+            faults.push(format!("[beside] {name}: is empty; write the CRM's own name"));
+        }
+        if self.contact.as_ref().is_some_and(|contact| contact.object.trim().is_empty()) {
+            faults.push("[contact] object: is empty; write the CRM's own name".to_owned());
+        }
         faults
     }
 
@@ -309,7 +342,11 @@ pub fn place(text: &str, fault: &str) -> Range<usize> {
         let is = match field {
             // A second one of the same name is the one that is too many.
             Some(field) => names(told, section, field),
-            None => told.starts_with('[') && fault.starts_with(told),
+            None if told.starts_with('[') => fault.starts_with(told),
+            None => {
+                section.is_empty()
+                    && told.split_once('=').is_some_and(|(key, _)| fault.split_once(':').is_some_and(|(name, _)| name == key.trim()))
+            }
         };
         if is {
             found = at..at + told.len();

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Form, RECORD_FIELDS, form};
+use super::{Form, RECORD_FIELDS, form, holds::Holds};
 
 /// One field of the CRM.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -71,6 +71,17 @@ fn entity<'r>(record: &'r Map<String, Value>, kind: &str) -> Option<&'r Value> {
 }
 
 impl Rule {
+    /// Why it never writes what it is meant to, whatever a call is like.
+    pub(super) fn never(&self) -> Option<String> {
+        let from = self.from.as_deref()?;
+        let holds = Holds::of(from);
+        if self.values.is_empty() {
+            let why = || format!("`{from}` is {}, and `as` asks for {}: nothing would ever be written", holds.what(), self.form.wants());
+            return (!holds.has(self.form)).then(why);
+        }
+        self.values.keys().find_map(|value| Some(format!("`{from}` is never \"{value}\": {}", holds.never(value)?)))
+    }
+
     /// What is written, and whether somebody told it; nothing where there is nothing to write; why it cannot be where there is.
     pub(super) fn value(&self, record: &Map<String, Value>) -> Result<Option<(Value, bool)>, String> {
         let from = self.from.as_deref();
