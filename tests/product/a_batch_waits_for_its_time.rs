@@ -20,7 +20,7 @@ fn and_is_written_at_once_when_somebody_asks() {
     assert_eq!(upserts(&bench), 0);
     assert_eq!(status(&bench), (0, 3));
 
-    assert_eq!(offhook(&bench, "batch", &["run", "--target", "nobody"]).0, Some(1), "404");
+    assert_eq!(offhook(&bench, "batch", &["run", "--target", "nobody", "--by", "anna"]).0, Some(1), "404");
     assert_eq!(offhook(&bench, "batch", &["run", "--target", "hubspot", "--by", "anna"]).0, Some(0));
     let records = bench.wait_for_records(3);
     assert_eq!(records.len(), 3);
