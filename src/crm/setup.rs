@@ -1,5 +1,7 @@
 //! What a mapping needs of a CRM, and the part of a CRM's contract that makes it.
 
+use std::collections::BTreeMap;
+
 use super::{
     HttpAnswer, HttpRequest, Token, Verdict,
     contact::Nobody,
@@ -49,6 +51,8 @@ pub struct Described {
     pub key: bool,
     /// The only values that it takes, where it is so.
     pub words: Option<Vec<String>>,
+    /// Those of them that people see by another name, by that name: ids of an account's own, such as HubSpot's of dispositions.
+    pub by_label: BTreeMap<String, String>,
 }
 
 /// Describes objects and makes fields.
@@ -149,7 +153,13 @@ pub fn fault(wanted: &Field, there: &Described) -> Option<String> {
     }
     let words = there.words.as_ref()?;
     let lacking: Vec<_> = wanted.words.iter().filter(|word| !words.contains(word)).map(String::as_str).collect();
-    (!lacking.is_empty()).then(|| format!("takes only its own values, and lacks {}: an administrator adds them", lacking.join(", ")))
+    let (labels, lacking): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|word| there.by_label.contains_key(*word));
+    let values: Vec<_> = labels.iter().filter_map(|label| Some(format!("{} for {label}", there.by_label.get(*label)?))).collect();
+    let labels = (!values.is_empty()).then(|| format!("takes its values and not the names that people see: write {}", values.join(", ")));
+    let lacks =
+        (!lacking.is_empty()).then(|| format!("takes only its own values, and lacks {}: an administrator adds them", lacking.join(", ")));
+    let faults: Vec<_> = labels.into_iter().chain(lacks).collect();
+    (!faults.is_empty()).then(|| faults.join("; "))
 }
 
 #[cfg(test)]
@@ -189,7 +199,10 @@ mod tests {
             name: "f".into(),
             key,
             words: words.map(|w| w.iter().map(|w| (*w).to_owned()).collect()),
+            by_label: [("Busy".to_owned(), "B".to_owned())].into(),
         };
+        let labels = fault(&wanted(false, &["A", "Busy", "C"]), &there(false, Some(&["A", "B"]))).expect("a fault");
+        assert!(labels.contains("write B for Busy; takes only its own values, and lacks C:"), "{labels}");
         assert_eq!(fault(&wanted(true, &[]), &there(true, None)), None);
         assert!(fault(&wanted(true, &[]), &there(false, None)).expect("a fault").contains("no unique key"));
         assert_eq!(fault(&wanted(false, &["A"]), &there(false, Some(&["A", "B"]))), None);

@@ -274,6 +274,25 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_disposition_is_the_portals_id_and_not_the_name_that_people_see() {
+        let scratch = Scratch::new("setup-disposition");
+        let sandbox = double("hubspot", json!([]), &scratch.0.join("ledger")).await;
+        let (crm, _) = connector("hubspot", &sandbox.url());
+        let client = Client::new(ANSWER).expect("a client");
+        let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
+        let mut found = Vec::new();
+        for word in ["Connected", "f240bbac-87c9-4f6e-bf70-924b57d47db7", "Paid"] {
+            let field = Field { name: "hs_call_disposition".into(), kind: None, unique: false, words: vec![word.into()] };
+            let needs = [("calls", vec![field])];
+            let findings = set_up(&client, crm.setup().expect("a set-up"), &token, &needs, true).await.expect("looked");
+            found.extend(findings.into_iter().map(|finding| finding.state));
+        }
+        let [State::Wrong(label), State::There, State::Wrong(unknown)] = found.as_slice() else { panic!("{found:?}") };
+        assert!(label.contains("write f240bbac-87c9-4f6e-bf70-924b57d47db7 for Connected"), "{label}");
+        assert!(unknown.contains("lacks Paid"), "{unknown}");
+    }
+
     /// The second description is of before the fields were made, as those of slow servers are.
     #[tokio::test]
     async fn what_was_made_is_waited_for() {

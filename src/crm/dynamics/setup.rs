@@ -44,11 +44,11 @@ impl Setup for Dynamics {
         let keys: Vec<_> = list("Keys").filter(active).filter_map(alone).collect();
         let column = |column: &Value| {
             let name = text(column, "LogicalName")?;
-            Some(Described { key: keys.contains(&name), name, words: None })
+            Some(Described { key: keys.contains(&name), name, words: None, by_label: Default::default() })
         };
         let binding = |relation: &Value| {
             let property = text(relation, "ReferencingEntityNavigationPropertyName")?;
-            Some(Described { name: format!("{property}@odata.bind"), key: false, words: None })
+            Some(Described { name: format!("{property}@odata.bind"), key: false, words: None, by_label: Default::default() })
         };
         Ok(list("Attributes").filter_map(column).chain(list("ManyToOneRelationships").filter_map(binding)).collect())
     }

@@ -24,11 +24,16 @@ impl Setup for HubSpot {
         let described = |property: &Value| {
             let text = |name: &str| property.get(name).and_then(Value::as_str);
             let options = property.get("options").and_then(Value::as_array).into_iter().flatten();
-            let words = options.filter_map(|o| Some(o.get("value")?.as_str()?.to_owned())).collect();
+            let options = options.filter_map(|o| Some((o.get("value")?.as_str()?, o.get("label")?.as_str()?)));
+            // Dispositions are ids, which each portal adds its own to.
+            let by_label =
+                options.clone().filter(|(value, label)| value != label).map(|(value, label)| (label.to_owned(), value.to_owned()));
+            let words = options.clone().map(|(value, _)| value.to_owned()).collect();
             Some(Described {
                 name: text("name")?.to_owned(),
                 key: property.get("hasUniqueValue").and_then(Value::as_bool).unwrap_or(false),
                 words: (text("type") == Some("enumeration")).then_some(words),
+                by_label: by_label.collect(),
             })
         };
         Ok(results.iter().filter_map(described).collect())

@@ -33,6 +33,7 @@ impl Setup for Salesforce {
                 // An external id alone lets two calls at once make two records.
                 key: flag("externalId") && flag("unique"),
                 words: flag("restrictedPicklist").then_some(words),
+                by_label: Default::default(),
             })
         };
         Ok(fields.iter().filter_map(described).collect())

@@ -89,7 +89,9 @@ impl Object {
 
 impl Property {
     pub(super) fn show(&self, name: &str) -> Value {
-        let option = |(place, word): (usize, &String)| json!({"label": word, "value": word, "displayOrder": place, "hidden": false});
+        let label =
+            |word: &String| super::DISPOSITIONS.iter().find(|(id, _)| id == word).map_or(word.clone(), |(_, label)| (*label).to_owned());
+        let option = |(place, word): (usize, &String)| json!({"label": label(word), "value": word, "displayOrder": place, "hidden": false});
         json!({"name": name, "label": self.label, "groupName": self.group, "description": "", "type": self.kind, "fieldType": self.field,
             "hasUniqueValue": self.unique, "options": self.options.iter().enumerate().map(option).collect::<Vec<_>>()})
     }
