@@ -348,11 +348,11 @@ pub(super) struct Names(Vec<String>);
 
 impl Names {
     pub(super) fn take(&mut self, t: &Table<'_>, kind: &str, name: &str, span: &Span) {
-        if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+        if name.starts_with('.') || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
             t.fault(
                 span,
                 format!("the {kind}'s name is \"{name}\""),
-                "write letters, digits, `-`, `_` and `.`: it becomes part of metrics and paths",
+                "write letters, digits, `-`, `_` and `.`, which is not the first: it becomes part of metrics and paths",
             );
         }
         if self.0.iter().any(|taken| taken == name) {

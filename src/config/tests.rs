@@ -160,6 +160,14 @@ const BROKEN: &[(&str, &str, &[&str])] = &[
             "offhook.toml:8:34: `outcomes` has \"99\": write a final SIP status from 300 to 699",
         ],
     ),
+    (
+        "[[trunk]]",
+        "[[webhook]]\nsource = \"..\"\nschema = \"generic\"\nsecret_file = \"/dev/null\"\n[[trunk]]",
+        &[
+            "offhook.toml:6:10: the webhook's name is \"..\": write letters, digits, `-`, `_` and `.`, which is not the first: it becomes part of metrics and paths",
+            "offhook.toml:8:15: `secret_file`: /dev/null may be read by everybody (mode 0666): run `chmod 600 /dev/null`",
+        ],
+    ),
     ("[[route]]", "[[route]", &["offhook.toml:13:9: unclosed array table, expected `]`: this is not TOML, see https://toml.io"]),
 ];
 
