@@ -19,6 +19,39 @@ pub struct Field {
     pub unique: bool,
     /// Values that are written into it, where those are known.
     pub words: Vec<String>,
+    /// What is written into it; none where it is read alone.
+    pub writes: Option<Writes>,
+}
+
+/// What a rule writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// What may be a text, a number or a time, of so many characters at most; none where that is not known.
+    Anything(Option<usize>),
+    /// What is neither a number nor a time.
+    Text(Option<usize>),
+    /// A number.
+    Number,
+    /// True or false.
+    Boolean,
+    /// A point in time, or a day.
+    Time,
+}
+
+/// What a field holds, as the CRM describes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stored {
+    /// A text of so many characters at most, where that is told.
+    Text(Option<usize>),
+    /// A number.
+    Number,
+    /// True or false.
+    Boolean,
+    /// A point in time, or a day.
+    Time,
+    /// Nothing that is compared.
+    #[default]
+    Other,
 }
 
 /// Type of a field that is made.
@@ -53,6 +86,10 @@ pub struct Described {
     pub words: Option<Vec<String>>,
     /// Those of them that people see by another name, by that name: ids of an account's own, such as HubSpot's of dispositions.
     pub by_label: BTreeMap<String, String>,
+    /// What it holds.
+    pub stored: Stored,
+    /// Whether the CRM alone writes it.
+    pub read_only: bool,
 }
 
 /// Describes objects and makes fields.
@@ -111,14 +148,17 @@ pub fn needs(mapping: &Mapping) -> Result<Vec<(&str, Vec<Field>)>, String> {
         }
         words.sort();
         words.dedup();
-        Ok(Field { name: rule.to.clone(), kind, unique: false, words })
+        Ok(Field { name: rule.to.clone(), kind, unique: false, words, writes: Some(rule.writes()) })
     };
-    let key = |name: &str| Field { name: name.to_owned(), kind: Some(Kind::Text(KEY_CHARS)), unique: true, words: Vec::new() };
-    let plain = |name: &String| Field { name: name.clone(), kind: None, unique: false, words: Vec::new() };
+    let written = Some(Writes::Text(Some(KEY_CHARS)));
+    let key =
+        |name: &str| Field { name: name.to_owned(), kind: Some(Kind::Text(KEY_CHARS)), unique: true, words: Vec::new(), writes: written };
+    let plain = |name: &String| Field { name: name.clone(), kind: None, unique: false, words: Vec::new(), writes: None };
 
     let mut records = vec![key(&mapping.key)];
     records.extend(mapping.rules.iter().map(rule).collect::<Result<Vec<_>, String>>()?);
-    let lookup = |name: &String, to: &String| Field { kind: Some(Kind::Lookup(to.clone())), ..plain(name) };
+    let lookup =
+        |name: &String, to: &String| Field { kind: Some(Kind::Lookup(to.clone())), writes: Some(Writes::Anything(None)), ..plain(name) };
     let mut objects = Vec::new();
     if let Some(beside) = &mapping.beside {
         let mut fields = vec![key(&beside.key), lookup(&beside.link, &mapping.object)];
@@ -151,6 +191,9 @@ pub fn fault(wanted: &Field, there: &Described) -> Option<String> {
                 .into(),
         );
     }
+    if let Some(why) = wanted.writes.and_then(|writes| writes.misfit(there)) {
+        return Some(why);
+    }
     let words = there.words.as_ref()?;
     let lacking: Vec<_> = wanted.words.iter().filter(|word| !words.contains(word)).map(String::as_str).collect();
     let (labels, lacking): (Vec<_>, Vec<_>) = lacking.into_iter().partition(|word| there.by_label.contains_key(*word));
@@ -160,6 +203,34 @@ pub fn fault(wanted: &Field, there: &Described) -> Option<String> {
         (!lacking.is_empty()).then(|| format!("takes only its own values, and lacks {}: an administrator adds them", lacking.join(", ")));
     let faults: Vec<_> = labels.into_iter().chain(lacks).collect();
     (!faults.is_empty()).then(|| faults.join("; "))
+}
+
+impl Writes {
+    /// Why the CRM would refuse it, or cut it.
+    fn misfit(self, there: &Described) -> Option<String> {
+        if there.read_only {
+            return Some("is written by the CRM alone: name another field".into());
+        }
+        let holds = match there.stored {
+            Stored::Text(Some(most)) => {
+                let (Self::Anything(chars) | Self::Text(chars)) = self else { return None };
+                return (chars? > most)
+                    .then(|| format!("takes {most} characters, and more may be written: set max_chars = {most} in its rule"));
+            }
+            Stored::Text(None) | Stored::Other => return None,
+            Stored::Number => "a number",
+            Stored::Boolean => "true or false",
+            Stored::Time => "a time",
+        };
+        let (written, fits) = match self {
+            Self::Anything(_) => return None,
+            Self::Text(_) => ("a text", false),
+            Self::Number => ("a number", there.stored == Stored::Number),
+            Self::Boolean => ("true or false", there.stored == Stored::Boolean),
+            Self::Time => ("a time", there.stored == Stored::Time),
+        };
+        (!fits).then(|| format!("holds {holds}, and {written} is written: see `as` of its rule, or name another field"))
+    }
 }
 
 #[cfg(test)]
@@ -193,13 +264,20 @@ mod tests {
 
     #[test]
     fn a_field_that_is_there_has_to_do() {
-        let wanted =
-            |unique, words: &[&str]| Field { name: "f".into(), kind: None, unique, words: words.iter().map(|w| (*w).to_owned()).collect() };
+        let wanted = |unique, words: &[&str]| Field {
+            name: "f".into(),
+            kind: None,
+            unique,
+            words: words.iter().map(|w| (*w).to_owned()).collect(),
+            writes: None,
+        };
         let there = |key, words: Option<&[&str]>| Described {
             name: "f".into(),
             key,
             words: words.map(|w| w.iter().map(|w| (*w).to_owned()).collect()),
             by_label: [("Busy".to_owned(), "B".to_owned())].into(),
+            stored: Stored::Other,
+            read_only: false,
         };
         let labels = fault(&wanted(false, &["A", "Busy", "C"]), &there(false, Some(&["A", "B"]))).expect("a fault");
         assert!(labels.contains("write B for Busy; takes only its own values, and lacks C:"), "{labels}");
@@ -208,5 +286,40 @@ mod tests {
         assert_eq!(fault(&wanted(false, &["A"]), &there(false, Some(&["A", "B"]))), None);
         assert!(fault(&wanted(false, &["A", "C"]), &there(false, Some(&["A", "B"]))).expect("a fault").contains("lacks C:"));
         assert_eq!(fault(&wanted(false, &["C"]), &there(false, None)), None);
+    }
+
+    #[test]
+    fn what_a_rule_writes_has_to_fit_what_the_field_holds() {
+        let rule = |text: &str| -> Rule { toml::from_str(&format!("to = \"f\"\n{text}")).expect("a rule") };
+        let found = |text: &str, stored, read_only| {
+            let there = Described { name: "f".into(), key: false, words: None, by_label: BTreeMap::new(), stored, read_only };
+            rule(text).writes().misfit(&there)
+        };
+        let (summary, short) = ("from = \"call_summary\"", "from = \"call_summary\"\nmax_chars = 80");
+        assert!(found(summary, Stored::Text(Some(80)), false).expect("too long").contains("max_chars = 80"));
+        assert!(found("from = \"outcome\"\nvalues = { busy = \"rang and rang\" }", Stored::Text(Some(4)), false).is_some());
+        for (text, stored) in [
+            (summary, Stored::Text(None)),
+            (short, Stored::Text(Some(80))),
+            ("from = \"talk_ms\"\nas = \"seconds\"", Stored::Number),
+            ("from = \"talk_ms\"", Stored::Number),
+            ("from = \"started_at\"\nas = \"epoch_ms\"", Stored::Time),
+            ("from = \"started_at\"", Stored::Time),
+            ("from = \"needs_review\"\nas = \"boolean\"", Stored::Boolean),
+            ("from = \"disposition_code\"", Stored::Number),
+            ("from = \"outcome\"\nvalues = { busy = \"1\" }\nas = \"number\"", Stored::Number),
+        ] {
+            assert_eq!(found(text, stored, false), None, "{text}: {stored:?}");
+        }
+        for (text, stored) in [
+            ("from = \"transcript\"", Stored::Number),
+            ("from = \"outcome\"", Stored::Time),
+            ("from = \"note\"", Stored::Boolean),
+            ("from = \"talk_ms\"\nas = \"seconds\"", Stored::Time),
+            ("from = \"started_at\"\nas = \"date\"", Stored::Number),
+        ] {
+            assert!(found(text, stored, false).is_some(), "{text}: {stored:?}");
+        }
+        assert!(found(short, Stored::Text(None), true).expect("read only").contains("the CRM alone"));
     }
 }

@@ -266,7 +266,7 @@ mod tests {
             let client = Client::new(ANSWER).expect("a client");
             let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
             let setup = crm.setup().expect("a set-up");
-            let plain = Field { name: key.into(), kind: Some(Kind::Text(40)), unique: false, words: Vec::new() };
+            let plain = Field { name: key.into(), kind: Some(Kind::Text(40)), unique: false, words: Vec::new(), writes: None };
             assert!(make(&client, setup, &token, object, &plain).await.expect("made"));
             let findings = set_up(&client, setup, &token, &needs(&mapping).expect("known types"), false).await.expect("set up");
             let found = findings.iter().find(|f| f.field == key).expect("the key");
@@ -283,7 +283,7 @@ mod tests {
         let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
         let mut found = Vec::new();
         for word in ["Connected", "f240bbac-87c9-4f6e-bf70-924b57d47db7", "Paid"] {
-            let field = Field { name: "hs_call_disposition".into(), kind: None, unique: false, words: vec![word.into()] };
+            let field = Field { name: "hs_call_disposition".into(), kind: None, unique: false, words: vec![word.into()], writes: None };
             let needs = [("calls", vec![field])];
             let findings = set_up(&client, crm.setup().expect("a set-up"), &token, &needs, true).await.expect("looked");
             found.extend(findings.into_iter().map(|finding| finding.state));
@@ -291,6 +291,29 @@ mod tests {
         let [State::Wrong(label), State::There, State::Wrong(unknown)] = found.as_slice() else { panic!("{found:?}") };
         assert!(label.contains("write f240bbac-87c9-4f6e-bf70-924b57d47db7 for Connected"), "{label}");
         assert!(unknown.contains("lacks Paid"), "{unknown}");
+    }
+
+    /// The doubles describe fields as their vendors do: of the wrong type, too short, or written by the CRM alone.
+    #[tokio::test]
+    async fn a_field_that_cannot_hold_what_is_written_is_told() {
+        for (vendor, object, fields) in [
+            ("hubspot", "calls", [("hs_call_duration", "a number"), ("hs_timestamp", "a time"), ("hs_call_callee_object_id", "a number")]),
+            ("salesforce", "Voice_Call__c", [("Id", "the CRM alone"), ("Name", "80 characters"), ("CreatedDate", "the CRM alone")]),
+            ("dynamics", "phonecalls", [("actualdurationminutes", "a number"), ("statecode", "a number"), ("activityid", "the CRM alone")]),
+        ] {
+            let scratch = Scratch::new("setup-types");
+            let sandbox = double(vendor, json!([]), &scratch.0.join("ledger")).await;
+            let (crm, _) = connector(vendor, &sandbox.url());
+            let client = Client::new(ANSWER).expect("a client");
+            let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
+            for (name, why) in fields {
+                let writes = Some(crate::crm::setup::Writes::Text(Some(32_000)));
+                let field = Field { name: name.into(), kind: None, unique: false, words: Vec::new(), writes };
+                let needs = [(object, vec![field])];
+                let found = set_up(&client, crm.setup().expect("a set-up"), &token, &needs, true).await.expect("looked");
+                assert!(matches!(&found[0].state, State::Wrong(told) if told.contains(why)), "{vendor} {name}: {found:?}");
+            }
+        }
     }
 
     /// The second description is of before the fields were made, as those of slow servers are.

@@ -8,7 +8,7 @@ use crate::crm::{
     contact::Nobody,
     mapping::Mapping,
     query,
-    setup::{Described, Field, Kind, Setup},
+    setup::{Described, Field, Kind, Setup, Stored},
 };
 
 /// Characters of a text of many lines: a long transcript.
@@ -18,7 +18,7 @@ const NUMBER_MAX: i64 = 100_000_000_000;
 
 impl Setup for Dynamics {
     fn describe(&self, object: &str, token: &Token) -> HttpRequest {
-        let expand = "Attributes($select=LogicalName),Keys($select=KeyAttributes,EntityKeyIndexStatus),\
+        let expand = "Attributes($select=LogicalName,AttributeType,IsValidForCreate,IsValidForUpdate),Keys($select=KeyAttributes,EntityKeyIndexStatus),\
                       ManyToOneRelationships($select=ReferencingEntityNavigationPropertyName)";
         let filter = format!("EntitySetName eq {}", literal(object));
         let path = format!("EntityDefinitions?{}", query(&[("$select", "LogicalName"), ("$filter", &filter), ("$expand", expand)]));
@@ -44,11 +44,28 @@ impl Setup for Dynamics {
         let keys: Vec<_> = list("Keys").filter(active).filter_map(alone).collect();
         let column = |column: &Value| {
             let name = text(column, "LogicalName")?;
-            Some(Described { key: keys.contains(&name), name, words: None, by_label: Default::default() })
+            // How long a text may be is told by a request for each type of column.
+            let stored = match text(column, "AttributeType").as_deref() {
+                Some("String" | "Memo") => Stored::Text(None),
+                Some("Integer" | "BigInt" | "Decimal" | "Double" | "Money" | "Picklist" | "State" | "Status") => Stored::Number,
+                Some("Boolean") => Stored::Boolean,
+                Some("DateTime") => Stored::Time,
+                _ => Stored::Other,
+            };
+            let read_only =
+                ["IsValidForCreate", "IsValidForUpdate"].iter().all(|name| column.get(*name).and_then(Value::as_bool) == Some(false));
+            Some(Described { key: keys.contains(&name), name, words: None, by_label: Default::default(), stored, read_only })
         };
         let binding = |relation: &Value| {
             let property = text(relation, "ReferencingEntityNavigationPropertyName")?;
-            Some(Described { name: format!("{property}@odata.bind"), key: false, words: None, by_label: Default::default() })
+            Some(Described {
+                name: format!("{property}@odata.bind"),
+                key: false,
+                words: None,
+                by_label: Default::default(),
+                stored: Stored::Other,
+                read_only: false,
+            })
         };
         Ok(list("Attributes").filter_map(column).chain(list("ManyToOneRelationships").filter_map(binding)).collect())
     }

@@ -7,7 +7,7 @@ use crate::crm::{
     HttpAnswer, HttpRequest, Token, Verdict,
     contact::Nobody,
     mapping::Mapping,
-    setup::{Described, Field, Kind, Setup},
+    setup::{Described, Field, Kind, Setup, Stored},
 };
 
 impl Setup for HubSpot {
@@ -34,6 +34,14 @@ impl Setup for HubSpot {
                 key: property.get("hasUniqueValue").and_then(Value::as_bool).unwrap_or(false),
                 words: (text("type") == Some("enumeration")).then_some(words),
                 by_label: by_label.collect(),
+                stored: match text("type") {
+                    Some("string") => Stored::Text(None),
+                    Some("number") => Stored::Number,
+                    Some("bool") => Stored::Boolean,
+                    Some("date" | "datetime") => Stored::Time,
+                    _ => Stored::Other,
+                },
+                read_only: property.pointer("/modificationMetadata/readOnlyValue").and_then(Value::as_bool).unwrap_or(false),
             })
         };
         Ok(results.iter().filter_map(described).collect())

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Form, RECORD_FIELDS, form, holds::Holds};
+use crate::crm::setup::Writes;
 
 /// One field of the CRM.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -59,6 +60,11 @@ pub(super) fn is_of_a_record(from: &str) -> bool {
 pub(super) const ENTITIES: &str = "entities.";
 const CURRENCY: &str = ".currency";
 
+/// Fields of a record that are as long as whoever told them made them.
+const LONG: [&str; 3] = ["call_summary", "note", "transcript"];
+/// As long as they are at the least, where no rule cuts them: longer than a CRM's short texts.
+const LONG_CHARS: usize = 256;
+
 /// The record's field of that name.
 pub(super) fn field<'r>(record: &'r Map<String, Value>, from: &str) -> Option<&'r Value> {
     let Some(kind) = from.strip_prefix(ENTITIES) else { return record.get(from) };
@@ -80,6 +86,27 @@ impl Rule {
             return (!holds.has(self.form)).then(why);
         }
         self.values.keys().find_map(|value| Some(format!("`{from}` is never \"{value}\": {}", holds.never(value)?)))
+    }
+
+    /// What is written, as far as that is known before any call.
+    pub(in crate::crm) fn writes(&self) -> Writes {
+        let longest = |words: &mut dyn Iterator<Item = &String>| words.map(|word| word.chars().count()).max();
+        let known =
+            if self.values.is_empty() && self.from.is_some() { None } else { longest(&mut self.values.values().chain(&self.default)) };
+        let most = self.max_chars.or(known);
+        match (self.form, self.from.as_deref()) {
+            (Form::Number | Form::Seconds | Form::Minutes, _) => Writes::Number,
+            (Form::Boolean, _) => Writes::Boolean,
+            (Form::Date | Form::Datetime, _) => Writes::Time,
+            (Form::EpochMs, _) => Writes::Anything(None),
+            (Form::Digits, _) => Writes::Text(most),
+            (Form::Text, Some(from)) if self.values.is_empty() => match Holds::of(from) {
+                _ if LONG.contains(&from) => Writes::Text(Some(most.unwrap_or(LONG_CHARS))),
+                Holds::Word(_) | Holds::Text => Writes::Text(most),
+                _ => Writes::Anything(most),
+            },
+            (Form::Text, _) => Writes::Anything(most),
+        }
     }
 
     /// What is written, and whether somebody told it; nothing where there is nothing to write; why it cannot be where there is.

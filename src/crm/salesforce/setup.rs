@@ -7,7 +7,7 @@ use crate::crm::{
     HttpAnswer, HttpRequest, Token, Verdict,
     contact::Nobody,
     mapping::{Beside, Mapping, Rule},
-    setup::{Described, Field, Kind, Setup},
+    setup::{Described, Field, Kind, Setup, Stored},
 };
 
 /// Characters of a long text area: the most that Salesforce gives without asking.
@@ -25,6 +25,7 @@ impl Setup for Salesforce {
         };
         let described = |field: &Value| {
             let flag = |name: &str| field.get(name).and_then(Value::as_bool).unwrap_or(false);
+            let length = field.get("length").and_then(Value::as_u64).and_then(|chars| usize::try_from(chars).ok());
             let values = field.get("picklistValues").and_then(Value::as_array).into_iter().flatten();
             let active = values.filter(|v| v.get("active").and_then(Value::as_bool) != Some(false));
             let words = active.filter_map(|v| Some(v.get("value")?.as_str()?.to_owned())).collect();
@@ -34,6 +35,14 @@ impl Setup for Salesforce {
                 key: flag("externalId") && flag("unique"),
                 words: flag("restrictedPicklist").then_some(words),
                 by_label: Default::default(),
+                stored: match field.get("type").and_then(Value::as_str) {
+                    Some("string" | "textarea" | "phone" | "email" | "url") => Stored::Text(length.filter(|chars| *chars > 0)),
+                    Some("int" | "double" | "currency" | "percent") => Stored::Number,
+                    Some("boolean") => Stored::Boolean,
+                    Some("date" | "datetime") => Stored::Time,
+                    _ => Stored::Other,
+                },
+                read_only: ["createable", "updateable"].iter().all(|name| field.get(*name).and_then(Value::as_bool) == Some(false)),
             })
         };
         Ok(fields.iter().filter_map(described).collect())

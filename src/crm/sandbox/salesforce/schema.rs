@@ -231,9 +231,10 @@ impl Object {
                 Kind::Reference => ("reference", 18, &[][..], false),
                 Kind::Picklist(words, restricted) => ("picklist", 255, words.as_slice(), *restricted),
             };
+            let kept = ["Id", "CreatedDate", "LastModifiedDate", "SystemModstamp"].contains(&name.as_str());
             let values: Vec<_> = words.iter().map(|w| json!({"active": true, "label": w, "value": w})).collect();
             json!({"name": name, "label": name, "type": kind, "length": length, "nillable": !field.required, "externalId": field.external,
-                "idLookup": field.external, "unique": field.unique, "restrictedPicklist": restricted, "picklistValues": values, "createable": true, "updateable": true})
+                "idLookup": field.external, "unique": field.unique, "restrictedPicklist": restricted, "picklistValues": values, "createable": !kept, "updateable": !kept})
         };
         json!({"name": name, "custom": name.ends_with("__c"), "fields": self.fields.iter().map(field).collect::<Vec<_>>()})
     }
