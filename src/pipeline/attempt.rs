@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Step, lane::THROTTLE_PAUSE, store::Write, token::AUTH_PAUSE};
 use crate::{
@@ -133,6 +134,11 @@ pub(super) fn apart<T>(parts: Vec<T>, octets: impl Fn(&T) -> usize) -> Vec<Vec<T
     entries
 }
 
+/// Whether parts of so many octets at most are one entry that the journal takes.
+pub(super) fn surely_fits(most: impl Iterator<Item = usize>) -> bool {
+    most.fold(0, usize::saturating_add) <= PARTS_OCTETS_MAX
+}
+
 /// How long a part of an entry is.
 pub(super) fn octets(part: &impl Serialize) -> usize {
     serde_json::to_vec(part).map_or(0, |json| json.len())
@@ -152,6 +158,19 @@ impl Attempted {
             Step::Write => None,
         };
         Self { call_id: write.call_id, revision: write.revision, fields, person }
+    }
+
+    /// How long what is carried of `write` is at most, whatever it needs, without putting it into JSON.
+    pub(super) fn octets_most(write: &Write) -> usize {
+        let value = |value: &Value| match value {
+            Value::String(text) => text.len().saturating_mul(ESCAPED),
+            Value::Null | Value::Bool(_) | Value::Number(_) => SCALAR,
+            Value::Array(_) | Value::Object(_) => PARTS_OCTETS_MAX,
+        };
+        let fields = write.wanted.iter().chain(&write.contact.says);
+        let texts = write.contact.sought.iter().map(String::as_str).chain(write.contact.person());
+        let fields = fields.map(|(name, held)| name.len().saturating_mul(ESCAPED).saturating_add(value(held)).saturating_add(SCALAR));
+        fields.chain(texts.map(|text| text.len().saturating_mul(ESCAPED))).fold(AROUND, usize::saturating_add)
     }
 }
 
@@ -193,5 +212,34 @@ fn shortened(mut why: String) -> String {
 const PARTS_OCTETS_MAX: usize = 1 << 20;
 /// Salesforce is said to refuse so what it is still about to make for an earlier request, for a second or less.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(2);
+/// Octets that JSON makes of one at most, as in `\u0001`.
+const ESCAPED: usize = 6;
+/// What is no text is shorter than this, and so is what stands around a field.
+const SCALAR: usize = 32;
+/// What stands around an attempt's fields is shorter than this.
+const AROUND: usize = 256;
 /// A CRM may list all that it would have taken, and the store keeps it of each record.
 const WHY_CHARS_MAX: usize = 2000;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_carried_is_never_longer_than_was_thought() {
+        let call = "019b8d99-6ce8-7000-8000-000000000001".parse().expect("a call id");
+        for text in ["", "plain", "\u{1}\u{1f}\"\\", "ü€😀", &"\u{1}".repeat(5000)] {
+            let mut write = Write::new("crm", call, Wall::from_millis(1));
+            let number = json!(-1.797_693_134_862_315_7e308);
+            let fields: Fields = [(text.to_owned(), json!(text)), ("n".into(), number), ("b".into(), json!(false))].into_iter().collect();
+            (write.wanted, write.contact.says) = (fields.clone(), fields);
+            write.contact.sought = Some(text.to_owned());
+            write.revision = u32::MAX;
+            for step in [Step::Find, Step::Make, Step::Write, Step::Link, Step::Tell] {
+                assert!(octets(&Attempted::of(step, &write)) <= Attempted::octets_most(&write), "{step:?} {text}");
+            }
+        }
+    }
+}

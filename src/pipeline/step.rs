@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Crm,
-    attempt::{Attempted, apart, octets},
+    attempt::{Attempted, apart, octets, surely_fits},
     decision::edited,
     store::{State, Write},
 };
@@ -348,6 +348,14 @@ pub(super) fn batches(crm: &Crm, due: Vec<Write>) -> Vec<(Step, Vec<Write>)> {
         }
     }
     full.extend(begun.into_iter().filter(|(_, batch)| !batch.is_empty()));
-    let by_entries = |(step, batch)| apart(batch, |write| octets(&Attempted::of(step, write))).into_iter().map(move |batch| (step, batch));
-    full.into_iter().flat_map(by_entries).collect()
+    let mut taken = Vec::new();
+    for (step, batch) in full {
+        // Most are so short that nobody has to look closely.
+        if surely_fits(batch.iter().map(Attempted::octets_most)) {
+            taken.push((step, batch));
+        } else {
+            taken.extend(apart(batch, |write| octets(&Attempted::of(step, write))).into_iter().map(|batch| (step, batch)));
+        }
+    }
+    taken
 }
