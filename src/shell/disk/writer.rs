@@ -209,9 +209,7 @@ impl Writer {
             if let Some(why) = self.closed.clone() {
                 self.refuse_queued(&why, first, messages);
                 if self.stopping {
-                    // Where it cannot be, the next start does it.
-                    let _ = self.segment.cut();
-                    return;
+                    break;
                 }
                 if self.reopen() {
                     self.closed = None;
@@ -229,10 +227,11 @@ impl Writer {
                 self.refuse(&why);
             }
             if self.stopping && drained {
-                let _ = self.segment.cut();
-                return;
+                break;
             }
         }
+        // Where it cannot be, the next start does it.
+        let _ = self.segment.cut();
     }
 
     /// Takes what is queued and what comes while that is put into frames, up to one batch: what has come a moment after the first shares its sync. True where
