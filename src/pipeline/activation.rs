@@ -47,19 +47,24 @@ impl<S: Store> Overlay<'_, S> {
     /// Whose time it is for `crm` at this place of the journal, or was when a wait ended.
     pub(super) fn era(&mut self, crm: &Crm) -> Result<Era, StoreError> {
         let Some(present) = &crm.activation else { return Ok(Era::Present) };
-        if !self.in_use.contains_key(&crm.name) {
-            let known = match self.changes.activations.get(&crm.name) {
-                Some(known) => Some(known.clone()),
-                None => self.store.activation(&crm.name)?,
-            };
-            // Who signed it makes no other content of it.
-            self.in_use.insert(crm.name.clone(), known.map(|(known, since)| (known.sha256 == present.sha256, since)));
-        }
-        Ok(match self.in_use.get(&crm.name) {
-            Some(Some((_, since))) if self.wait_over.is_some_and(|at| at < *since) => Era::Before,
-            Some(Some((true, _))) => Era::Present,
-            Some(Some((false, _))) => Era::Another,
-            Some(None) | None => Era::Before,
+        let in_use = match self.in_use.get(&crm.name) {
+            Some(in_use) => *in_use,
+            None => {
+                let known = match self.changes.activations.get(&crm.name) {
+                    Some(known) => Some(known.clone()),
+                    None => self.store.activation(&crm.name)?,
+                };
+                // Who signed it makes no other content of it.
+                let in_use = known.map(|(known, since)| (known.sha256 == present.sha256, since));
+                self.in_use.insert(crm.name.clone(), in_use);
+                in_use
+            }
+        };
+        Ok(match in_use {
+            None => Era::Before,
+            Some((_, since)) if self.wait_over.is_some_and(|at| at < since) => Era::Before,
+            Some((true, _)) => Era::Present,
+            Some((false, _)) => Era::Another,
         })
     }
 }

@@ -134,9 +134,13 @@ pub(super) fn apart<T>(parts: Vec<T>, octets: impl Fn(&T) -> usize) -> Vec<Vec<T
     entries
 }
 
-/// Whether parts of so many octets at most are one entry that the journal takes.
-pub(super) fn surely_fits(most: impl Iterator<Item = usize>) -> bool {
-    most.fold(0, usize::saturating_add) <= PARTS_OCTETS_MAX
+/// `batch`, all of which needs `step`, taken apart into requests of which the journal takes the attempts.
+pub(super) fn requests(step: Step, batch: Vec<Write>) -> Vec<Vec<Write>> {
+    // Most are so short that nobody has to look closely.
+    if batch.iter().map(Attempted::octets_most).fold(0, usize::saturating_add) <= PARTS_OCTETS_MAX {
+        return vec![batch];
+    }
+    apart(batch, |write| octets(&Attempted::of(step, write)))
 }
 
 /// How long a part of an entry is.
@@ -161,7 +165,7 @@ impl Attempted {
     }
 
     /// How long what is carried of `write` is at most, whatever it needs, without putting it into JSON.
-    pub(super) fn octets_most(write: &Write) -> usize {
+    fn octets_most(write: &Write) -> usize {
         let value = |value: &Value| match value {
             Value::String(text) => text.len().saturating_mul(ESCAPED),
             Value::Null | Value::Bool(_) | Value::Number(_) => SCALAR,
@@ -209,7 +213,7 @@ fn shortened(mut why: String) -> String {
 }
 
 /// Parts of one entry, of which the journal takes [`crate::journal::ENTRY_BYTES_MAX`].
-const PARTS_OCTETS_MAX: usize = 1 << 20;
+pub(super) const PARTS_OCTETS_MAX: usize = 1 << 20;
 /// Salesforce is said to refuse so what it is still about to make for an earlier request, for a second or less.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(2);
 /// Octets that JSON makes of one at most, as in `\u0001`.

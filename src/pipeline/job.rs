@@ -210,7 +210,7 @@ impl Pipeline {
             if sum > OCTETS_MAX {
                 break;
             }
-            carried.push(attempted);
+            carried.push((attempted, size));
             rows.push(write);
         }
         let Parts::Write(changes) = Parts::of(Step::Write, &rows, known) else { return Ok(()) };
@@ -218,8 +218,8 @@ impl Pipeline {
         job.changes = changes.into_iter().filter(|change| bulk.takes(change)).collect();
         let by_key: BTreeMap<_, _> = rows.iter().map(|w| (record_key(w.call_id), w.call_id)).collect();
         job.calls = job.changes.iter().filter_map(|c| Some((c.key.clone(), *by_key.get(&c.key)?))).collect();
-        carried.retain(|attempted| job.calls.contains_key(&record_key(attempted.call_id)));
-        let entries = apart(carried, octets);
+        carried.retain(|(attempted, _)| job.calls.contains_key(&record_key(attempted.call_id)));
+        let entries = apart(carried, |(_, size)| *size);
         if entries.is_empty() {
             // What is left, if anything, no job can say.
             job.abort(now.mono, "nothing is left to be written".into());
@@ -231,6 +231,7 @@ impl Pipeline {
         lane.busy.extend(job.calls.values());
         let id = job.id.clone();
         for (place, writes) in entries.into_iter().enumerate() {
+            let writes: Vec<_> = writes.into_iter().map(|(attempted, _)| attempted).collect();
             let calls: Vec<_> = writes.iter().map(|w| w.call_id).collect();
             let cost = if place == 0 { COST } else { 0 };
             let attempt = Attempt { crm: crm.to_owned(), step: Step::Write, job: Some(id.clone()), cost, writes, pruned: 0 };

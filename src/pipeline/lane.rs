@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Answered, Attempt, Attempted, Count, NoAnswer, Pipeline, Settled, Step, Store, StoreError, Traffic, Waiting,
-    attempt::{apart, entry, octets},
+    attempt::{PARTS_OCTETS_MAX, apart, entry, octets},
     batch, job,
     pace::{self, Leave},
     step::{self, Parts, Request},
@@ -395,10 +395,21 @@ impl Pipeline {
         for settled in &writes {
             self.count(Count::Write { crm: crm.clone(), outcome: settled.outcome.clone() });
         }
-        for writes in apart(writes, octets) {
+        if writes.is_empty() {
+            return;
+        }
+        let told = |writes: Vec<Settled>| {
             let calls: Vec<_> = writes.iter().map(|w| w.call_id).collect();
             let answered = Answered { crm: crm.clone(), step, status, writes, pruned: 0 };
-            let entry = entry(EntryKind::Answer, now.wall, &crm, &calls, "", &answered);
+            (entry(EntryKind::Answer, now.wall, &crm, &calls, "", &answered), answered.writes)
+        };
+        let (whole, writes) = told(writes);
+        let entries = if whole.body.len() <= PARTS_OCTETS_MAX {
+            vec![whole]
+        } else {
+            apart(writes, octets).into_iter().map(|writes| told(writes).0).collect()
+        };
+        for entry in entries {
             self.append(entry.clone(), Waiting::Answer(entry));
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Crm,
-    attempt::{Attempted, apart, octets, surely_fits},
+    attempt::requests,
     decision::edited,
     store::{State, Write},
 };
@@ -327,8 +327,8 @@ impl Write {
     }
 }
 
-/// Writes that are due, in requests: of each step as many to a request as it may carry and the journal takes in one entry, the earliest first. Of people who are made, no two with one key; of
-/// people who are told, nobody twice.
+/// Writes that are due, in requests: of each step as many to a request as it may carry and the journal takes in one entry, the earliest first. Of people who are
+/// made, no two with one key; of people who are told, nobody twice.
 pub(super) fn batches(crm: &Crm, due: Vec<Write>) -> Vec<(Step, Vec<Write>)> {
     let mut full = Vec::new();
     let mut begun: BTreeMap<Step, Vec<Write>> = BTreeMap::new();
@@ -348,14 +348,5 @@ pub(super) fn batches(crm: &Crm, due: Vec<Write>) -> Vec<(Step, Vec<Write>)> {
         }
     }
     full.extend(begun.into_iter().filter(|(_, batch)| !batch.is_empty()));
-    let mut taken = Vec::new();
-    for (step, batch) in full {
-        // Most are so short that nobody has to look closely.
-        if surely_fits(batch.iter().map(Attempted::octets_most)) {
-            taken.push((step, batch));
-        } else {
-            taken.extend(apart(batch, |write| octets(&Attempted::of(step, write))).into_iter().map(|batch| (step, batch)));
-        }
-    }
-    taken
+    full.into_iter().flat_map(|(step, batch)| requests(step, batch).into_iter().map(move |batch| (step, batch))).collect()
 }
