@@ -25,6 +25,12 @@ fn open(scratch: &Scratch, from: Position) -> (Journal, Recovery, Notices) {
     (journal, recovery, notices)
 }
 
+/// Why it is not opened.
+fn refused(scratch: &Scratch, start_after_damage: bool) -> Option<Error> {
+    let options = Options { directory: scratch.0.clone(), from: Position::default(), start_after_damage, notify: Box::new(|_| {}) };
+    Journal::open(options).err()
+}
+
 /// Appends so many and waits for the last.
 fn append(lane: &Lane, numbers: std::ops::Range<usize>) -> Vec<Result<Position, String>> {
     let (done, answers) = mpsc::channel();
@@ -219,13 +225,7 @@ fn a_damaged_segment_is_set_aside_and_its_number_not_used_again() {
     let mut octets = fs::read(&segment).expect("read");
     octets[100] ^= 0xFF;
     fs::write(&segment, octets).expect("written");
-    let refused = Journal::open(Options {
-        directory: scratch.0.clone(),
-        from: Position::default(),
-        start_after_damage: false,
-        notify: Box::new(|_| {}),
-    });
-    assert!(matches!(refused, Err(Error::Damaged { .. })));
+    assert!(matches!(refused(&scratch, false), Some(Error::Damaged { .. })));
     let (journal, recovery, _) = open(&scratch, Position::default());
     assert_eq!(recovery.set_aside.len(), 1);
     assert!(journal.watermark().segment > damaged);
@@ -248,8 +248,7 @@ fn a_segment_of_a_later_version_is_left_alone() {
     octets[usize::try_from(at.offset).expect("fits")] = 2;
     fs::write(&segment, &octets).expect("written");
     for start_after_damage in [true, false] {
-        let options = Options { directory: scratch.0.clone(), from: Position::default(), start_after_damage, notify: Box::new(|_| {}) };
-        assert!(matches!(Journal::open(options), Err(Error::Later { version: 2, .. })));
+        assert!(matches!(refused(&scratch, start_after_damage), Some(Error::Later { version: 2, .. })));
     }
     assert_eq!(fs::read(&segment).expect("read"), octets);
 }
