@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::{
     HttpAnswer, HttpRequest, Token, Verdict,
     contact::Nobody,
@@ -76,7 +78,7 @@ pub enum Kind {
 }
 
 /// A field as the CRM describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Described {
     /// Its name.
     pub name: String,
@@ -90,6 +92,11 @@ pub struct Described {
     pub stored: Stored,
     /// Whether the CRM alone writes it.
     pub read_only: bool,
+}
+
+/// Whether a description says no to each of these: whether a field may be written is told for making and for changing apart.
+pub(super) fn denies(field: &Value, flags: [&str; 2]) -> bool {
+    flags.iter().all(|flag| field.get(flag).and_then(Value::as_bool) == Some(false))
 }
 
 /// Describes objects and makes fields.
@@ -276,8 +283,7 @@ mod tests {
             key,
             words: words.map(|w| w.iter().map(|w| (*w).to_owned()).collect()),
             by_label: [("Busy".to_owned(), "B".to_owned())].into(),
-            stored: Stored::Other,
-            read_only: false,
+            ..Described::default()
         };
         let labels = fault(&wanted(false, &["A", "Busy", "C"]), &there(false, Some(&["A", "B"]))).expect("a fault");
         assert!(labels.contains("write B for Busy; takes only its own values, and lacks C:"), "{labels}");
@@ -292,7 +298,7 @@ mod tests {
     fn what_a_rule_writes_has_to_fit_what_the_field_holds() {
         let rule = |text: &str| -> Rule { toml::from_str(&format!("to = \"f\"\n{text}")).expect("a rule") };
         let found = |text: &str, stored, read_only| {
-            let there = Described { name: "f".into(), key: false, words: None, by_label: BTreeMap::new(), stored, read_only };
+            let there = Described { name: "f".into(), stored, read_only, ..Described::default() };
             rule(text).writes().misfit(&there)
         };
         let (summary, short) = ("from = \"call_summary\"", "from = \"call_summary\"\nmax_chars = 80");

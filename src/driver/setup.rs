@@ -161,7 +161,7 @@ mod tests {
             mapping::Mapping,
             salesforce::{self, Grant, Salesforce},
             sandbox::{CLIENT_ID, CLIENT_SECRET, Double, Fault, Options as Behaviour, REFRESH_TOKEN},
-            setup::{Kind, needs},
+            setup::{Kind, Writes, needs},
         },
         shell::{
             clock::Clock,
@@ -220,6 +220,38 @@ mod tests {
         (crm, mapping)
     }
 
+    /// An account whose token is in hand.
+    struct Account {
+        crm: Box<dyn Connector>,
+        mapping: Mapping,
+        client: Client,
+        token: Token,
+        ledger: std::path::PathBuf,
+        _sandbox: Sandbox,
+        _scratch: Scratch,
+    }
+
+    impl Account {
+        async fn of(vendor: &str, faults: Value) -> Self {
+            let scratch = Scratch::new("setup");
+            let ledger = scratch.0.join("ledger");
+            let sandbox = double(vendor, faults, &ledger).await;
+            let (crm, mapping) = connector(vendor, &sandbox.url());
+            let client = Client::new(ANSWER).expect("a client");
+            let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
+            Self { crm, mapping, client, token, ledger, _sandbox: sandbox, _scratch: scratch }
+        }
+
+        fn setup(&self) -> &dyn Setup {
+            self.crm.setup().expect("a set-up")
+        }
+
+        /// What comes of setting up `needs`; of looking alone, where that is all.
+        async fn set_up(&self, needs: &[(&str, Vec<Field>)], only_look: bool) -> Vec<Finding> {
+            set_up(&self.client, self.setup(), &self.token, needs, only_look).await.expect("set up")
+        }
+    }
+
     fn lines(ledger: &Path, part: &str) -> usize {
         std::fs::read_to_string(ledger).expect("a ledger").lines().filter(|line| line.contains(part)).count()
     }
@@ -227,28 +259,23 @@ mod tests {
     #[tokio::test]
     async fn what_is_missing_is_made_once_and_only_when_it_shall_be() {
         for vendor in ["hubspot", "salesforce", "dynamics"] {
-            let scratch = Scratch::new("setup");
-            let ledger = scratch.0.join("ledger");
-            let sandbox = double(vendor, json!([]), &ledger).await;
-            let (crm, mapping) = connector(vendor, &sandbox.url());
-            let client = Client::new(ANSWER).expect("a client");
-            let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
-            let (setup, needs) = (crm.setup().expect("a set-up"), needs(&mapping).expect("known types"));
+            let account = Account::of(vendor, json!([])).await;
+            let (needs, ledger) = (needs(&account.mapping).expect("known types"), &account.ledger);
             let count = |findings: &[Finding], state: &State| findings.iter().filter(|f| f.state == *state).count();
 
-            let looked = set_up(&client, setup, &token, &needs, true).await.expect("looked");
+            let looked = account.set_up(&needs, true).await;
             let missing = count(&looked, &State::Missing);
             assert!(missing > 10 && missing + count(&looked, &State::There) == looked.len(), "{vendor}: {looked:?}");
-            assert_eq!(lines(&ledger, "\"mutation\""), 0, "{vendor}: only looked");
+            assert_eq!(lines(ledger, "\"mutation\""), 0, "{vendor}: only looked");
 
-            let made = set_up(&client, setup, &token, &needs, false).await.expect("set up");
+            let made = account.set_up(&needs, false).await;
             assert_eq!((count(&made, &State::Made), count(&made, &State::Missing)), (missing, 0), "{vendor}: {made:?}");
             // Dataverse's key stands beside its column, and its index is waited for.
             let changes = missing + usize::from(vendor == "dynamics");
-            assert_eq!(lines(&ledger, "\"mutation\""), changes, "{vendor}");
-            let again = set_up(&client, setup, &token, &needs, false).await.expect("set up");
+            assert_eq!(lines(ledger, "\"mutation\""), changes, "{vendor}");
+            let again = account.set_up(&needs, false).await;
             assert_eq!(count(&again, &State::There), again.len(), "{vendor}: {again:?}");
-            assert_eq!(lines(&ledger, "\"mutation\""), changes, "{vendor}: made once");
+            assert_eq!(lines(ledger, "\"mutation\""), changes, "{vendor}: made once");
         }
     }
 
@@ -259,16 +286,10 @@ mod tests {
             ("salesforce", "Voice_Call__c", "Offhook_Key__c"),
             ("dynamics", "phonecalls", "offhook_key"),
         ] {
-            let scratch = Scratch::new("setup-key");
-            let ledger = scratch.0.join("ledger");
-            let sandbox = double(vendor, json!([]), &ledger).await;
-            let (crm, mapping) = connector(vendor, &sandbox.url());
-            let client = Client::new(ANSWER).expect("a client");
-            let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
-            let setup = crm.setup().expect("a set-up");
+            let account = Account::of(vendor, json!([])).await;
             let plain = Field { name: key.into(), kind: Some(Kind::Text(40)), unique: false, words: Vec::new(), writes: None };
-            assert!(make(&client, setup, &token, object, &plain).await.expect("made"));
-            let findings = set_up(&client, setup, &token, &needs(&mapping).expect("known types"), false).await.expect("set up");
+            assert!(make(&account.client, account.setup(), &account.token, object, &plain).await.expect("made"));
+            let findings = account.set_up(&needs(&account.mapping).expect("known types"), false).await;
             let found = findings.iter().find(|f| f.field == key).expect("the key");
             assert!(matches!(&found.state, State::Wrong(why) if why.contains("no unique key")), "{vendor}: {found:?}");
         }
@@ -276,17 +297,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_disposition_is_the_portals_id_and_not_the_name_that_people_see() {
-        let scratch = Scratch::new("setup-disposition");
-        let sandbox = double("hubspot", json!([]), &scratch.0.join("ledger")).await;
-        let (crm, _) = connector("hubspot", &sandbox.url());
-        let client = Client::new(ANSWER).expect("a client");
-        let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
+        let account = Account::of("hubspot", json!([])).await;
         let mut found = Vec::new();
         for word in ["Connected", "f240bbac-87c9-4f6e-bf70-924b57d47db7", "Paid"] {
             let field = Field { name: "hs_call_disposition".into(), kind: None, unique: false, words: vec![word.into()], writes: None };
-            let needs = [("calls", vec![field])];
-            let findings = set_up(&client, crm.setup().expect("a set-up"), &token, &needs, true).await.expect("looked");
-            found.extend(findings.into_iter().map(|finding| finding.state));
+            found.extend(account.set_up(&[("calls", vec![field])], true).await.into_iter().map(|finding| finding.state));
         }
         let [State::Wrong(label), State::There, State::Wrong(unknown)] = found.as_slice() else { panic!("{found:?}") };
         assert!(label.contains("write f240bbac-87c9-4f6e-bf70-924b57d47db7 for Connected"), "{label}");
@@ -301,16 +316,11 @@ mod tests {
             ("salesforce", "Voice_Call__c", [("Id", "the CRM alone"), ("Name", "80 characters"), ("CreatedDate", "the CRM alone")]),
             ("dynamics", "phonecalls", [("actualdurationminutes", "a number"), ("statecode", "a number"), ("activityid", "the CRM alone")]),
         ] {
-            let scratch = Scratch::new("setup-types");
-            let sandbox = double(vendor, json!([]), &scratch.0.join("ledger")).await;
-            let (crm, _) = connector(vendor, &sandbox.url());
-            let client = Client::new(ANSWER).expect("a client");
-            let token = sign_in(&client, crm.as_ref(), REFRESH_TOKEN, Clock::new().wall()).await.expect("a token");
+            let account = Account::of(vendor, json!([])).await;
             for (name, why) in fields {
-                let writes = Some(crate::crm::setup::Writes::Text(Some(32_000)));
+                let writes = Some(Writes::Text(Some(32_000)));
                 let field = Field { name: name.into(), kind: None, unique: false, words: Vec::new(), writes };
-                let needs = [(object, vec![field])];
-                let found = set_up(&client, crm.setup().expect("a set-up"), &token, &needs, true).await.expect("looked");
+                let found = account.set_up(&[(object, vec![field])], true).await;
                 assert!(matches!(&found[0].state, State::Wrong(told) if told.contains(why)), "{vendor} {name}: {found:?}");
             }
         }
@@ -319,16 +329,10 @@ mod tests {
     /// The second description is of before the fields were made, as those of slow servers are.
     #[tokio::test]
     async fn what_was_made_is_waited_for() {
-        let scratch = Scratch::new("setup-wait");
-        let ledger = scratch.0.join("ledger");
         let late = json!([{"match": {"path": "Voice_Call__c/describe", "nth": 2}, "action": {"status": 200, "body": {"fields": []}}}]);
-        let sandbox = double("salesforce", late, &ledger).await;
-        let (crm, mapping) = connector("salesforce", &sandbox.url());
-        let client = Client::new(ANSWER).expect("a client");
-        let token = sign_in(&client, crm.as_ref(), "", Clock::new().wall()).await.expect("a token");
-        let needs = needs(&mapping).expect("known types");
-        let findings = set_up(&client, crm.setup().expect("a set-up"), &token, &needs, false).await.expect("set up");
+        let account = Account::of("salesforce", late).await;
+        let findings = account.set_up(&needs(&account.mapping).expect("known types"), false).await;
         assert!(findings.iter().all(|f| matches!(f.state, State::There | State::Made)), "{findings:?}");
-        assert_eq!(lines(&ledger, "Voice_Call__c/describe"), 3, "before, too early, and when it was there");
+        assert_eq!(lines(&account.ledger, "Voice_Call__c/describe"), 3, "before, too early, and when it was there");
     }
 }

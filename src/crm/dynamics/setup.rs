@@ -8,7 +8,7 @@ use crate::crm::{
     contact::Nobody,
     mapping::Mapping,
     query,
-    setup::{Described, Field, Kind, Setup, Stored},
+    setup::{Described, Field, Kind, Setup, Stored, denies},
 };
 
 /// Characters of a text of many lines: a long transcript.
@@ -52,20 +52,12 @@ impl Setup for Dynamics {
                 Some("DateTime") => Stored::Time,
                 _ => Stored::Other,
             };
-            let read_only =
-                ["IsValidForCreate", "IsValidForUpdate"].iter().all(|name| column.get(*name).and_then(Value::as_bool) == Some(false));
-            Some(Described { key: keys.contains(&name), name, words: None, by_label: Default::default(), stored, read_only })
+            let read_only = denies(column, ["IsValidForCreate", "IsValidForUpdate"]);
+            Some(Described { key: keys.contains(&name), name, stored, read_only, ..Described::default() })
         };
         let binding = |relation: &Value| {
             let property = text(relation, "ReferencingEntityNavigationPropertyName")?;
-            Some(Described {
-                name: format!("{property}@odata.bind"),
-                key: false,
-                words: None,
-                by_label: Default::default(),
-                stored: Stored::Other,
-                read_only: false,
-            })
+            Some(Described { name: format!("{property}@odata.bind"), ..Described::default() })
         };
         Ok(list("Attributes").filter_map(column).chain(list("ManyToOneRelationships").filter_map(binding)).collect())
     }

@@ -7,7 +7,7 @@ use crate::crm::{
     HttpAnswer, HttpRequest, Token, Verdict,
     contact::Nobody,
     mapping::{Beside, Mapping, Rule},
-    setup::{Described, Field, Kind, Setup, Stored},
+    setup::{Described, Field, Kind, Setup, Stored, denies},
 };
 
 /// Characters of a long text area: the most that Salesforce gives without asking.
@@ -34,7 +34,6 @@ impl Setup for Salesforce {
                 // An external id alone lets two calls at once make two records.
                 key: flag("externalId") && flag("unique"),
                 words: flag("restrictedPicklist").then_some(words),
-                by_label: Default::default(),
                 stored: match field.get("type").and_then(Value::as_str) {
                     Some("string" | "textarea" | "phone" | "email" | "url") => Stored::Text(length.filter(|chars| *chars > 0)),
                     Some("int" | "double" | "currency" | "percent") => Stored::Number,
@@ -42,7 +41,8 @@ impl Setup for Salesforce {
                     Some("date" | "datetime") => Stored::Time,
                     _ => Stored::Other,
                 },
-                read_only: ["createable", "updateable"].iter().all(|name| field.get(*name).and_then(Value::as_bool) == Some(false)),
+                read_only: denies(field, ["createable", "updateable"]),
+                ..Described::default()
             })
         };
         Ok(fields.iter().filter_map(described).collect())
