@@ -162,8 +162,8 @@ impl Pipeline {
                 write.by_another = false;
                 (write.state, write.why) = crm.map_or((State::Queued, None), |crm| crm.rest(&write));
             }
-            // Only whose call it was is open, or what could not be written: the record stands, and stays without that.
-            Decision::Drop if write.state == State::Review && write.id.is_some() && write.difference().is_empty() => {
+            // Only whose call it was is open, or what could not be written: the record stands, whether the CRM told its id or not, and stays without that.
+            Decision::Drop if write.state == State::Review && !write.written.is_empty() && write.difference().is_empty() => {
                 if write.contact.person().is_none() {
                     write.contact.standing = Standing::Left;
                 }

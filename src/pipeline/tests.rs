@@ -35,7 +35,7 @@ use crate::{
     journal::{ENTRY_BYTES_MAX, EntryKind, Position},
 };
 
-/// A CRM whose answers are plain: `200`, `503`, `429`, `401`, `400`.
+/// A CRM whose answers are plain: `200`, `204` that tells no id, `503`, `429`, `401`, `400`.
 struct Plain;
 
 impl Connector for Plain {
@@ -53,6 +53,7 @@ impl Connector for Plain {
         let why = "says so".to_owned();
         let verdict = match answer.status {
             200 => Verdict::Done { id: Some("crm-1".into()) },
+            204 => Verdict::Done { id: None },
             401 => Verdict::Auth { why },
             429 => Verdict::Throttled { after: Some(Duration::from_secs(7)), why },
             400 => Verdict::Rejected { why },

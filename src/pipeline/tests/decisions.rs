@@ -169,8 +169,9 @@ fn a_value_without_its_form_is_left_out_named_and_for_a_person_who_mends_it_or_l
         world.pipeline.decide(now, &world.store, reply, "crm", call(), decision, "anna").expect("stored");
         world.settle();
     };
-    let begin = || {
+    let begin = |tells_ids: bool| {
         let mut world = dated();
+        world.status = Some(if tells_ids { 200 } else { 204 });
         world.call();
         told(&mut world, 1, "the day after tomorrow");
         let write = world.write();
@@ -178,18 +179,22 @@ fn a_value_without_its_form_is_left_out_named_and_for_a_person_who_mends_it_or_l
         assert_eq!((&write.written["intent"], &write.written["needs_review"]), (&json!("pay"), &json!(true)), "all else is written");
         world
     };
-    let mut world = begin();
+    let mut world = begin(true);
     decide(&mut world, 2, Decision::Edit { fields: [("day".to_owned(), json!("2026-01-07"))].into() });
     decide(&mut world, 3, Decision::Retry);
     assert_eq!((world.write().state, &world.write().written["day"]), (State::Done, &json!("2026-01-07")));
 
-    let mut world = begin();
-    decide(&mut world, 2, Decision::Drop);
-    assert_eq!(world.write().state, State::Done);
-    told(&mut world, 3, "some day");
-    assert_eq!(world.write().state, State::Done, "the same fault is let pass again");
+    // So it is in a CRM that tells no ids of its records.
+    for tells_ids in [true, false] {
+        let mut world = begin(tells_ids);
+        assert_eq!(world.write().id.is_some(), tells_ids);
+        decide(&mut world, 2, Decision::Drop);
+        assert_eq!(world.write().state, State::Done);
+        told(&mut world, 3, "some day");
+        assert_eq!(world.write().state, State::Done, "the same fault is let pass again");
+    }
 
-    let mut world = begin();
+    let mut world = begin(true);
     world.ms += 1000;
     told(&mut world, 2, "2026-01-08");
     let write = world.write();
