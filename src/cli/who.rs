@@ -1,5 +1,7 @@
 //! Who decides or approves: what the journal and a mapping's signature name for good.
 
+use crate::pipeline::decision::{NOBODY, who};
+
 /// Who decides something.
 #[derive(Debug, clap::Args)]
 pub(super) struct Who {
@@ -17,6 +19,5 @@ impl Who {
 
 /// A name that names somebody.
 pub(super) fn name(by: &str) -> Result<&str, String> {
-    let name = by.trim();
-    if name.is_empty() { Err("nobody is named who decides: write --by NAME".to_owned()) } else { Ok(name) }
+    who(by).ok_or_else(|| format!("{NOBODY}: write --by NAME"))
 }

@@ -17,6 +17,14 @@ use crate::{
     time::{Now, Wall},
 };
 
+/// Why nothing is decided where [`who`] finds nobody.
+pub const NOBODY: &str = "nobody is named who decides";
+
+/// Who decides or asks, as he says, to be named in the journal for good; none where that is nobody.
+pub fn who(by: &str) -> Option<&str> {
+    Some(by.trim()).filter(|name| !name.is_empty())
+}
+
 /// What a person decides of one write.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]

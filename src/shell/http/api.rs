@@ -28,7 +28,10 @@ use super::{
 use crate::{
     crm::Fields,
     event::CallId,
-    pipeline::{Decision, Recover},
+    pipeline::{
+        Decision, Recover,
+        decision::{NOBODY, who},
+    },
     shell::{
         secrets::Secret,
         telemetry::{Health, Metrics},
@@ -232,6 +235,19 @@ async fn queue(State(api): Api) -> Response {
     answer(&api, |reply| Ask::Queue { reply }).await
 }
 
+/// Who decides: the journal names him for good, so that it has to be somebody, as on the command line.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct By(String);
+
+impl TryFrom<String> for By {
+    type Error = &'static str;
+
+    fn try_from(by: String) -> Result<Self, Self::Error> {
+        who(&by).map(|name| Self(name.to_owned())).ok_or(NOBODY)
+    }
+}
+
 #[derive(Deserialize)]
 struct Decided {
     target: String,
@@ -240,8 +256,7 @@ struct Decided {
     /// Of an edit: the CRM's fields. Of what is kept: each with what it was told.
     #[serde(default)]
     fields: Fields,
-    #[serde(default)]
-    by: String,
+    by: By,
 }
 
 #[derive(Deserialize)]
@@ -259,7 +274,7 @@ async fn decide(State(api): Api, content: Body) -> Response {
         Ok(content) => content,
         Err(problem) => return problem.into_response(),
     };
-    let decided = serde_json::from_slice(&content).and_then(|Decided { target, call_id, action, fields, by }| {
+    let decided = serde_json::from_slice(&content).and_then(|Decided { target, call_id, action, fields, by: By(by) }| {
         let decision = match action {
             Action::Retry => Decision::Retry,
             Action::Drop => Decision::Drop,
@@ -285,8 +300,7 @@ struct Recovered {
     /// Whether nothing is read first.
     #[serde(default)]
     overwrite: bool,
-    #[serde(default)]
-    by: String,
+    by: By,
 }
 
 /// 200 once it is in the journal; 202 where it reads first what the CRMs hold, which takes as long as they do.
@@ -296,7 +310,7 @@ async fn recover(State(api): Api, content: Body) -> Response {
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };
-    let recover = Recover { since, target, overwrite, by };
+    let recover = Recover { since, target, overwrite, by: by.0 };
     let status = if overwrite { StatusCode::OK } else { StatusCode::ACCEPTED };
     match ask(&api, |reply| Ask::Recover { recover, reply }).await {
         Ok(document) => (status, axum::Json(document)).into_response(),
@@ -311,14 +325,13 @@ async fn recovery(State(api): Api, Path(operation): Path<String>) -> Response {
 #[derive(Deserialize)]
 struct Batch {
     target: String,
-    #[serde(default)]
-    by: String,
+    by: By,
 }
 
 async fn batch(State(api): Api, content: Body) -> Response {
     let hint = r#"send {"target": "hubspot", "by": "your name"}"#;
     match document(content, hint).await {
-        Ok(Batch { target, by }) => answer(&api, |reply| Ask::Batch { target, by, reply }).await,
+        Ok(Batch { target, by: By(by) }) => answer(&api, |reply| Ask::Batch { target, by, reply }).await,
         Err(problem) => problem.into_response(),
     }
 }

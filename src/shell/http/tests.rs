@@ -57,7 +57,8 @@ const CALL: &str = "01960000-0000-7000-8000-000000000001";
 
 #[tokio::test]
 async fn refusals_are_problems_with_a_hint() {
-    let world = world(&[]).await;
+    let mut world = world(&[]).await;
+    drop(std::mem::replace(&mut world.asks, mpsc::channel(1).1));
     for (method, path, body, status) in [
         ("GET", "/", "", 404),
         ("GET", "/v1/webhooks/platform", "", 405),
@@ -68,6 +69,18 @@ async fn refusals_are_problems_with_a_hint() {
         ("POST", &format!("/v1/calls/{CALL}/secure"), &" ".repeat(5000), 413),
     ] {
         assert_eq!(world.send(method, path, None, body.as_bytes()).await.0, status, "{method} {path}");
+    }
+    // Nobody decides nothing.
+    let decided = format!("\"target\": \"hubspot\", \"call_id\": \"{CALL}\", \"action\": \"retry\"");
+    for (path, body) in
+        [("/v1/queue", decided.as_str()), ("/v1/recover", "\"since\": \"2026-01-05T10:00:00Z\""), ("/v1/batch", "\"target\": \"hubspot\"")]
+    {
+        for (by, said) in [("", "missing field `by`"), (", \"by\": \"\"", "nobody is named"), (", \"by\": \" \\t\"", "nobody is named")] {
+            let (status, problem) = world.send("POST", path, None, format!("{{{body}{by}}}").as_bytes()).await;
+            assert!(status == 400 && problem["detail"].as_str().is_some_and(|detail| detail.contains(said)), "{path}{by}: {problem}");
+        }
+        let somebody = format!("{{{body}, \"by\": \"anna\"}}");
+        assert_eq!(world.send("POST", path, None, somebody.as_bytes()).await.0, 503, "{path}: it is asked for, and the driver is gone");
     }
     let big = vec![b'x'; super::api::WEBHOOK_BYTES_MAX + 1];
     assert_eq!(world.send("POST", "/v1/webhooks/platform", None, &big).await.0, 413);
