@@ -107,7 +107,8 @@ impl Connector for Http {
             200..=299 => Verdict::Done { id: id() },
             401 | 403 => Verdict::Auth { why },
             404 | 405 | 410 => Verdict::Gone { why },
-            408 | 409 | 423 | 425 | 500..=599 => Verdict::Retry { after, why },
+            409 | 423 | 425 => Verdict::Retry { after, why },
+            408 | 500..=599 => Verdict::Down { after, why },
             429 => Verdict::Throttled { after, why },
             _ => Verdict::Rejected { why },
         };

@@ -97,6 +97,14 @@ pub enum Verdict {
         /// For people.
         why: String,
     },
+    /// Not written, since the CRM does not work for now (408 and 5xx, of the whole or of this record's part of it): try again. Where it says so of all that it was
+    /// asked, the circuit breaker counts it.
+    Down {
+        /// When the CRM says so.
+        after: Option<Duration>,
+        /// For people.
+        why: String,
+    },
     /// Not written, over quota: the whole lane waits; costs no attempt.
     Throttled {
         /// When the CRM says so.
@@ -147,7 +155,7 @@ impl Verdict {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Done { .. } | Self::Anew { .. } => "done",
-            Self::Retry { .. } | Self::Split { .. } | Self::Conflict { .. } => "retry",
+            Self::Retry { .. } | Self::Down { .. } | Self::Split { .. } | Self::Conflict { .. } => "retry",
             Self::Throttled { .. } => "throttled",
             Self::Auth { .. } => "auth",
             Self::Rejected { .. } => "rejected",
@@ -161,6 +169,7 @@ impl Verdict {
         match self {
             Self::Done { .. } | Self::Anew { .. } => None,
             Self::Retry { why, .. }
+            | Self::Down { why, .. }
             | Self::Throttled { why, .. }
             | Self::Auth { why }
             | Self::Rejected { why }

@@ -188,7 +188,7 @@ impl Settled {
         match verdict {
             Verdict::Done { id: told } | Verdict::Anew { id: told } => id = told,
             Verdict::Rejected { why: told } | Verdict::Gone { why: told } | Verdict::PersonGone { why: told } => why = Some(told),
-            Verdict::Retry { after, why: told } => {
+            Verdict::Retry { after, why: told } | Verdict::Down { after, why: told } => {
                 retry_at = after.map(|by| at + by);
                 (why, counts) = (Some(told), attempt);
             }

@@ -371,7 +371,9 @@ impl Pipeline {
         match (job.stage, verdict) {
             // It was not done, and is asked again once the lane goes on.
             (_, Verdict::Auth { .. } | Verdict::Throttled { .. }) => job.next = now.mono,
-            (Stage::Make, Verdict::Retry { .. } | Verdict::Ambiguous { .. }) if job.tries < TRIES => job.again(now.mono, place),
+            (Stage::Make, Verdict::Retry { .. } | Verdict::Down { .. } | Verdict::Ambiguous { .. }) if job.tries < TRIES => {
+                job.again(now.mono, place)
+            }
             (Stage::Make, _) => {
                 tracing::error!(crm, outcome = verdict.name(), "the CRM makes no job; its batch goes by requests");
                 lane.jobs.under_way.retain(|job| job.number != number);
@@ -380,7 +382,7 @@ impl Pipeline {
             // Taken or not, it was not closed: once it is aborted nothing of it will be written.
             (Stage::Fill, verdict) => {
                 job.abort(now.mono, "the job could not be filled".into());
-                if !matches!(verdict, Verdict::Retry { .. } | Verdict::Ambiguous { .. }) {
+                if !matches!(verdict, Verdict::Retry { .. } | Verdict::Down { .. } | Verdict::Ambiguous { .. }) {
                     tracing::error!(crm, outcome = verdict.name(), "the CRM takes no rows into a job; its batch goes by requests");
                     self.no_jobs_for_now(now, crm);
                 }

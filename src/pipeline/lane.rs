@@ -44,7 +44,7 @@ pub(super) struct Lane {
     pub(super) jobs: job::Jobs,
     /// Batches that were refused for one of their records, in halves: each is sent by itself.
     halves: VecDeque<Vec<CallId>>,
-    /// Requests in a row that failed without a word on any record: unanswered, or with a status of the CRM's own failure.
+    /// Requests in a row that failed without a word on any record: unanswered, or with a status of the CRM's own failure, if only on each part.
     failures: u32,
     /// When the next request may leave under [`super::Pace::per_second`].
     next_start: Instant,
@@ -377,7 +377,7 @@ impl Pipeline {
         let Some(lane) = self.lanes.get_mut(crm) else { return };
         lane.requests = lane.requests.saturating_sub(1);
         // While the CRM is down, a failure is none of the record's: it uses up no attempt.
-        let counts = (!lane.is_broken() || status.is_some_and(|status| !is_down(status))).then_some(place);
+        let counts = (!lane.is_broken() || !are_down(&told, status)).then_some(place);
         lane.learn(now.mono, &told, status, request.token, place);
         if told.iter().all(|(verdict, _)| matches!(verdict, Verdict::Split { .. })) {
             lane.split(&request.calls);
@@ -450,8 +450,7 @@ impl Lane {
                 _ => {}
             }
         }
-        let failed = |(v, _): &Told| matches!(v, Verdict::Retry { .. } | Verdict::Ambiguous { .. });
-        if status.is_none_or(is_down) && told.iter().all(failed) {
+        if are_down(told, status) {
             self.failures = self.failures.saturating_add(1);
             if self.is_broken() {
                 self.pause(now, backoff(self.failures.saturating_sub(BREAKER_FAILURES).saturating_add(1), place).min(BREAKER_PAUSE_MAX));
@@ -462,9 +461,14 @@ impl Lane {
     }
 }
 
-/// Whether an answer tells that the CRM does not work; any other tells of what was asked.
-const fn is_down(status: u16) -> bool {
-    matches!(status, 408 | 500..)
+/// Whether a CRM does not work: it answered nothing (no `status`), or says so of each record, whatever the status of the whole is (207 of a batch). Any other
+/// answer tells of what was asked.
+fn are_down(told: &[Told], status: Option<u16>) -> bool {
+    told.iter().all(|(verdict, _)| match verdict {
+        Verdict::Down { .. } => true,
+        Verdict::Retry { .. } | Verdict::Ambiguous { .. } => status.is_none(),
+        _ => false,
+    })
 }
 
 /// The wait before the next attempt, with full jitter: `place` (thousandths) of a span that doubles with each attempt, so that what failed together does

@@ -57,7 +57,7 @@ impl Connector for Plain {
             401 => Verdict::Auth { why },
             429 => Verdict::Throttled { after: Some(Duration::from_secs(7)), why },
             400 => Verdict::Rejected { why },
-            _ => Verdict::Retry { after: None, why },
+            _ => Verdict::Down { after: None, why },
         };
         vec![verdict; changes.len()]
     }

@@ -53,7 +53,7 @@ impl Pipeline {
             Err(verdict) => {
                 lane.refused = lane.refused.saturating_add(1);
                 let after = match &verdict {
-                    Verdict::Throttled { after, .. } | Verdict::Retry { after, .. } => *after,
+                    Verdict::Throttled { after, .. } | Verdict::Retry { after, .. } | Verdict::Down { after, .. } => *after,
                     _ => Some(AUTH_PAUSE),
                 };
                 lane.pause(now.mono, after.unwrap_or_else(|| backoff(lane.refused, jitter)));

@@ -241,7 +241,7 @@ impl Dynamics {
         match (part.status, code.as_str()) {
             (401, _) => Verdict::Auth { why },
             (429, _) => Verdict::Throttled { after: part.retry_after(), why },
-            (408 | 500..=599, _) => Verdict::Retry { after: part.retry_after(), why },
+            (408 | 500..=599, _) => Verdict::Down { after: part.retry_after(), why },
             // Of its key, where somebody made the row at the same moment, or of another one: written again, the first is an update.
             (412, "0x80060892") => Verdict::Conflict { why },
             (412, _) => Verdict::Rejected { why },

@@ -72,6 +72,9 @@ fn each_error_has_its_verdict() {
     ] {
         assert_eq!(one(status, "", code, message, &plain).name(), word, "{status} {code}");
     }
+    let down = batch(200, &[(503, "", &error("", "")), (500, "", &error("", ""))]);
+    let verdicts = connector().verdicts(&[plain.clone(), change("k2", &[("subject", json!("x"))])], &down);
+    assert!(matches!(verdicts.as_slice(), [Verdict::Down { .. }, Verdict::Down { .. }]), "{verdicts:?}");
 }
 
 #[test]

@@ -237,7 +237,7 @@ fn refused(answer: &HttpAnswer, error: &Value) -> Verdict {
             let wait = if text("policyName") == "DAILY" { DAILY_WAIT } else { TEN_SECONDS };
             Verdict::Throttled { after: answer.retry_after().or(Some(wait)), why }
         }
-        408 | 477 | 500..=599 => Verdict::Retry { after: answer.retry_after(), why },
+        408 | 477 | 500..=599 => Verdict::Down { after: answer.retry_after(), why },
         _ => Verdict::Rejected { why },
     }
 }

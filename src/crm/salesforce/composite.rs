@@ -204,7 +204,7 @@ fn worse(one: Verdict, other: Verdict) -> Verdict {
         Verdict::PersonGone { .. } => 4,
         Verdict::Ambiguous { .. } => 3,
         Verdict::Conflict { .. } => 2,
-        Verdict::Retry { .. } | Verdict::Split { .. } => 1,
+        Verdict::Retry { .. } | Verdict::Down { .. } | Verdict::Split { .. } => 1,
         Verdict::Done { .. } | Verdict::Anew { .. } => 0,
     };
     match (one, other) {

@@ -351,7 +351,7 @@ impl Salesforce {
                 401 => Verdict::Auth { why },
                 403 | 404 => Verdict::Gone { why },
                 429 => Verdict::Throttled { after: None, why },
-                408 | 500..=599 => Verdict::Retry { after: None, why },
+                408 | 500..=599 => Verdict::Down { after: None, why },
                 _ => Verdict::Rejected { why },
             },
         }

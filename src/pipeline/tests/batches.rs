@@ -26,6 +26,7 @@ impl Connector for Batches {
             400 if changes.len() > 1 => Verdict::Split { why },
             400 | 422 => Verdict::Rejected { why },
             401 => Verdict::Auth { why },
+            500.. => Verdict::Down { after: None, why },
             _ => Verdict::Retry { after: None, why },
         };
         vec![verdict; changes.len()]
@@ -125,6 +126,27 @@ fn a_crm_that_is_down_is_asked_by_one_request_at_a_time_and_costs_the_others_no_
     world.until(600 * SECOND);
     let counts = world.store.counts().expect("counts");
     assert_eq!((counts.dead, counts.review, counts.queued + counts.retrying), (0, 0, 0), "{counts:?}");
+}
+
+/// HubSpot's 207, and Dataverse's 200 of a `$batch`: the whole was taken up, and each part of it failed for the CRM's own sake.
+#[test]
+fn a_batch_of_which_each_part_fails_counts_as_a_crm_that_is_down() {
+    let mut world = people::world(&people::rule());
+    let crm = &mut world.pipeline.config.crms[0];
+    (crm.contacts, crm.pace) = (None, Pace { batch: 1, concurrency: 1, ..Pace::default() });
+    let failed =
+        |category: &str| json!({"status": "COMPLETE", "results": [], "errors": [{"category": category, "message": "internal error"}]});
+    let faults = |world: &mut World, rules: Value| {
+        world.account.as_mut().expect("a double").set_faults(serde_json::from_value(rules).expect("rules"));
+    };
+    faults(&mut world, json!([{"match": {"path": "batch/upsert"}, "action": {"status": 207, "body": failed("INTERNAL_ERROR")}}]));
+    (1..=20).for_each(|n| world.short_call(n));
+    world.until(300 * SECOND);
+    let counts = world.store.counts().expect("counts");
+    assert_eq!((counts.dead, counts.queued + counts.retrying), (0, 20), "nobody's attempts are used up");
+    faults(&mut world, json!([]));
+    world.until(600 * SECOND);
+    assert_eq!(world.store.counts().expect("counts"), Counts::default(), "all are done");
 }
 
 /// An hour of the wall clock: the queue waits, then drains, and nothing is sent twice that was taken.
