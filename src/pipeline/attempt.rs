@@ -5,7 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Step, lane::THROTTLE_PAUSE, store::Write, token::AUTH_PAUSE};
+use super::{
+    Step,
+    lane::THROTTLE_PAUSE,
+    store::{Write, is_zero},
+    token::AUTH_PAUSE,
+};
 use crate::{
     crm::{Fields, Verdict},
     event::CallId,
@@ -64,10 +69,6 @@ const fn one() -> u64 {
 
 fn is_one(cost: &u64) -> bool {
     *cost == 1
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }
 
 /// What came of an attempt for one call.

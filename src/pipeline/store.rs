@@ -189,8 +189,9 @@ impl Write {
     }
 }
 
-fn is_zero(revision: &u32) -> bool {
-    *revision == 0
+/// Whether a number that most entries and rows have as zero is left out of them.
+pub(super) fn is_zero<N: PartialEq + From<u8>>(number: &N) -> bool {
+    *number == N::from(0)
 }
 
 /// Figures for metrics and `queue status`.
