@@ -30,10 +30,17 @@ pub(super) struct Attempt {
     /// What it costs of the day.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub(super) cost: u64,
+    /// Nothing where it only reads.
     pub(super) writes: Vec<Attempted>,
     /// Calls that it carried too, of which what it held was taken away.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) pruned: usize,
+}
+
+/// The entry of a request that reads a page of what a CRM holds: it carries nothing, and counts against the CRM's day.
+pub(super) fn read(at: Wall, crm: &str) -> Entry {
+    let attempt = Attempt { crm: crm.to_owned(), step: Step::default(), job: None, cost: one(), writes: Vec::new(), pruned: 0 };
+    entry(EntryKind::Attempt, at, crm, &[], "", &attempt)
 }
 
 /// What an attempt carries of one call.

@@ -49,7 +49,7 @@ pub(super) struct Lane {
     /// When the next request may leave under [`super::Pace::per_second`].
     next_start: Instant,
     /// What its answers told of its day.
-    day: Option<pace::Day>,
+    pub(super) day: Option<pace::Day>,
     /// What might go when that was last said.
     said: Option<Traffic>,
     /// When the next search for people may leave.
@@ -236,10 +236,8 @@ impl Pipeline {
             }
             free = 1;
         }
-        let spent = if pace.per_day.is_some() { store.spent(crm, now.wall.day())? } else { 0 };
-        // What was sent and is not folded yet will cost something too.
-        let spent = spent.saturating_add(u64::try_from(lane.requests).unwrap_or(u64::MAX));
-        let Leave { traffic, again } = pace.leave(now.mono, now.wall, spent, lane.day);
+        let Leave { traffic, again } = self.leave(now, store, crm)?;
+        let Some(lane) = self.lanes.get_mut(crm) else { return Ok(()) };
         if traffic != lane.said {
             lane.said = traffic;
             match traffic {

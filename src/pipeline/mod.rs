@@ -250,6 +250,7 @@ enum Waiting {
     Keep { operation: String },
     Recovery { operation: String, reply: Option<u64> },
     Attempt(Request),
+    Page(reconcile::Page),
     Rows { crm: String, job: u64, calls: Vec<CallId> },
     Pull(pull::End),
     Answer(Entry),
@@ -380,6 +381,7 @@ impl Pipeline {
                     lane.pause(now.mono, JOURNAL_PAUSE);
                 }
             }
+            (Some(Waiting::Page(page)), result) => self.page_synced(now, page, result),
             (Some(Waiting::Pull(end)), result) => self.pull_synced(now, end, result.is_ok()),
             (Some(Waiting::Answer(entry)), Err(_)) => {
                 self.again.push(entry);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::{Pipeline, Store, StoreError};
 use crate::{
     crm::Budget,
-    time::{Instant, Wall},
+    time::{Instant, Now, Wall},
 };
 
 /// How hard a CRM may be worked, beside what its answers tell.
@@ -58,11 +59,22 @@ pub(super) struct Day {
     told: Instant,
 }
 
+impl Pipeline {
+    /// What `crm` may be asked now.
+    pub(super) fn leave(&self, now: Now, store: &impl Store, crm: &str) -> Result<Leave, StoreError> {
+        let (Some(pace), Some(lane)) = (self.config.crm(crm).map(|c| c.pace), self.lanes.get(crm)) else { return Ok(Leave::ALL) };
+        let spent = if pace.per_day.is_some() { store.spent(crm, now.wall.day())? } else { 0 };
+        // What was sent and is not folded yet will cost something too.
+        let spent = spent.saturating_add(u64::try_from(lane.requests).unwrap_or(u64::MAX));
+        Ok(pace.leave(now.mono, now.wall, spent, lane.day))
+    }
+}
+
 impl Pace {
     /// What the day's budgets leave. `spent`: of `per_day`.
     pub(super) fn leave(&self, now: Instant, wall: Wall, spent: u64, day: Option<Day>) -> Leave {
         let share = |percent: u8, of: u64| of.saturating_mul(u64::from(percent)) / 100;
-        let mut leave = Leave { traffic: Some(Traffic::All), again: None };
+        let mut leave = Leave::ALL;
         if let Some(per_day) = self.per_day {
             let midnight = wall.next_midnight();
             if spent >= per_day {
@@ -85,6 +97,8 @@ impl Pace {
 }
 
 impl Leave {
+    const ALL: Self = Self { traffic: Some(Traffic::All), again: None };
+
     fn narrow(&mut self, traffic: Option<Traffic>, again: Duration) {
         if traffic < self.traffic {
             (self.traffic, self.again) = (traffic, Some(again));

@@ -1,12 +1,12 @@
 //! What the CRM holds beside what it was told: read back by key, some calls at a time, with the lane's own token.
 //!
-//! Nothing is journaled and nothing changes: whoever asked decides what is told again.
+//! Nothing changes: whoever asked decides what is told again. What a page costs of the CRM's day is journaled before it is asked for, as with a write.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Asked, NoAnswer, Output, Pipeline,
+    Asked, NoAnswer, Output, Pipeline, Waiting, attempt,
     decision::{Edit, Edits},
     store::{State, Store, StoreError, Write},
 };
@@ -81,6 +81,10 @@ pub(super) enum Unread {
     Paused,
     #[error("an access token is being asked for")]
     NoToken,
+    #[error("what may be asked of \"{0}\" on one day is used up")]
+    DaySpent(String),
+    #[error("the journal did not take it: {0}")]
+    Unwritten(String),
     #[error("the CRM did not tell what it holds: {0}")]
     Refused(String),
 }
@@ -93,7 +97,8 @@ impl Unread {
             Self::Unreadable(_) => (409, "compare it with GET /v1/calls/CALL_ID by hand"),
             Self::Paused => (503, "ask again later; GET /v1/calls and the log tell more"),
             Self::NoToken => (503, "ask again in a second"),
-            Self::Refused(_) => (503, "ask again later"),
+            Self::DaySpent(_) => (503, "ask again after midnight, UTC; see per_day and day_share of this [[crm]]"),
+            Self::Unwritten(_) | Self::Refused(_) => (503, "ask again later"),
         }
     }
 }
@@ -140,23 +145,37 @@ impl Pipeline {
             self.paged(now, asker, Err(Unread::Paused));
             return Ok(());
         }
-        let Some(token) = self.lanes.get(crm).and_then(|lane| lane.fresh_token(now.mono)) else {
+        if self.leave(now, store, crm)?.traffic.is_none() {
+            self.paged(now, asker, Err(Unread::DaySpent(crm.to_owned())));
+            return Ok(());
+        }
+        if self.lanes.get(crm).and_then(|lane| lane.fresh_token(now.mono)).is_none() {
             self.refresh(now, crm);
             self.paged(now, asker, Err(Unread::NoToken));
             return Ok(());
+        }
+        self.append(attempt::read(now.wall, crm), Waiting::Page(Page { asker, crm: crm.to_owned(), token: 0, told, found }));
+        Ok(())
+    }
+
+    /// What a page costs is on disk, or is not; then it is asked for.
+    pub(super) fn page_synced(&mut self, now: Now, mut page: Page, result: Result<(), String>) {
+        if let Err(why) = result {
+            return self.paged(now, page.asker, Err(Unread::Unwritten(why)));
+        }
+        let Some((token, number)) = self.lanes.get(&page.crm).and_then(|lane| Some((lane.token()?, lane.tokens))) else {
+            // Another request was refused with it meanwhile.
+            return self.paged(now, page.asker, Err(Unread::NoToken));
         };
-        let keys: Vec<_> = told.iter().map(|w| record_key(w.call_id)).collect();
-        let mut fields: Vec<_> = told.iter().flat_map(|w| w.written.keys().cloned()).collect();
+        page.token = number;
+        let keys: Vec<_> = page.told.iter().map(|w| record_key(w.call_id)).collect();
+        let mut fields: Vec<_> = page.told.iter().flat_map(|w| w.written.keys().cloned()).collect();
         fields.sort();
         fields.dedup();
-        let Some(http) = self.config.crm(crm).and_then(|c| Some(c.connector.reader()?.read(&keys, &fields, &token))) else {
-            return Ok(());
-        };
+        let Some(http) = self.config.crm(&page.crm).and_then(|c| Some(c.connector.reader()?.read(&keys, &fields, &token))) else { return };
         let request = self.id();
-        self.outputs.push_back(Output::Send { request, crm: crm.to_owned(), http });
-        let token = self.lanes.get(crm).map_or(0, |lane| lane.tokens);
-        self.asked.insert(request, Asked::Read(Page { asker, crm: crm.to_owned(), token, told, found }));
-        Ok(())
+        self.outputs.push_back(Output::Send { request, crm: page.crm.clone(), http });
+        self.asked.insert(request, Asked::Read(page));
     }
 
     pub(super) fn read_answered(&mut self, now: Now, page: Page, answer: Result<HttpAnswer, NoAnswer>) {

@@ -154,6 +154,32 @@ fn a_recovery_reads_first_and_leaves_alone_what_people_have_changed_wherever_the
 }
 
 #[test]
+fn a_page_that_is_read_counts_against_the_day_and_is_not_read_once_that_is_used_up() {
+    let mut world = readable();
+    let day = world.now().wall.day();
+    let before = world.store.spent("crm", day).expect("read");
+    assert_eq!(recover(&mut world, false)["state"], "told");
+    // One page; the record and its link, which are told again.
+    assert_eq!(world.store.spent("crm", day), Ok(before + 3));
+    let reconcile = |world: &mut World| {
+        let now = world.now();
+        world.pipeline.reconcile(now, &world.store, 7, "crm", None).expect("read");
+        world.settle();
+    };
+    world.pipeline.config.crms[0].pace.per_day = Some(before + 4);
+    reconcile(&mut world);
+    assert_eq!((&world.told.pop().expect("told")["written"], world.store.spent("crm", day)), (&json!(1), Ok(before + 4)));
+    reconcile(&mut world);
+    assert_eq!((world.responses.last(), world.store.spent("crm", day)), (Some(&(7, 503)), Ok(before + 4)));
+    // A store that is made anew knows it too.
+    let mut anew = Memory::default();
+    pipeline().fold(&mut anew, &world.journal, Position { segment: 1, offset: 9999 }).expect("folded");
+    assert_eq!(anew.spent("crm", day), Ok(before + 4));
+    let told = recover(&mut world, false);
+    assert!(told["why"].as_str().is_some_and(|why| why.contains("may be asked of \"crm\" on one day is used up")), "{told:#}");
+}
+
+#[test]
 fn what_is_on_its_way_itself_is_nobodys_change() {
     let mut world = readable();
     world.hold = Some("batch/upsert");
