@@ -42,8 +42,10 @@ pub struct Head {
 impl Head {
     /// What a request shows.
     pub(super) fn of(source: &Source, request: &Request<'_>) -> Self {
-        let kept = ["content-type", "user-agent"].into_iter().chain(source.scheme.id_header).chain(source.scheme.timestamp_header);
-        let headers = kept.filter_map(|name| Some((name.to_owned(), request.header(name)?.to_owned()))).collect();
+        // Under whatever name the source has it.
+        let time = source.timestamp_header.as_deref().or(source.scheme.timestamp_header);
+        let kept = ["content-type", "user-agent"].into_iter().chain(source.scheme.id_header).chain(time);
+        let headers = kept.filter_map(|name| Some((name.to_ascii_lowercase(), request.header(name)?.to_owned()))).collect();
         Self { headers, query: request.query.to_owned(), ..Self::default() }
     }
 
@@ -97,6 +99,11 @@ mod tests {
         assert_eq!((read.body, read.head.query.as_str()), (&body[..], "q=1"));
         assert_eq!((read.head.header("webhook-id"), read.head.header("content-type")), (Some("m1"), Some("application/json")));
         assert!(!String::from_utf8_lossy(&octets).contains("secret"));
+        // A header of another name for the time of signing is kept as the scheme's own is.
+        let source = Source { timestamp_header: Some("X-Acme-Time".into()), ..source };
+        let headers = [("x-acme-time", "1700000000"), ("webhook-timestamp", "1")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let octets = write(&source, &Request { headers: &headers, query: "", body }, None);
+        assert_eq!(Received::read(&octets).head.headers, [("x-acme-time".to_owned(), "1700000000".to_owned())]);
         for whole in [&b"{\"id\": 1}"[..], b"", b"\x01", b"\x01\xff\xff\xff\xff{}"] {
             assert_eq!(Received::read(whole).body, whole, "journaled without a head");
         }
