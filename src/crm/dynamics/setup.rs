@@ -77,7 +77,8 @@ impl Setup for Dynamics {
                 )
             }
             Kind::Time => ("DateTime", json!({"Format": "DateAndTime"})),
-            Kind::Date => ("DateTime", json!({"Format": "DateOnly"})),
+            // By its behaviour and not by its format alone: else it is midnight in UTC, which is the day before for whoever lives west of it.
+            Kind::Date => ("DateTime", json!({"Format": "DateOnly", "DateTimeBehavior": {"Value": "DateOnly"}})),
             // Its values are numbers: a mapping translates words into them.
             Kind::Picklist => {
                 let option = |word: &String| Some(json!({"Value": word.parse::<i64>().ok()?, "Label": self::label(word)}));

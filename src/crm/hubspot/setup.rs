@@ -62,10 +62,12 @@ impl Setup for HubSpot {
         let words = if kind == "bool" { vec!["true".to_owned(), "false".to_owned()] } else { field.words.clone() };
         let option = |(place, word): (usize, &String)| json!({"label": word, "value": word, "displayOrder": place, "hidden": false});
         let options: Vec<_> = words.iter().enumerate().map(option).collect();
+        // The group that the account's own properties of that object stand in; one that is not there is refused.
         let group = match object {
-            "calls" => "call_information",
-            "contacts" => "contactinformation",
-            _ => object,
+            "calls" | "tasks" | "notes" | "meetings" | "emails" => object.trim_end_matches('s').to_owned(),
+            "companies" => "companyinformation".to_owned(),
+            "contacts" | "deals" | "tickets" => format!("{}information", object.trim_end_matches('s')),
+            custom => format!("{custom}_information"),
         };
         let body = json!({"name": field.name, "label": field.name, "groupName": group, "type": kind, "fieldType": input,
             "hasUniqueValue": field.unique, "options": options});

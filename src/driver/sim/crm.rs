@@ -51,7 +51,7 @@ pub(super) fn account(chance: &mut Chance, until_s: u64) -> Double {
     let token = ask(&mut account, now, "/oauth/v1/token", None, form.into_bytes());
     let bearer = token["access_token"].as_str();
     for name in FIELDS.iter().skip(1).chain([&KEY]) {
-        let mut property = json!({"name": name, "label": name, "groupName": "callinformation", "type": "string", "fieldType": "text", "hasUniqueValue": *name == KEY});
+        let mut property = json!({"name": name, "label": name, "groupName": "call", "type": "string", "fieldType": "text", "hasUniqueValue": *name == KEY});
         if *name == "offhook_disposition" {
             let known = DISPOSITIONS.iter().chain(&[NO_DISPOSITION, FAILED_NO_DISPOSITION]);
             property["type"] = json!("enumeration");

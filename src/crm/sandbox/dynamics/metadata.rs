@@ -107,6 +107,8 @@ impl Dynamics {
             }
             Some("Double" | "Decimal") => Kind::Double,
             Some("Boolean") => Kind::Boolean,
+            // Without a behaviour it is the user's local time (`behavior-format-date-time-attribute`), whatever the format shows.
+            Some("DateTime") if body.pointer("/DateTimeBehavior/Value").and_then(Value::as_str) == Some("DateOnly") => Kind::Date,
             Some("DateTime") => Kind::DateTime,
             Some("Picklist") => {
                 let options = body.pointer("/OptionSet/Options").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -222,7 +224,8 @@ fn attribute(table: &str, name: &str, column: &Column) -> Value {
         Kind::Integer(least, most) => ("Integer", json!({"MinValue": least, "MaxValue": most})),
         Kind::Double => ("Double", json!({})),
         Kind::Boolean => ("Boolean", json!({})),
-        Kind::DateTime => ("DateTime", json!({})),
+        Kind::DateTime => ("DateTime", json!({"DateTimeBehavior": {"Value": "UserLocal"}})),
+        Kind::Date => ("DateTime", json!({"Format": "DateOnly", "DateTimeBehavior": {"Value": "DateOnly"}})),
         Kind::Choice(words) => {
             let options: Vec<_> = words.iter().map(|word| json!({"Value": word})).collect();
             ("Picklist", json!({"OptionSet": {"Options": options}}))

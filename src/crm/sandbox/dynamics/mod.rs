@@ -1,6 +1,6 @@
 //! Dataverse's double: Entra's token address, the Web API v9.2 with alternate keys and `$batch`, and as much metadata as a set-up needs.
 //!
-//! Its environment has phone calls, tasks, contacts, cases and the custom table `offhook_voicecall`. What is not built answers 404 or 501 in Dataverse's form: change
+//! Its environment has phone calls, tasks, contacts, leads, cases and the custom table `offhook_voicecall`. What is not built answers 404 or 501 in Dataverse's form: change
 //! sets, `$expand` beside that of keys, the bulk actions. Shapes that no vendor's page confirms are marked `[U]` where they are made.
 
 mod batch;

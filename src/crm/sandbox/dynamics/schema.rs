@@ -62,7 +62,10 @@ pub(super) enum Kind {
     Integer(i64, i64),
     Double,
     Boolean,
+    /// A point in time.
     DateTime,
+    /// A day, by the column's `DateTimeBehavior`.
+    Date,
     /// A number of these.
     Choice(Vec<i64>),
     /// State of a row, and the reasons that go with it: each with the state that it belongs to.
@@ -80,6 +83,8 @@ const PHONECALL: &[(i64, i64)] = &[(1, 0), (2, 1), (4, 1), (3, 2)];
 const TASK: &[(i64, i64)] = &[(2, 0), (3, 0), (4, 0), (7, 0), (5, 1), (6, 2)];
 /// Of a case's.
 const INCIDENT: &[(i64, i64)] = &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 1), (1000, 1), (6, 2), (2000, 2)];
+/// Of a lead's: new, contacted; qualified; and four ways to be lost.
+const LEAD: &[(i64, i64)] = &[(1, 0), (2, 0), (3, 1), (4, 2), (5, 2), (6, 2), (7, 2)];
 /// Of everything else's.
 const ORDINARY: &[(i64, i64)] = &[(1, 0), (2, 1)];
 
@@ -91,7 +96,7 @@ pub(super) fn environment() -> BTreeMap<String, Table> {
     let regarding = |table: &str| {
         let to =
             |kind: &str, set: &str| (format!("regardingobjectid_{kind}_{table}"), (set.to_owned(), "_regardingobjectid_value".to_owned()));
-        vec![to("contact", "contacts"), to("incident", "incidents")]
+        vec![to("contact", "contacts"), to("incident", "incidents"), to("lead", "leads")]
     };
     let mut tables = BTreeMap::new();
     let mut table =
@@ -161,6 +166,22 @@ pub(super) fn environment() -> BTreeMap<String, Table> {
         ],
         Vec::new(),
     );
+    table(
+        "leads",
+        ("lead", "leadid"),
+        LEAD,
+        vec![
+            ("subject", text(300)),
+            ("firstname", text(50)),
+            ("lastname", text(50)),
+            ("companyname", text(100)),
+            ("telephone1", text(50)),
+            ("telephone2", text(50)),
+            ("mobilephone", text(20)),
+            ("emailaddress1", text(100)),
+        ],
+        Vec::new(),
+    );
     let to_contact = |name: &str, column: &str| (name.to_owned(), ("contacts".to_owned(), column.to_owned()));
     table(
         "incidents",
@@ -214,7 +235,7 @@ impl Table {
             }
             let Some(column) = self.columns.get(name) else { return Err(self.undeclared(name)) };
             column.judge(&self.logical, name, value)?;
-            columns.insert(name.clone(), value.clone());
+            columns.insert(name.clone(), column.held(value));
         }
         if id.is_none() {
             // Not valid for create: it is passed over, and a reason is held against the open state.
@@ -222,6 +243,10 @@ impl Table {
             let missing = self.columns.iter().find(|(name, column)| column.required && columns.get(*name).is_none_or(Value::is_null));
             if let Some((name, _)) = missing {
                 return Err(Refusal::new(400, "0x80040203", &format!("Attribute '{name}' cannot be NULL")));
+            }
+            if self.logical == "incident" && columns.get("_customerid_value").is_none_or(Value::is_null) {
+                // [C] the words, [U] the code.
+                return Err(Refusal::new(400, "0x80040203", "You should specify a parent contact or account."));
             }
         }
         self.settle_state(old, &mut columns)?;
@@ -305,7 +330,17 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
+/// Characters of `2026-01-05`, the one form of a day.
+const DATE_CHARS: usize = 10;
+
 impl Column {
+    /// What the column keeps of a value: of a day, where it holds points in time, its midnight in UTC.
+    fn held(&self, value: &Value) -> Value {
+        let day = value.as_str().filter(|_| matches!(self.kind, Kind::DateTime)).and_then(|text| text.parse::<jiff::civil::Date>().ok());
+        day.filter(|_| value.as_str().is_some_and(|text| text.len() == DATE_CHARS))
+            .map_or_else(|| value.clone(), |day| json!(format!("{day}T00:00:00Z")))
+    }
+
     fn judge(&self, table: &str, name: &str, value: &Value) -> Result<(), Refusal> {
         let wrong = |edm: &str| {
             Err(Refusal::new(400, "0x80048d19", &format!("Cannot convert the literal '{value}' of '{name}' to the expected type '{edm}'.")))
@@ -353,6 +388,8 @@ impl Column {
             (Kind::Double, _) => wrong("Edm.Double"),
             (Kind::Boolean, _) => wrong("Edm.Boolean"),
             (Kind::Parties, _) => wrong("Collection(Microsoft.Dynamics.CRM.activityparty)"),
+            (Kind::Date, Value::String(text)) if text.parse::<jiff::civil::Date>().is_ok() && text.len() == DATE_CHARS => Ok(()),
+            (Kind::Date, _) => wrong("Edm.Date"),
             (Kind::DateTime, Value::String(text)) if Wall::parse(text).is_some() || text.parse::<jiff::civil::Date>().is_ok() => Ok(()),
             (Kind::DateTime, _) => wrong("Edm.DateTimeOffset"),
         }

@@ -264,3 +264,31 @@ fn entra_refuses_in_its_own_form_and_tokens_end() {
     crm.ms += 4_000_000;
     assert_eq!(crm.ask("GET", "WhoAmI", &Value::Null).status, 401);
 }
+
+#[test]
+fn a_day_is_a_day_only_where_the_column_behaves_so() {
+    let mut crm = Environment::ready();
+    for (name, more) in [("offhook_day", json!({"DateTimeBehavior": {"Value": "DateOnly"}})), ("offhook_time", json!({}))] {
+        let mut column =
+            json!({"@odata.type": "Microsoft.Dynamics.CRM.DateTimeAttributeMetadata", "SchemaName": name, "Format": "DateOnly"});
+        column.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+        assert_eq!(crm.ask("POST", "EntityDefinitions(LogicalName='phonecall')/Attributes", &column).status, 204);
+    }
+    let day = json!({"subject": "a", "offhook_day": "2026-01-05", "offhook_time": "2026-01-05"});
+    assert_eq!(crm.ask("PATCH", ROW, &day).status, 204);
+    let row = crm.ask("GET", ROW, &Value::Null);
+    // Midnight in UTC is the evening before in New York.
+    assert_eq!((&row.json()["offhook_day"], &row.json()["offhook_time"]), (&json!("2026-01-05"), &json!("2026-01-05T00:00:00Z")));
+    assert_eq!(crm.code("PATCH", ROW, &json!({"offhook_day": "2026-01-05T10:00:00Z"})), (400, "0x80048d19".to_owned()));
+}
+
+#[test]
+fn a_case_is_somebodys() {
+    let mut crm = Environment::ready();
+    let told = crm.ask("POST", "incidents", &json!({"title": "a"}));
+    assert!(told.status == 400 && told.json()["error"]["message"].as_str().is_some_and(|m| m.contains("parent contact or account")));
+    crm.ask("POST", "contacts", &json!({"lastname": "Doe"}));
+    let id = crm.ask("GET", "contacts", &Value::Null).json()["value"][0]["contactid"].as_str().expect("an id").to_owned();
+    let case = json!({"title": "a", "customerid_contact@odata.bind": format!("/contacts({id})")});
+    assert_eq!(crm.ask("POST", "incidents", &case).status, 204);
+}

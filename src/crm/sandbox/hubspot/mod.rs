@@ -77,7 +77,7 @@ impl HubSpot {
             ("hs_call_callee_object_type", property("string", &[])),
             ("hubspot_owner_id", property("number", &[])),
         ];
-        let calls = Object { properties: standard.into_iter().map(|(n, p)| (n.to_owned(), p)).collect(), records: BTreeMap::new() };
+        let calls = Object::of("call", standard.map(|(n, p)| (n.to_owned(), p)));
         Self {
             tokens: Tokens::new(rotate_tokens, TOKEN_LIFE, chance),
             objects: BTreeMap::from([

@@ -39,6 +39,12 @@ pub(super) struct Write {
 }
 
 impl Object {
+    /// Of these properties, all in one group.
+    pub(super) fn of(group: &str, properties: impl IntoIterator<Item = (String, Property)>) -> Self {
+        let grouped = |(name, property): (String, Property)| (name, Property { group: group.to_owned(), ..property });
+        Self { properties: properties.into_iter().map(grouped).collect(), records: BTreeMap::new() }
+    }
+
     /// The record with that id, or with that value of a property.
     pub(super) fn find(&self, by: Option<&str>, value: &str) -> Option<u64> {
         match by {
@@ -87,6 +93,9 @@ impl Object {
     }
 }
 
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+
 impl Property {
     pub(super) fn show(&self, name: &str) -> Value {
         let label =
@@ -103,6 +112,10 @@ impl Property {
         let fault = match self.kind.as_str() {
             "number" if value.parse::<f64>().is_err() => Some(("INVALID_LONG", format!("{value} was not a valid number."))),
             "datetime" if value.parse::<i64>().is_err() && Wall::parse(value).is_none() => {
+                Some(("INVALID_DATE", format!("{value} was not a valid date.")))
+            }
+            // Midnight in UTC, or the day itself.
+            "date" if value.parse::<i64>().map_or(true, |ms| ms % DAY_MS != 0) && value.parse::<jiff::civil::Date>().is_err() => {
                 Some(("INVALID_DATE", format!("{value} was not a valid date.")))
             }
             "bool" if !matches!(value, "true" | "false") => {

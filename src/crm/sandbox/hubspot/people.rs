@@ -29,8 +29,8 @@ pub(super) fn contacts() -> Object {
         };
         (name.to_owned(), property)
     };
-    let properties = text.into_iter().map(|name| property(name, false)).chain([property("email", true)]).collect();
-    Object { properties, ..Object::default() }
+    let properties = text.into_iter().map(|name| property(name, false)).chain([property("email", true)]);
+    Object::of("contactinformation", properties)
 }
 
 impl HubSpot {

@@ -1,7 +1,7 @@
 //! Salesforce's double: OAuth without `expires_in`, upsert by external id one by one, in collections, in Composite requests and in bulk jobs, describe, SOQL,
 //! custom fields by the Tooling API.
 //!
-//! What is not built answers 404 in Salesforce's form. Its org has Task, Contact, Lead, Case and the custom object `Voice_Call__c`.
+//! What is not built answers 404 in Salesforce's form. Its org has Task, Contact, Lead, Case and the custom objects that the shipped mappings name.
 
 mod composite;
 mod jobs;
