@@ -28,6 +28,8 @@ pub use rebuild::{Rebuilt, rebuild};
 pub(crate) use signalling::entry as entry_of;
 
 #[cfg(test)]
+mod starting_points_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{
