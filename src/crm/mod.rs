@@ -204,6 +204,14 @@ pub struct Change {
     pub written: Fields,
 }
 
+impl Change {
+    /// The fields whose value is this, as text: of a refusal that quotes a value and names no field.
+    fn holding(&self, quoted: &str) -> Vec<&str> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        self.fields.iter().filter(|(_, value)| text(value) == quoted).map(|(name, _)| name.as_str()).collect()
+    }
+}
+
 /// The key that a call bears in every CRM: 40 hex digits, since CRM keys refuse characters that call ids of other makers hold.
 pub fn record_key(call: CallId) -> String {
     key_of(&call.to_string())

@@ -235,7 +235,11 @@ impl Dynamics {
 
     /// What a refusal means; `change` where it is one of its columns.
     fn refused(&self, change: Option<&Change>, part: &HttpAnswer) -> Verdict {
-        let (code, message) = batch::refusal(part);
+        let (code, mut message) = batch::refusal(part);
+        let columns = change.map(|change| holding(change, &message)).unwrap_or_default();
+        if !columns.is_empty() {
+            message = format!("{}: {message}", columns.join(", "));
+        }
         let why = if code.is_empty() { format!("{}: {message}", part.status) } else { format!("{message} ({code})") };
         let linked = self.link.as_ref().is_some_and(|link| change.is_some_and(|change| change.fields.contains_key(&link.to)));
         match (part.status, code.as_str()) {
@@ -291,6 +295,15 @@ impl OAuth for Dynamics {
         })
     }
 }
+
+/// The columns whose value a refusal quotes, `Cannot convert the literal '…' to the expected type`: it names none, and a person has to know which.
+fn holding<'c>(change: &'c Change, message: &str) -> Vec<&'c str> {
+    let quoted = message.split_once(CANNOT_CONVERT).and_then(|(_, rest)| Some(rest.rsplit_once("' to the expected type")?.0));
+    quoted.map(|quoted| change.holding(quoted)).unwrap_or_default()
+}
+
+/// How the refusal of a value begins that is none of its column's type.
+const CANNOT_CONVERT: &str = "Cannot convert the literal '";
 
 /// A text in a filter or a key.
 fn literal(text: &str) -> String {

@@ -289,6 +289,10 @@ fn a_record_written_twice_is_one_row_and_late_facts_reach_it() {
     let unborn = change("cd34", &[("subject", json!("x".repeat(201))), ("statecode", json!(1))]);
     assert_eq!(crm.write(&unborn).name(), "rejected");
     assert_eq!(crm.rows().len(), 1, "a change of state makes no empty row");
+    // Which column it was the environment does not say.
+    let odd = change("ef56", &[("subject", json!("x")), ("actualstart", json!("the first 'of May'")), ("leftvoicemail", json!(true))]);
+    let Verdict::Rejected { why } = crm.write(&odd) else { panic!("not rejected") };
+    assert!(why.starts_with("actualstart: Cannot convert the literal 'the first 'of May'' to"), "{why}");
 }
 
 #[test]

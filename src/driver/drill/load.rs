@@ -66,7 +66,7 @@ pub(super) async fn run(options: Options, tell: impl Fn(String)) -> Result<Repor
     let mapping: Mapping = toml::from_str(&text).map_err(|why| Error::Mapping(why.to_string()))?;
     let (mut double, url) = double(&folder, kind.name()).await?;
     let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
-    let custom = fields(&mapping, options.drill)?;
+    let custom = fields(&mapping, &options)?;
     let scratch = Scratch::prepare(&folder, (kind, Some(&url)), &text, (&custom, ""), nowhere, &mut chance).await?;
     let config = Config::load(&folder.join("offhook.toml")).map_err(|why| Error::Gateway(why.to_string()))?;
     // A runtime of its own, so that its threads bear another name than the generator's.

@@ -8,6 +8,7 @@ mod account;
 mod check;
 mod load;
 mod phones;
+mod rejected;
 mod scratch;
 mod script;
 mod stage;
@@ -45,7 +46,7 @@ use crate::{
     chance::Chance,
     crm::{
         mapping::{Mapping, Rule},
-        setup::{Field, Kind as FieldKind, needs},
+        setup::{Field, needs},
     },
     shell::clock::Clock,
 };
@@ -155,6 +156,8 @@ impl Drill {
                 ])
             }
             Self::Outage => json!([{"action": {"status": 503}}]),
+            // Salesforce means the day's budget by it, and without a time is asked again after five minutes.
+            Self::Throttle if kind == Kind::Salesforce => json!([every(2, json!({"status": 429, "retry_after_s": 1}))]),
             Self::Throttle => json!([every(2, json!({"status": 429, "retry_after_s": 1})), every(3, json!({"status": 429}))]),
             Self::Expiry => json!([every(5, json!({"expire_tokens": true}))]),
             Self::Rejected | Self::Ordering | Self::Lost | Self::Burst | Self::Load => json!([]),
@@ -257,14 +260,6 @@ pub enum Error {
     Fields(#[from] setup::Error),
 }
 
-/// What a drill adds to it where a reference has to match nobody.
-const BY_REFERENCE: &str = r#"
-[contact]
-by = "call_outcome"
-kind = "reference"
-object = "contacts"
-fields = ["company"]
-"#;
 /// An event is on disk so long after its call's end at the latest; a kill before that cuts through it.
 const DURABLE: Duration = Duration::from_millis(300);
 /// How long the queue may take to drain once everything works again.
@@ -282,22 +277,16 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     let mut chance = Chance::from_seed(options.seed);
     let phones = Phones::open().await.map_err(|why| Error::System { what: "sockets for phones", why })?;
     let kind = options.kind;
-    if options.drill == Drill::Rejected && kind != Kind::Hubspot {
-        return Err(Error::Mapping(format!(
-            "the drill `rejected` knows no words that {} refuses; hold it with --kind hubspot",
-            kind.name()
-        )));
-    }
     let mut text = mapping_text(&options)?;
     // Whether somebody else's server knows people, and a mapping of somebody's own looks for them, is not known here.
     let linked = options.crm.is_none() && options.mapping.is_none() && !matches!(options.drill, Drill::Rejected | Drill::Lost);
     if options.drill == Drill::Rejected {
-        text.push_str(BY_REFERENCE);
+        text = rejected::mapping(&text, kind)?;
     } else if linked {
         text.push_str(kind.contact());
     }
     let mapping: Mapping = toml::from_str(&text).map_err(|why| Error::Mapping(why.to_string()))?;
-    let custom = fields(&mapping, options.drill)?;
+    let custom = fields(&mapping, &options)?;
     let mut scratch = Scratch::prepare(
         &folder,
         (kind, options.crm.as_deref()),
@@ -318,7 +307,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
             .map(|n| {
                 let index = run * options.drill.calls() + n;
                 match options.drill {
-                    Drill::Rejected => script::refused(index, &mut chance),
+                    Drill::Rejected => rejected::refused(kind, index, &mut chance),
                     Drill::Burst => script::burst(index, &mut chance),
                     Drill::Lost => script::plain(index, &mut chance),
                     Drill::Batch => script::late(index, &human, &mut chance),
@@ -349,7 +338,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     }
     stage.scratch.read().await.set_faults(&json!([]));
     tell("everything works again; the queue drains".to_owned());
-    let mut queue = stage.drain().await;
+    let mut queue = stage.drain(&tell).await;
     let mut checks = Vec::new();
     if options.drill == Drill::Lost {
         tell(format!("the CRM loses {} records, and they are recovered", played.len()));
@@ -361,7 +350,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
         let told = scratch.recover().await?;
         checks.push(Check::new("the recovery read what the CRM holds, and is in the journal", told, String::new()));
         drop(scratch);
-        queue = stage.drain().await;
+        queue = stage.drain(&tell).await;
     }
     if let Some(asking) = asking {
         asking.abort();
@@ -382,7 +371,7 @@ pub async fn run(options: Options, tell: impl Fn(String)) -> Result<Report, Erro
     }
     let account = stage.scratch.read().await.account().await?;
     let found = if options.drill == Drill::Rejected {
-        checks.extend(refused(&stage, &played).await);
+        checks.extend(rejected::checks(&stage, &played).await);
         check::Found::default()
     } else {
         let mut found = check::compare(&account, kind, &wanted, &owned, linked).await?;
@@ -466,21 +455,6 @@ fn lag(kind: Kind, ledger: &[Value], ends: &[(String, crate::time::Wall)]) -> Va
     check::spread(ends.iter().filter_map(since).collect())
 }
 
-/// Each refused record waits for a person, with the field and the CRM's words.
-async fn refused(stage: &Stage, played: &[Played]) -> Vec<Check> {
-    let scratch = stage.scratch.read().await;
-    let mut checks = Vec::new();
-    for Played { story, call_id, .. } in played {
-        let (Some(why), Some(id)) = (story.refused, call_id) else { continue };
-        let call = scratch.call(id).await.unwrap_or_default();
-        let write = call.pointer("/writes/0").cloned().unwrap_or_default();
-        let says = write.get("why").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let ok = write.get("state").and_then(Value::as_str) == Some("review") && says.contains(why);
-        checks.push(Check::new(format!("{why} is shown to a person"), ok, says));
-    }
-    checks
-}
-
 /// The mapping that a drill is held with. Without what stands beside the records where jobs write, which write one object, where writes are counted in
 /// calls a second, and where somebody else's server may not know it.
 fn mapping_text(options: &Options) -> Result<String, Error> {
@@ -495,21 +469,14 @@ fn mapping_text(options: &Options) -> Result<String, Error> {
     toml::to_string(&table).map_err(|why| Error::Mapping(why.to_string()))
 }
 
-/// What the account has to be given: the object of the records, and that beside them.
-fn fields(mapping: &Mapping, drill: Drill) -> Result<Vec<(String, Vec<Field>)>, Error> {
-    let words = ["RESOLVED", "TRANSFERRED", "NO_DISPOSITION", "FAILED — NO DISPOSITION"];
+/// What the account has to be given: the object of the records, that beside them, and where people are looked for by a reference, theirs.
+fn fields(mapping: &Mapping, options: &Options) -> Result<Vec<(String, Vec<Field>)>, Error> {
     let needs = needs(mapping).map_err(Error::Mapping)?;
-    let objects = 1 + usize::from(mapping.beside.is_some());
+    let refuses = options.drill == Drill::Rejected;
+    let objects = 1 + usize::from(mapping.beside.is_some()) + usize::from(refuses);
     let mut fields: Vec<_> = needs.into_iter().take(objects).map(|(object, fields)| (object.to_owned(), fields)).collect();
-    for field in fields.iter_mut().flat_map(|(_, fields)| fields) {
-        match (drill, field.name.as_str()) {
-            (Drill::Rejected, "offhook_disposition") => {
-                field.kind = Some(FieldKind::Picklist);
-                field.words = words.map(str::to_owned).to_vec();
-            }
-            (Drill::Rejected, "offhook_next_action") => field.kind = Some(FieldKind::Time),
-            _ => {}
-        }
+    for field in fields.iter_mut().flat_map(|(_, fields)| fields).filter(|_| refuses) {
+        rejected::complete(options.kind, field);
     }
     Ok(fields)
 }

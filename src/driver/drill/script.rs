@@ -22,7 +22,7 @@ pub(super) struct Story {
     /// The CRM's id of the caller, where he is somebody whom it knows.
     pub(super) person: Option<String>,
     /// The CRM refuses a value: its record waits for a person, and this is what he must be shown.
-    pub(super) refused: Option<&'static str>,
+    pub(super) refused: Option<String>,
 }
 
 /// One webhook.
@@ -109,19 +109,6 @@ pub(super) fn burst(index: usize, chance: &mut Chance) -> Story {
         let wave = u64::try_from(index % 3).unwrap_or(0);
         (told.copies, told.when) = (1, When::At(Duration::from_millis(1300 + 250 * wave)));
     }
-    story
-}
-
-/// The three ways in which a CRM's validation refuses what a platform told.
-pub(super) fn refused(index: usize, chance: &mut Chance) -> Story {
-    let mut story = story(index * KINDS, "", false, chance);
-    let (data, why) = match index % 3 {
-        0 => (json!({"disposition_code": "NO SUCH WORD"}), "offhook_disposition"),
-        1 => (json!({"disposition_code": "RESOLVED", "next_action_date": "the day after tomorrow"}), "offhook_next_action"),
-        _ => (json!({"disposition_code": "RESOLVED", "call_outcome": format!("CUSTOMER-{index}")}), "company: nobody"),
-    };
-    story.told = vec![Told { id: format!("refused-{index}"), kind: "call.ended", data, copies: 1, when: When::After(Duration::ZERO) }];
-    story.refused = Some(why);
     story
 }
 

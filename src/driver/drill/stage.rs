@@ -71,8 +71,9 @@ impl Stage {
     }
 
     /// Waits until nothing is under way and nothing waits; how the queue stands then.
-    pub(super) async fn drain(&self) -> Value {
+    pub(super) async fn drain(&self, tell: impl Fn(String)) -> Value {
         let until = Instant::now() + DRAIN;
+        let mut next_word = Instant::now() + WORD_EVERY;
         let mut calm = 0;
         loop {
             let scratch = self.scratch.read().await;
@@ -86,6 +87,11 @@ impl Stage {
                 return queue;
             }
             drop(scratch);
+            if Instant::now() >= next_word {
+                next_word += WORD_EVERY;
+                let left = until.saturating_duration_since(Instant::now()).as_secs();
+                tell(format!("{calls} calls under way; the queue: {queue}; waited for another {left} s at the most"));
+            }
             sleep(Duration::from_millis(100)).await;
         }
     }
@@ -132,6 +138,8 @@ async fn tell(stage: Arc<Stage>, story: Story, told: Told, patience: Duration) {
     }
 }
 
+/// How often it is told what is waited for.
+const WORD_EVERY: Duration = Duration::from_secs(10);
 /// How often what waits for a batch is made due.
 const BATCH_EVERY: Duration = Duration::from_millis(700);
 /// Calls of a burst begin, and so end, within so many ms.

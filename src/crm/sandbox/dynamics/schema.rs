@@ -343,7 +343,9 @@ impl Column {
 
     fn judge(&self, table: &str, name: &str, value: &Value) -> Result<(), Refusal> {
         let wrong = |edm: &str| {
-            Err(Refusal::new(400, "0x80048d19", &format!("Cannot convert the literal '{value}' of '{name}' to the expected type '{edm}'.")))
+            // [C] the words, which name no column.
+            let literal = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            Err(Refusal::new(400, "0x80048d19", &format!("Cannot convert the literal '{literal}' to the expected type '{edm}'.")))
         };
         let text = |most: usize| match value {
             Value::String(text) if text.chars().count() > most => {
