@@ -11,6 +11,7 @@ mod schedule;
 mod secret;
 mod server;
 mod table;
+mod webhook;
 mod writeback;
 
 #[cfg(test)]
@@ -26,7 +27,8 @@ use toml::de::DeTable;
 pub use fault::Fault;
 pub use peers::{Codec, Dtmf, Peer, Route, Secure, Silence, Target, Trunk};
 pub use server::{Data, Http, Log, Media, OnJournalFailure, Overload, Sip, Tls};
-pub use writeback::{Api, Crm, Quarantine, Webhook, WriteBack};
+pub use webhook::Webhook;
+pub use writeback::{Api, Crm, Quarantine, WriteBack};
 
 use crate::pipeline::Expect;
 use table::{File, Table};
@@ -127,7 +129,7 @@ impl Config {
         let expects = expect::read(&mut root, writeback.outcome_wait);
         let crms = writeback::crms(&mut root, directory);
         let quarantine = Quarantine::read(root.table("quarantine"), directory, &data.directory);
-        let webhooks = writeback::webhooks(&mut root, directory);
+        let webhooks = webhook::webhooks(&mut root, directory);
         root.finish();
         Self { path: path.to_owned(), sip, media, http, data, log, trunks, targets, routes, writeback, expects, crms, quarantine, webhooks }
     }

@@ -1,4 +1,4 @@
-//! What happens behind the call: `[writeback]`, `[[crm]]`, `[[webhook]]`.
+//! What happens behind the call: `[writeback]`, `[quarantine]`, `[[crm]]`.
 
 use std::{
     fs,
@@ -7,14 +7,13 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use super::{
     overlap,
-    peers::{NETS, Names, millis, nets},
-    pull, schedule,
-    secret::{CLIENT_SECRET, Found, OLD_SECRET, PRIVATE_KEY, REFRESH_TOKEN, SECRET},
+    peers::{Names, millis},
+    schedule,
+    secret::{CLIENT_SECRET, Found, PRIVATE_KEY, REFRESH_TOKEN, SECRET},
     table::{Span, Table},
 };
 use crate::{
@@ -30,14 +29,7 @@ use crate::{
             jwt::{self, Signer},
         },
     },
-    pipeline::{
-        Activation, Key, Pace, Pull, Schedule,
-        webhook::{
-            Schema,
-            schema::SHIPPED,
-            scheme::{Proof, SCHEMES, STANDARD_WEBHOOKS, Scheme},
-        },
-    },
+    pipeline::{Activation, Pace, Schedule},
     shell::{quarantine::Limits, secrets::Secret},
 };
 
@@ -160,31 +152,6 @@ pub struct Crm {
     pub mapping: Mapping,
     /// Which content of it that is, and who approved it.
     pub activation: Activation,
-}
-
-/// `[[webhook]]`
-#[derive(Clone, Debug)]
-pub struct Webhook {
-    /// Last part of its address, `/v1/webhooks/SOURCE`.
-    pub source: String,
-    /// How it signs.
-    pub scheme: Scheme,
-    /// Where its webhooks say what.
-    pub schema: Schema,
-    /// The header of its signature, where that is not the scheme's own.
-    pub header: Option<String>,
-    /// The header of the time of signing, where that is not the scheme's own.
-    pub timestamp_header: Option<String>,
-    /// The address that it was given.
-    pub public_url: Option<String>,
-    /// Networks that its webhooks may come from; empty: any.
-    pub allow: Vec<IpNet>,
-    /// How many a second on the average.
-    pub per_second: Option<u32>,
-    /// The signing keys, each `whsec_BASE64`, or BASE64, or `raw:TEXT`; checked.
-    pub secrets: Vec<Secret>,
-    /// How the platform's API is asked for what a webhook lost.
-    pub pull: Option<Pull>,
 }
 
 pub(super) fn crms(root: &mut Table<'_>, directory: &Path) -> Vec<Crm> {
@@ -361,107 +328,6 @@ fn http(t: &mut Table<'_>, directory: &Path) -> Api {
         t.text("secret_header", "\"authorization\"").map_or_else(|| "authorization".to_owned(), |(text, _)| text.to_ascii_lowercase());
     let secret = SECRET.read(t, directory).map(|found| (header, found.secret));
     Api::Http { method, url, body, secret }
-}
-
-pub(super) fn webhooks(root: &mut Table<'_>, directory: &Path) -> Vec<Webhook> {
-    let mut names = Names::default();
-    let mut webhooks = Vec::new();
-    for mut t in root.tables("webhook") {
-        let source = t.required("source", "\"platform\"").map_or_else(String::new, |(text, span)| {
-            names.take(&t, "webhook", &text, &span);
-            text
-        });
-        let schema = schema(&mut t, directory);
-        let schemes = SCHEMES.map(|scheme| (scheme.name, scheme));
-        let scheme = t.choice("signature", &schemes).unwrap_or(STANDARD_WEBHOOKS);
-        let header = header_name(&mut t, "signature_header", "\"X-Acme-Signature\"");
-        let timestamp_header = timestamp_header(&mut t, &scheme);
-        let example = "\"https://calls.example.com/v1/webhooks/twilio\"";
-        let public_url = t.text("public_url", example).map(|(text, span)| {
-            // It is signed octet for octet, and stays as it stands.
-            if !reqwest::Url::parse(&text).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-                t.fault(
-                    &span,
-                    format!("`public_url` is \"{text}\""),
-                    format!("write the address that the sender was given, such as {example}"),
-                );
-            }
-            text
-        });
-        if scheme.proof == Proof::AddressAndForm && public_url.is_none() {
-            t.required("public_url", "\"https://calls.example.com/v1/webhooks/twilio\", the address that the sender was given");
-        }
-        // While a key is changed both are good: the new one in `secret_file`, the old one here.
-        let old = OLD_SECRET.read(&mut t, directory);
-        let new = SECRET.wanted(&mut t, directory);
-        let secrets = new.into_iter().chain(old).map(|Found { secret, span, key }| {
-            if Key::parse(secret.reveal()).is_none() {
-                let instead = "put whsec_BASE64, BASE64 or raw:TEXT there, as the platform shows it";
-                t.fault(&span, format!("the key in `{key}` is none"), instead);
-            }
-            secret
-        });
-        let secrets = secrets.collect();
-        let allow = t.texts("allow", NETS).unwrap_or_default();
-        let allow = nets(&t, "allow", allow);
-        let per_second = t.integer("per_second", 1..=100_000).and_then(|n| u32::try_from(n).ok());
-        let pull = pull::read(&mut t, directory, &schema);
-        t.finish();
-        webhooks.push(Webhook { source, scheme, schema, header, timestamp_header, public_url, allow, per_second, secrets, pull });
-    }
-    webhooks
-}
-
-/// The name of a header.
-fn header_name(t: &mut Table<'_>, key: &'static str, example: &str) -> Option<String> {
-    let (text, span) = t.text(key, example)?;
-    if !text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
-        t.fault(&span, format!("`{key}` is \"{text}\""), format!("write a header name of letters, digits, `-` and `_`, such as {example}"));
-    }
-    Some(text)
-}
-
-/// The header of the time of signing, which not every scheme has.
-fn timestamp_header(t: &mut Table<'_>, scheme: &Scheme) -> Option<String> {
-    let span = t.place("timestamp_header")?;
-    if scheme.timestamp_header.is_none() {
-        let timed = SCHEMES.iter().filter(|s| s.timestamp_header.is_some()).map(|s| s.name).collect::<Vec<_>>().join(", ");
-        let what = format!("`timestamp_header` with `signature` \"{}\", which has no header for the time of signing", scheme.name);
-        t.fault(&span, what, format!("take the key out, or write one of {timed} into `signature`"));
-    }
-    header_name(t, "timestamp_header", "\"X-Acme-Timestamp\"")
-}
-
-/// A shipped schema by its name, or one in a file.
-fn schema(t: &mut Table<'_>, directory: &Path) -> Schema {
-    let generic = Schema::generic();
-    let Some((name, span)) = t.text("schema", "\"generic\"") else { return generic };
-    if let Some(shipped) = Schema::shipped(&name) {
-        return shipped;
-    }
-    let path = directory.join(&name);
-    let known = SHIPPED.map(|(name, _)| name).join(", ");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) => {
-            let what = format!("`schema` is \"{name}\", no shipped one, and {} cannot be read: {error}", path.display());
-            t.fault(&span, what, format!("write one of {known}, or the path of a schema of your own"));
-            return generic;
-        }
-    };
-    match toml::from_str::<Schema>(&text) {
-        Ok(schema) => {
-            for fault in schema.faults() {
-                t.fault_in(&path, &text, &(0..0), fault, "mend it, and raise `version`");
-            }
-            schema
-        }
-        Err(error) => {
-            let what = error.message().lines().collect::<Vec<_>>().join(", ");
-            t.fault_in(&path, &text, &error.span().unwrap_or(0..0), what, "see docs/mapping.md, \"The platform's webhook\"");
-            generic
-        }
-    }
 }
 
 /// Who has signed the content of a mapping, the latest; otherwise what is wrong.

@@ -198,6 +198,13 @@ impl Bench {
         request(self.http, &format!("{head}\r\n\r\n{body}"))
     }
 
+    /// A POST of octets with headers of its own: status and body.
+    pub fn post_octets(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String) {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: offhook\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+        request_of(self.http, &[head.as_bytes(), body].concat())
+    }
+
     /// The id of the one call that is up.
     pub fn call_that_is_up(&self) -> String {
         self.wait("a call that was answered", || {
@@ -392,10 +399,14 @@ pub fn free_port() -> SocketAddr {
 }
 
 fn request(to: SocketAddr, text: &str) -> (u16, String) {
+    request_of(to, text.as_bytes())
+}
+
+fn request_of(to: SocketAddr, octets: &[u8]) -> (u16, String) {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(text.as_bytes())?;
+        stream.write_all(octets)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

@@ -9,6 +9,7 @@ mod a_batch_waits_for_its_time;
 mod a_crash_on_virtual_time;
 mod a_crm_that_is_down_loses_nothing;
 mod a_drain_lets_calls_finish;
+mod a_sender_signs_in_its_own_way;
 mod a_slip_is_wrong_use;
 mod card_digits_stand_nowhere;
 mod commands_reach_a_gateway_behind_tls;

@@ -57,11 +57,9 @@ pub(super) fn pipeline(config: &Config, kept: &Kept) -> Result<pipeline::Config,
     let source = |w: &crate::config::Webhook| {
         let keys = w.secrets.iter().filter_map(|secret| Key::parse(secret.reveal())).collect();
         let source = pipeline::Source {
-            scheme: w.scheme,
+            scheme: w.scheme.clone(),
             schema: w.schema.clone(),
             keys,
-            header: w.header.clone(),
-            timestamp_header: w.timestamp_header.clone(),
             public_url: w.public_url.clone(),
             pull: w.pull.clone(),
         };

@@ -3,10 +3,10 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
-use sha2::Sha256;
+use sha2::{Sha256, Sha512};
 use zeroize::Zeroizing;
 
-use super::scheme::{Algorithm, STANDARD_WEBHOOKS};
+use super::scheme::Hash;
 use crate::time::Wall;
 
 /// A signing key.
@@ -35,22 +35,23 @@ impl Key {
     }
 
     /// The code of the parts, one behind the other.
-    pub(super) fn code(&self, algorithm: Algorithm, parts: &[&[u8]]) -> Option<Vec<u8>> {
-        fn of<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Option<Vec<u8>> {
+    pub(super) fn code(&self, hash: Hash, parts: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
+        fn of<M: Mac + KeyInit>(key: &[u8], parts: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
             let mut mac = <M as KeyInit>::new_from_slice(key).ok()?;
-            parts.iter().for_each(|part| mac.update(part));
+            parts.iter().for_each(|part| mac.update(part.as_ref()));
             Some(mac.finalize().into_bytes().to_vec())
         }
-        match algorithm {
-            Algorithm::HmacSha256 => of::<Hmac<Sha256>>(&self.0, parts),
-            Algorithm::HmacSha1 => of::<Hmac<Sha1>>(&self.0, parts),
+        match hash {
+            Hash::Sha1 => of::<Hmac<Sha1>>(&self.0, parts),
+            Hash::Sha256 => of::<Hmac<Sha256>>(&self.0, parts),
+            Hash::Sha512 => of::<Hmac<Sha512>>(&self.0, parts),
         }
     }
 
     /// The value of `webhook-signature` for this body, as Standard Webhooks has it.
     pub fn sign(&self, id: &str, at: Wall, body: &[u8]) -> String {
         let timestamp = at.as_millis().div_euclid(1000).to_string();
-        let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-        format!("v1,{}", STANDARD.encode(self.code(STANDARD_WEBHOOKS.algorithm, &parts).unwrap_or_default()))
+        let parts: [&[u8]; 5] = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        format!("v1,{}", STANDARD.encode(self.code(Hash::Sha256, &parts).unwrap_or_default()))
     }
 }

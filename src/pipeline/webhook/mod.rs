@@ -1,4 +1,4 @@
-//! Webhooks: which are taken ([`Ingest`]), whether who sent one may be believed ([`scheme`]), how one stands in the journal ([`received`]), whether it was there
+//! Webhooks: which are taken ([`Ingest`]), whether who sent one may be believed ([`scheme`], `verify`), how one stands in the journal ([`received`]), whether it was there
 //! before ([`Marks`]), and what it tells ([`schema`]); and what is asked of a platform where one was lost ([`pulled`]).
 
 pub mod drift;
@@ -12,8 +12,10 @@ pub mod schema;
 #[cfg(test)]
 mod schema_tests;
 pub mod scheme;
+pub mod template;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -27,7 +29,8 @@ pub use key::Key;
 pub use mark::Marks;
 pub use received::Received;
 pub use schema::{Reading, Schema};
-pub use scheme::{Bad, Scheme};
+pub use scheme::Scheme;
+pub use verify::Bad;
 
 /// Somebody who sends webhooks.
 #[derive(Clone, Debug)]
@@ -38,10 +41,6 @@ pub struct Source {
     pub schema: Schema,
     /// What he signs with: while keys are changed, the new one and the old one.
     pub keys: Vec<Key>,
-    /// The header that holds the signature, where it is not the scheme's own.
-    pub header: Option<String>,
-    /// The header with the time of signing, where it is not the scheme's own.
-    pub timestamp_header: Option<String>,
     /// The address that he was given, as he sees it, without query: some sign it.
     pub public_url: Option<String>,
     /// How his API is asked for what a webhook lost, where it is.
@@ -51,20 +50,19 @@ pub struct Source {
 impl Source {
     /// One that signs as Standard Webhooks has it and sends what offhook itself asks for.
     pub fn standard(key: Key) -> Self {
-        let (scheme, schema) = (scheme::STANDARD_WEBHOOKS, Schema::generic());
-        Self { scheme, schema, keys: vec![key], header: None, timestamp_header: None, public_url: None, pull: None }
+        Self { scheme: Scheme::standard_webhooks(), schema: Schema::generic(), keys: vec![key], public_url: None, pull: None }
     }
 
     /// Whether one of the keys signed it; `now` is the system's wall clock as it is.
     pub fn verify(&self, request: &Request<'_>, now: Wall) -> Result<(), Bad> {
-        let mut last = Bad::Signature(self.scheme.hint);
+        let mut last = None;
         for key in &self.keys {
-            match self.scheme.verify(key, self, request, now) {
+            match self.scheme.verify(key, self.public_url.as_deref(), request, now) {
                 Ok(()) => return Ok(()),
-                Err(bad) => last = bad,
+                Err(bad) => last = Some(bad),
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| Bad::Signature(self.scheme.hint.clone())))
     }
 
     /// What an entry of his tells, which was journaled at `at`: a webhook, or what his API has answered.

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Request, Source, mask, pulled::Pulled};
+use super::{Request, Scheme, Source, mask, pulled::Pulled};
 use crate::time::Wall;
 
 /// The form's first octet.
@@ -42,9 +42,8 @@ pub struct Head {
 impl Head {
     /// What a request shows.
     pub(super) fn of(source: &Source, request: &Request<'_>) -> Self {
-        // Under whatever name the source has it.
-        let time = source.timestamp_header.as_deref().or(source.scheme.timestamp_header);
-        let kept = ["content-type", "user-agent"].into_iter().chain(source.scheme.id_header).chain(time);
+        let Scheme { id_header, timestamp_header, .. } = &source.scheme;
+        let kept = ["content-type", "user-agent"].into_iter().chain(id_header.as_deref()).chain(timestamp_header.as_deref());
         let headers = kept.filter_map(|name| Some((name.to_ascii_lowercase(), request.header(name)?.to_owned()))).collect();
         Self { headers, query: request.query.to_owned(), ..Self::default() }
     }
@@ -100,7 +99,8 @@ mod tests {
         assert_eq!((read.head.header("webhook-id"), read.head.header("content-type")), (Some("m1"), Some("application/json")));
         assert!(!String::from_utf8_lossy(&octets).contains("secret"));
         // A header of another name for the time of signing is kept as the scheme's own is.
-        let source = Source { timestamp_header: Some("X-Acme-Time".into()), ..source };
+        let mut source = source;
+        source.scheme.timestamp_header = Some("X-Acme-Time".into());
         let headers = [("x-acme-time", "1700000000"), ("webhook-timestamp", "1")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         let octets = write(&source, &Request { headers: &headers, query: "", body }, None);
         assert_eq!(Received::read(&octets).head.headers, [("x-acme-time".to_owned(), "1700000000".to_owned())]);

@@ -25,7 +25,7 @@ use super::{
     FIELDS, Odd, Payload, Received,
     drift::{What, fits, type_name},
     pulled::Document,
-    scheme,
+    verify,
 };
 use crate::{event::CallId, time::Wall};
 
@@ -352,7 +352,7 @@ impl Place {
 
 /// A form as an object of texts.
 fn form(body: &[u8]) -> Value {
-    let pairs = scheme::form_pairs(body);
+    let pairs = verify::form_pairs(body);
     Value::Object(pairs.into_iter().map(|(name, value)| (name, Value::String(value))).collect())
 }
 

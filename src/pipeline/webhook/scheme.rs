@@ -1,98 +1,73 @@
-//! Signature schemes, as data: which headers, which code over what, in which form. One procedure reads them all.
+//! Signature schemes, as data: which headers, which code over what, in which form. Those that are shipped stand in `schemes.toml`, others in a configuration; one
+//! procedure (`verify`) goes by all of them.
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
-use serde_json::Value;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use serde::Deserialize;
 
-use super::{Key, Request, Source};
-use crate::time::Wall;
+use super::template::{self, Form, Part, SIGNATURE};
 
-/// How a sender proves that a webhook is his.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scheme {
-    /// Its name in a configuration.
-    pub name: &'static str,
-    /// What proves it.
-    pub proof: Proof,
-    /// Which code.
+/// A scheme as it is written: in a `[[scheme]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    /// Its name, which a `[[webhook]]` names it by.
+    pub name: String,
+    /// What proves that a webhook is its sender's.
     pub algorithm: Algorithm,
+    /// What a code is over, as a template: `{id}.{timestamp}.{body}`.
+    #[serde(default)]
+    pub signed: Option<String>,
     /// The header that holds the signature, the token or the secret.
-    pub header: &'static str,
+    pub header: String,
+    /// How that header holds it, as a template: `sha256={signature}`, `t={timestamp},v1={signature}`; none: alone.
+    #[serde(default)]
+    pub value: Option<String>,
+    /// How a code's octets are written; none: in hex.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
     /// The header with the time of signing, where it has one of its own.
-    pub timestamp_header: Option<&'static str>,
+    #[serde(default)]
+    pub timestamp_header: Option<String>,
     /// The header with the message's id, where that is signed.
-    pub id_header: Option<&'static str>,
-    /// How far the sender's clock may be off, s.
-    pub tolerance_s: i64,
-    /// What to do where no signature fits.
-    pub hint: &'static str,
-}
-
-/// A code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// RFC 2104 with SHA-256.
-    HmacSha256,
-    /// The same with SHA-1, which some still sign with; as a keyed code it is not broken.
-    HmacSha1,
+    #[serde(default)]
+    pub id_header: Option<String>,
+    /// How far the sender's clock may be off, s; none: [`TOLERANCE_S`].
+    #[serde(default)]
+    pub tolerance_s: Option<u32>,
+    /// Of a token: the claim with the hash of the body.
+    #[serde(default)]
+    pub claim: Option<String>,
 }
 
 /// What proves that a webhook is its sender's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// A code over parts of the request.
-    Code {
-        /// What is signed, in order.
-        signed: &'static [Part],
-        /// How the header holds it.
-        form: Form,
-        /// How its octets are written.
-        encoding: Encoding,
-    },
-    /// A code over the public address and the sorted parameters of a form; of a body that is no form, a parameter of the address has the SHA-256 in hex.
-    AddressAndForm,
-    /// A JSON Web Token (RFC 7519, HS256) with the SHA-256 of the body, in base64, as a claim of this name.
-    Token {
-        /// The claim.
-        claim: &'static str,
-    },
-    /// The secret itself, behind this word.
-    Secret {
-        /// Such as `Bearer `; empty for none.
-        prefix: &'static str,
-    },
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// A code over parts of the request: RFC 2104 with SHA-256.
+    HmacSha256,
+    /// The same with SHA-512.
+    HmacSha512,
+    /// The same with SHA-1, which some still sign with; as a keyed code it is not broken.
+    HmacSha1,
+    /// A JSON Web Token (RFC 7519, HS256) with the SHA-256 of the body, in base64, as a claim.
+    JwtHs256,
+    /// The secret itself.
+    Secret,
 }
 
-/// A part of what is signed.
+/// The hash that a code is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The message's id.
-    Id,
-    /// The time of signing, as the header has it.
-    Timestamp,
-    /// The body as it came.
-    Body,
-    /// A dot.
-    Dot,
-}
-
-/// How a header holds signatures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// One, behind a word that may be missing, such as `sha256=`.
-    Plain(&'static str),
-    /// Several, with spaces between, each behind a version, such as `v1,`.
-    Versions(&'static str),
-    /// Pairs with commas between: the time under the first name, signatures under the second.
-    Pairs(&'static str, &'static str),
+pub enum Hash {
+    /// FIPS 180-4, as the others.
+    Sha1,
+    /// 256 bits.
+    Sha256,
+    /// 512 bits.
+    Sha512,
 }
 
 /// How octets are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// RFC 4648 §4.
     Base64,
@@ -100,254 +75,287 @@ pub enum Encoding {
     Hex,
 }
 
-/// Why a webhook is not believed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Bad {
-    /// A header is missing.
-    #[error("the header {0} is missing; this source signs as the scheme {1} has it")]
-    Missing(String, &'static str),
-    /// The timestamp is no number.
-    #[error("the time of signing is no number of seconds or milliseconds since 1970")]
-    Timestamp,
-    /// Too old or from the future: it may be a recording.
-    #[error("the time of signing is {0} s off; more than {1} are refused: see both clocks, and sign each retry anew")]
-    Old(i64, i64),
-    /// None of the signatures fits.
-    #[error("no signature fits; {0}")]
-    Signature(&'static str),
-    /// The scheme signs an address that the configuration does not tell.
-    #[error("this scheme signs the public address, and the source has none: set `public_url` of its [[webhook]]")]
-    NoAddress,
+/// How a sender proves that a webhook is his.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheme {
+    /// Its name in a configuration.
+    pub name: String,
+    /// What proves it.
+    pub proof: Proof,
+    /// The header that holds the signature, the token or the secret.
+    pub header: String,
+    /// The header with the time of signing, where it has one of its own.
+    pub timestamp_header: Option<String>,
+    /// The header with the message's id, where that is signed.
+    pub id_header: Option<String>,
+    /// How far the sender's clock may be off, s.
+    pub tolerance_s: i64,
+    /// What to do where no signature fits.
+    pub hint: String,
 }
 
-const CODE_OF_BODY: &[Part] = &[Part::Body];
+/// What proves that a webhook is its sender's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A code over parts of the request.
+    Code {
+        /// With this hash.
+        hash: Hash,
+        /// What is signed, in order.
+        signed: Vec<Part>,
+        /// How the header holds it.
+        form: Form,
+        /// How its octets are written.
+        encoding: Encoding,
+    },
+    /// A token that says what the body's hash is.
+    Token {
+        /// The claim.
+        claim: String,
+        /// What may stand before it.
+        prefix: String,
+    },
+    /// The secret itself.
+    Secret {
+        /// What has to stand before it.
+        prefix: String,
+    },
+}
 
-/// How far a clock may be off: as Standard Webhooks' libraries have it, and those of most senders.
-const TOLERANCE_S: i64 = 300;
+/// What is wrong with a scheme as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key that it stands at.
+    pub key: &'static str,
+    /// What is wrong.
+    pub what: String,
+    /// What to write instead.
+    pub instead: &'static str,
+}
 
-/// <https://www.standardwebhooks.com>: `webhook-id`, `webhook-timestamp`, `webhook-signature`.
-pub const STANDARD_WEBHOOKS: Scheme = Scheme {
-    name: "standard-webhooks",
-    proof: Proof::Code {
-        signed: &[Part::Id, Part::Dot, Part::Timestamp, Part::Dot, Part::Body],
-        form: Form::Versions("v1,"),
-        encoding: Encoding::Base64,
-    },
-    algorithm: Algorithm::HmacSha256,
-    header: "webhook-signature",
-    timestamp_header: Some("webhook-timestamp"),
-    id_header: Some("webhook-id"),
-    tolerance_s: TOLERANCE_S,
-    hint: "sign ID.TIMESTAMP.BODY with HMAC-SHA256 and the key of this source's secret_file",
-};
+/// The scheme of whoever names none.
+pub const STANDARD: &str = "standard-webhooks";
+/// How far a clock may be off, s: as Standard Webhooks' libraries have it, and those of most senders.
+pub const TOLERANCE_S: u32 = 300;
 
-/// A plain code over the body in one header: what many home-made senders do.
-const PLAIN: Scheme = Scheme {
-    name: "hmac-hex",
-    proof: Proof::Code { signed: CODE_OF_BODY, form: Form::Plain("sha256="), encoding: Encoding::Hex },
-    header: "x-signature",
-    timestamp_header: None,
-    id_header: None,
-    hint: "sign the body, octet for octet, with HMAC-SHA256 and the key of this source's secret_file, in hex",
-    ..STANDARD_WEBHOOKS
-};
+#[derive(Deserialize)]
+struct Shipped {
+    scheme: Vec<Written>,
+}
 
-/// All schemes, by their names.
-pub const SCHEMES: [Scheme; 10] = [
-    STANDARD_WEBHOOKS,
-    PLAIN,
-    Scheme {
-        name: "hmac-base64",
-        proof: Proof::Code { signed: CODE_OF_BODY, form: Form::Plain("sha256="), encoding: Encoding::Base64 },
-        hint: "sign the body, octet for octet, with HMAC-SHA256 and the key of this source's secret_file, in base64",
-        ..PLAIN
-    },
-    // The same with a time of its own.
-    Scheme {
-        name: "hmac-hex-timestamp",
-        proof: Proof::Code { signed: &[Part::Timestamp, Part::Dot, Part::Body], form: Form::Plain("sha256="), encoding: Encoding::Hex },
-        timestamp_header: Some("x-timestamp"),
-        hint: "sign TIMESTAMP.BODY with HMAC-SHA256 and the key of this source's secret_file, in hex",
-        ..PLAIN
-    },
-    Scheme {
-        name: "hmac-base64-timestamp",
-        proof: Proof::Code { signed: &[Part::Timestamp, Part::Dot, Part::Body], form: Form::Plain("sha256="), encoding: Encoding::Base64 },
-        timestamp_header: Some("x-timestamp"),
-        hint: "sign TIMESTAMP.BODY with HMAC-SHA256 and the key of this source's secret_file, in base64",
-        ..PLAIN
-    },
-    // `t=SECONDS,v0=HEX`, as ElevenLabs signs.
-    Scheme {
-        name: "t-v0",
-        proof: Proof::Code { signed: &[Part::Timestamp, Part::Dot, Part::Body], form: Form::Pairs("t", "v0"), encoding: Encoding::Hex },
-        header: "elevenlabs-signature",
-        tolerance_s: 1800,
-        hint: "sign TIMESTAMP.BODY with HMAC-SHA256, as t=TIMESTAMP,v0=HEX",
-        ..PLAIN
-    },
-    // `v=MILLISECONDS,d=HEX` over the body and the time behind it, as Retell signs.
-    Scheme {
-        name: "v-d",
-        proof: Proof::Code { signed: &[Part::Body, Part::Timestamp], form: Form::Pairs("v", "d"), encoding: Encoding::Hex },
-        header: "x-retell-signature",
-        hint: "sign BODYTIMESTAMP with HMAC-SHA256 and the API key, as v=TIMESTAMP,d=HEX",
-        ..PLAIN
-    },
-    // Twilio: the address, then name and value of each parameter, by name.
-    Scheme {
-        name: "twilio",
-        proof: Proof::AddressAndForm,
-        algorithm: Algorithm::HmacSha1,
-        header: "x-twilio-signature",
-        hint: "the key is the account's auth token, as raw:TEXT, and `public_url` the address that Twilio was given",
-        ..PLAIN
-    },
-    // LiveKit: a token in `Authorization`, signed with the API secret.
-    Scheme {
-        name: "livekit",
-        proof: Proof::Token { claim: "sha256" },
-        header: "authorization",
-        hint: "the key is the API secret, as raw:TEXT, and the body must come as it was signed",
-        ..PLAIN
-    },
-    Scheme {
-        name: "bearer",
-        proof: Proof::Secret { prefix: "Bearer " },
-        header: "authorization",
-        hint: "send the secret of this source's secret_file as Authorization: Bearer SECRET",
-        ..PLAIN
-    },
-];
+impl Written {
+    /// Those that every configuration may name.
+    pub fn shipped() -> Vec<Self> {
+        toml::from_str::<Shipped>(include_str!("schemes.toml")).map(|shipped| shipped.scheme).unwrap_or_default()
+    }
+
+    /// Whether requests bear the time of signing.
+    pub fn is_timed(&self) -> bool {
+        self.timestamp_header.is_some() || self.value.as_ref().is_some_and(|value| value.contains(TIMESTAMP))
+    }
+}
+
+impl Algorithm {
+    /// The hash of a code; none where it is another proof.
+    const fn hash(self) -> Option<Hash> {
+        match self {
+            Self::HmacSha256 => Some(Hash::Sha256),
+            Self::HmacSha512 => Some(Hash::Sha512),
+            Self::HmacSha1 => Some(Hash::Sha1),
+            Self::JwtHs256 | Self::Secret => None,
+        }
+    }
+}
+
+impl Hash {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "SHA-1",
+            Self::Sha256 => "SHA-256",
+            Self::Sha512 => "SHA-512",
+        }
+    }
+}
 
 impl Scheme {
-    /// The scheme of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        SCHEMES.into_iter().find(|scheme| scheme.name == name)
+    /// Reads a scheme; otherwise everything that is wrong with it.
+    pub fn new(written: &Written) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let proof = match written.algorithm.hash() {
+            Some(hash) => code(hash, written, &mut faults),
+            None => whole(written, &mut faults),
+        };
+        let tolerance_s = i64::from(written.tolerance_s.unwrap_or(TOLERANCE_S));
+        match proof.filter(|_| faults.is_empty()) {
+            None => Err(faults),
+            Some(proof) => Ok(Self {
+                name: written.name.clone(),
+                proof,
+                header: written.header.clone(),
+                timestamp_header: written.timestamp_header.clone(),
+                id_header: written.id_header.clone(),
+                tolerance_s,
+                hint: hint(written),
+            }),
+        }
     }
 
-    /// Whether `key` signed the request.
-    pub(super) fn verify(&self, key: &Key, source: &Source, request: &Request<'_>, now: Wall) -> Result<(), Bad> {
-        let header = |name: &str| request.header(name).ok_or_else(|| Bad::Missing(name.to_owned(), self.name));
-        let value = header(source.header.as_deref().unwrap_or(self.header))?;
-        let fits = match self.proof {
-            Proof::Code { signed, form, encoding } => {
-                let timestamp = match (form, self.timestamp_header) {
-                    (Form::Pairs(time, _), _) => Some(pairs(value, time).next().ok_or(Bad::Timestamp)?),
-                    (_, Some(name)) => Some(header(source.timestamp_header.as_deref().unwrap_or(name))?),
-                    (_, None) => None,
-                };
-                if let Some(timestamp) = timestamp {
-                    self.is_fresh(timestamp, now)?;
+    /// The shipped scheme of that name.
+    pub fn shipped(name: &str) -> Option<Self> {
+        Written::shipped().iter().find(|written| written.name == name).and_then(|written| Self::new(written).ok())
+    }
+
+    /// <https://www.standardwebhooks.com>
+    pub fn standard_webhooks() -> Self {
+        // A test reads schemes.toml: it is there.
+        let nothing = || Self {
+            name: String::new(),
+            proof: Proof::Code { hash: Hash::Sha256, signed: vec![Part::Body], form: Form::Words(String::new()), encoding: Encoding::Hex },
+            header: String::new(),
+            timestamp_header: None,
+            id_header: None,
+            tolerance_s: 0,
+            hint: String::new(),
+        };
+        Self::shipped(STANDARD).unwrap_or_else(nothing)
+    }
+
+    /// Whether the public address is signed.
+    pub fn signs_address(&self) -> bool {
+        matches!(&self.proof, Proof::Code { signed, .. } if signed.contains(&Part::Url))
+    }
+}
+
+/// A code, as far as it can be read.
+fn code(hash: Hash, written: &Written, faults: &mut Vec<Fault>) -> Option<Proof> {
+    let Written { signed, value, timestamp_header, id_header, tolerance_s, claim, .. } = written;
+    let mut fault = |key: &'static str, what: String, instead: &'static str| faults.push(Fault { key, what, instead });
+    if claim.is_some() {
+        fault("claim", "a code has no claims".to_owned(), "take it out, or write algorithm = \"jwt-hs256\"");
+    }
+    let template = value.as_deref().unwrap_or(SIGNATURE);
+    let form = Form::read(template);
+    if form.is_none() {
+        let what = format!("`value` is \"{template}\", from which no signature can be read");
+        fault("value", what, "write it as \"sha256={signature}\", or with a time as \"t={timestamp},v1={signature}\"");
+    }
+    let in_value = matches!(form, Some(Form::Pairs { .. }));
+    if in_value && timestamp_header.is_some() {
+        let what = "the time of signing stands in `value` and in a header of its own".to_owned();
+        fault("timestamp_header", what, "take it out, or {timestamp} out of `value`");
+    }
+    let Some(template) = signed else {
+        fault("signed", "nothing says what the code is over".to_owned(), "add signed = \"{body}\", or with a time \"{timestamp}.{body}\"");
+        return None;
+    };
+    let parts = match template::signed(template) {
+        Ok(parts) => parts,
+        Err(place) => {
+            let instead = "write one of {id}, {timestamp}, {body}, {url} and {form}; what is the same in all requests, such as POST or a path, is written as it is";
+            fault("signed", format!("`signed` has {place}, which is none of a webhook's parts"), instead);
+            return None;
+        }
+    };
+    let has = |part: &Part| parts.contains(part);
+    if !has(&Part::Body) && !has(&Part::Form) {
+        let what = "`signed` has no {body}: a signature would fit whatever else somebody sends with it".to_owned();
+        fault("signed", what, "write {body} where the sender puts the body");
+    }
+    if has(&Part::Form) && !has(&Part::Url) {
+        let what = "`signed` has {form} without {url}, which may bear the hash of the body in place of the form".to_owned();
+        fault("signed", what, "write \"{url}{form}\", as Twilio signs, or {body}");
+    }
+    if has(&Part::Timestamp) && !written.is_timed() {
+        let what = "`signed` has {timestamp}, and nothing says where the time of signing stands".to_owned();
+        fault("signed", what, "add timestamp_header = \"X-Timestamp\", or write value = \"t={timestamp},v1={signature}\"");
+    }
+    if written.is_timed() && !has(&Part::Timestamp) {
+        let key = if in_value { "value" } else { "timestamp_header" };
+        let what =
+            format!("`{key}` says where the time of signing stands, and that is not signed: whoever sends a webhook again writes it anew");
+        fault(key, what, "write {timestamp} into `signed` where the sender puts it, or take it out here");
+    }
+    if tolerance_s.is_some() && !written.is_timed() {
+        let what = "`tolerance_s` says how old a signature may be, and no time is signed".to_owned();
+        fault("tolerance_s", what, "take it out, or say where the time of signing stands and is signed");
+    }
+    match id_header {
+        None if has(&Part::Id) => {
+            let what = "`signed` has {id}, and nothing says where the message's id stands".to_owned();
+            fault("signed", what, "add id_header = \"X-Request-Id\", or whatever the sender calls it");
+        }
+        Some(_) if !has(&Part::Id) => {
+            let what = "`id_header` names an id that is not signed".to_owned();
+            fault("id_header", what, "write {id} into `signed` where the sender puts it, or take it out here");
+        }
+        _ => {}
+    }
+    let encoding = written.encoding.unwrap_or(Encoding::Hex);
+    form.map(|form| Proof::Code { hash, signed: parts, form, encoding })
+}
+
+/// A token or a secret, which is sent whole.
+fn whole(written: &Written, faults: &mut Vec<Fault>) -> Option<Proof> {
+    let Written { algorithm, signed, value, encoding, timestamp_header, id_header, tolerance_s, claim, .. } = written;
+    let mut fault = |key: &'static str, what: String, instead: &'static str| faults.push(Fault { key, what, instead });
+    let of_codes = [
+        ("signed", signed.is_some()),
+        ("encoding", encoding.is_some()),
+        ("timestamp_header", timestamp_header.is_some()),
+        ("id_header", id_header.is_some()),
+    ];
+    for (key, _) in of_codes.into_iter().filter(|(_, stands)| *stands) {
+        let what = format!("`{key}` is of codes, and this `algorithm` is none");
+        fault(key, what, "take it out, or write algorithm = \"hmac-sha256\"");
+    }
+    let template = value.as_deref().unwrap_or(SIGNATURE);
+    let prefix = match Form::read(template) {
+        Some(Form::Words(prefix)) => Some(prefix),
+        _ => {
+            let what = format!("`value` is \"{template}\", from which nothing can be read");
+            fault("value", what, "write it as \"Bearer {signature}\", or leave it out where nothing stands before it");
+            None
+        }
+    };
+    match (algorithm, claim) {
+        (Algorithm::JwtHs256, None) => {
+            let what = "nothing says which claim of the token has the hash of the body".to_owned();
+            fault("claim", what, "add claim = \"sha256\", or whatever the sender calls it");
+            None
+        }
+        (Algorithm::JwtHs256, Some(claim)) => prefix.map(|prefix| Proof::Token { claim: claim.clone(), prefix }),
+        (_, claim) => {
+            for (key, stands) in [("claim", claim.is_some()), ("tolerance_s", tolerance_s.is_some())] {
+                if stands {
+                    fault(key, format!("a secret has no `{key}`"), "take it out");
                 }
-                let id = self.id_header.map(header).transpose()?;
-                let octets = |part: &Part| match part {
-                    Part::Id => id.unwrap_or_default().as_bytes(),
-                    Part::Timestamp => timestamp.unwrap_or_default().as_bytes(),
-                    Part::Body => request.body,
-                    Part::Dot => b".",
-                };
-                let parts = signed.iter().map(octets).collect::<Vec<_>>();
-                let code = key.code(self.algorithm, &parts).unwrap_or_default();
-                form.signatures(value).any(|signature| encoding.read(signature).is_some_and(|given| same(&given, &code)))
             }
-            Proof::AddressAndForm => {
-                let signed = address_and_form(source.public_url.as_deref().ok_or(Bad::NoAddress)?, request);
-                let code = key.code(self.algorithm, &[signed.as_ref().map_or(b"", |s| s.as_bytes())]).unwrap_or_default();
-                signed.is_some() && STANDARD.decode(value).is_ok_and(|given| same(&given, &code))
+            prefix.map(|prefix| Proof::Secret { prefix })
+        }
+    }
+}
+
+/// What whoever sends has to do, and what his key has to be here.
+fn hint(written: &Written) -> String {
+    let value = written.value.as_deref().unwrap_or(SIGNATURE);
+    let Some(hash) = written.algorithm.hash() else {
+        return match written.algorithm {
+            Algorithm::Secret => {
+                format!("send the secret of this source's secret_file as {}: {}", written.header, value.replace(SIGNATURE, "SECRET"))
             }
-            Proof::Token { claim } => self.token(key, value.strip_prefix("Bearer ").unwrap_or(value), claim, request.body, now)?,
-            Proof::Secret { prefix } => value.strip_prefix(prefix).is_some_and(|given| same(given.as_bytes(), key.octets())),
+            _ => "the key is the API secret, as raw:TEXT, and the body must come as it was signed".to_owned(),
         };
-        if fits { Ok(()) } else { Err(Bad::Signature(self.hint)) }
-    }
-
-    /// Seconds, or milliseconds where there are too many of them for seconds of this millennium.
-    fn is_fresh(&self, timestamp: &str, now: Wall) -> Result<(), Bad> {
-        let number: i64 = timestamp.parse().map_err(|_| Bad::Timestamp)?;
-        let seconds = if number > MILLISECONDS_FROM { number / 1000 } else { number };
-        let off = now.as_millis().div_euclid(1000).saturating_sub(seconds);
-        if off.saturating_abs() > self.tolerance_s { Err(Bad::Old(off, self.tolerance_s)) } else { Ok(()) }
-    }
-
-    /// RFC 7519 §7.2, for the one algorithm that a shared secret allows: a token that names another is not believed.
-    fn token(&self, key: &Key, token: &str, claim: &str, body: &[u8], now: Wall) -> Result<bool, Bad> {
-        let Some((signed, signature)) = token.rsplit_once('.') else { return Ok(false) };
-        let code = key.code(Algorithm::HmacSha256, &[signed.as_bytes()]).unwrap_or_default();
-        if !URL_SAFE_NO_PAD.decode(signature).is_ok_and(|given| same(&given, &code)) {
-            return Ok(false);
-        }
-        let part = |text: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(text).ok()?).ok();
-        let Some((Some(head), Some(claims))) = signed.split_once('.').map(|(head, claims)| (part(head), part(claims))) else {
-            return Ok(false);
-        };
-        let seconds = now.as_millis().div_euclid(1000);
-        let time = |name: &str| claims.get(name).and_then(Value::as_i64);
-        if let Some(expired) = time("exp").filter(|exp| exp.saturating_add(self.tolerance_s) < seconds) {
-            return Err(Bad::Old(seconds.saturating_sub(expired), self.tolerance_s));
-        }
-        if let Some(early) = time("nbf").filter(|nbf| nbf.saturating_sub(self.tolerance_s) > seconds) {
-            return Err(Bad::Old(seconds.saturating_sub(early), self.tolerance_s));
-        }
-        let hash = claims.get(claim).and_then(Value::as_str).and_then(|hash| STANDARD.decode(hash).ok());
-        Ok(head.get("alg").and_then(Value::as_str) == Some("HS256") && hash.is_some_and(|given| same(&given, &Sha256::digest(body))))
-    }
+    };
+    let signed = written.signed.as_deref().unwrap_or_default();
+    let encoding = match written.encoding {
+        Some(Encoding::Base64) => "base64",
+        _ => "hex",
+    };
+    let address = if signed.contains("{url}") { "; {url} is `public_url`, the address that the sender was given" } else { "" };
+    let (hash, header) = (hash.name(), &written.header);
+    format!(
+        "sign {signed}, octet for octet, with HMAC-{hash} and the key of this source's secret_file, and send {header}: {value}, in {encoding}; a key that is text stands in the file as raw:TEXT{address}"
+    )
 }
 
-/// The year 5138 in seconds, 1973 in milliseconds.
-const MILLISECONDS_FROM: i64 = 100_000_000_000;
-
-fn same(a: &[u8], b: &[u8]) -> bool {
-    !b.is_empty() && bool::from(a.ct_eq(b))
-}
-
-/// The values of a name in `a=1,b=2`.
-fn pairs<'v>(value: &'v str, name: &str) -> impl Iterator<Item = &'v str> {
-    value.split(',').filter_map(move |part| part.trim().strip_prefix(name)?.strip_prefix('='))
-}
-
-impl Form {
-    /// The signatures in a header.
-    fn signatures(self, value: &str) -> Box<dyn Iterator<Item = &str> + '_> {
-        match self {
-            Self::Plain(prefix) => Box::new(std::iter::once(value.strip_prefix(prefix).unwrap_or(value))),
-            Self::Versions(version) => Box::new(value.split(' ').filter_map(move |part| part.strip_prefix(version))),
-            Self::Pairs(_, name) => Box::new(pairs(value, name)),
-        }
-    }
-}
-
-impl Encoding {
-    fn read(self, text: &str) -> Option<Vec<u8>> {
-        match self {
-            Self::Base64 => STANDARD.decode(text).ok(),
-            Self::Hex => hex::decode(text).ok(),
-        }
-    }
-}
-
-/// What Twilio signs; none where the body is not the one whose hash the address has.
-fn address_and_form(public_url: &str, request: &Request<'_>) -> Option<String> {
-    let mut signed = public_url.to_owned();
-    if !request.query.is_empty() {
-        signed.push('?');
-        signed.push_str(request.query);
-    }
-    if let Some(hash) = request.query.split('&').find_map(|part| part.strip_prefix("bodySHA256=")) {
-        let given = Encoding::Hex.read(hash)?;
-        return same(&given, &Sha256::digest(request.body)).then_some(signed);
-    }
-    std::str::from_utf8(request.body).ok()?;
-    let mut parameters = form_pairs(request.body);
-    parameters.sort();
-    for (name, value) in parameters {
-        signed.push_str(&name);
-        signed.push_str(&value);
-    }
-    Some(signed)
-}
-
-/// The pairs of a form (`application/x-www-form-urlencoded`): a `%` that begins no escape stays as it is.
-pub(super) fn form_pairs(body: &[u8]) -> Vec<(String, String)> {
-    form_urlencoded::parse(body).into_owned().collect()
-}
+const TIMESTAMP: &str = "{timestamp}";
