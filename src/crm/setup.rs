@@ -105,6 +105,14 @@ pub trait Setup {
     fn describe(&self, object: &str, token: &Token) -> HttpRequest;
     /// The fields in the answer to that.
     fn described(&self, answer: &HttpAnswer) -> Result<Vec<Described>, Verdict>;
+    /// Asks for what that answer does not tell of an object's fields: such as how long a text may be. Nothing where it tells all.
+    fn describe_more(&self, _object: &str, _token: &Token) -> Vec<HttpRequest> {
+        Vec::new()
+    }
+    /// Puts to `fields` what the answer to one of these tells.
+    fn described_more(&self, _fields: &mut [Described], _answer: &HttpAnswer) -> Result<(), Verdict> {
+        Ok(())
+    }
     /// Asks for a field to be made; none where the vendor lets nobody make one of that name.
     fn make(&self, object: &str, field: &Field, token: &Token) -> Option<HttpRequest>;
     /// Whether it is there now: made, or made by somebody else before.

@@ -132,8 +132,13 @@ async fn wait(client: &Client, setup: &dyn Setup, token: &Token, object: &str, m
 }
 
 async fn describe(client: &Client, setup: &dyn Setup, token: &Token, object: &str) -> Result<Vec<Described>, Error> {
+    let wrong = |verdict: Verdict| refused(&format!("the fields of {object}"), &verdict);
     let answer = send(client, setup.describe(object, token)).await?;
-    setup.described(&answer).map_err(|verdict| refused(&format!("the fields of {object}"), &verdict))
+    let mut fields = setup.described(&answer).map_err(wrong)?;
+    for request in setup.describe_more(object, token) {
+        setup.described_more(&mut fields, &send(client, request).await?).map_err(wrong)?;
+    }
+    Ok(fields)
 }
 
 async fn send(client: &Client, HttpRequest { method, url, headers, body }: HttpRequest) -> Result<HttpAnswer, Error> {
@@ -323,6 +328,37 @@ mod tests {
                 let found = account.set_up(&[(object, vec![field])], true).await;
                 assert!(matches!(&found[0].state, State::Wrong(told) if told.contains(why)), "{vendor} {name}: {found:?}");
             }
+        }
+    }
+
+    /// What no description of all fields tells: how long HubSpot's texts are, and Dataverse's, whose choices are as little told.
+    #[tokio::test]
+    async fn a_text_longer_than_its_field_and_a_choice_that_is_none_are_told_of_each_crm() {
+        for (vendor, object, name, takes) in [
+            ("hubspot", "tickets", "content", 65_536),
+            ("salesforce", "Case", "Description", 32_000),
+            ("dynamics", "phonecalls", "subject", 200),
+            ("dynamics", "incidents", "description", 2000),
+        ] {
+            let account = Account::of(vendor, json!([])).await;
+            let mut found = Vec::new();
+            for chars in [takes, takes + 1] {
+                let writes = Some(Writes::Text(Some(chars)));
+                let field = Field { name: name.into(), kind: None, unique: false, words: Vec::new(), writes };
+                found.extend(account.set_up(&[(object, vec![field])], true).await.into_iter().map(|finding| finding.state));
+            }
+            let [State::There, State::Wrong(why)] = found.as_slice() else { panic!("{vendor} {name}: {found:?}") };
+            assert!(why.contains(&format!("takes {takes} characters")), "{vendor} {name}: {why}");
+        }
+        let account = Account::of("dynamics", json!([])).await;
+        for (name, word, lacks) in
+            [("prioritycode", "2", false), ("prioritycode", "7", true), ("statuscode", "4", false), ("statuscode", "9", true)]
+        {
+            let writes = Some(Writes::Number);
+            let field = Field { name: name.into(), kind: None, unique: false, words: vec![word.into()], writes };
+            let found = account.set_up(&[("phonecalls", vec![field])], true).await;
+            let is_told = matches!(&found[0].state, State::Wrong(why) if why.contains(&format!("lacks {word}")));
+            assert_eq!((is_told, found[0].state == State::There), (lacks, !lacks), "{name}: {found:?}");
         }
     }
 

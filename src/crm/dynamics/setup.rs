@@ -44,7 +44,7 @@ impl Setup for Dynamics {
         let keys: Vec<_> = list("Keys").filter(active).filter_map(alone).collect();
         let column = |column: &Value| {
             let name = text(column, "LogicalName")?;
-            // How long a text may be is told by a request for each type of column.
+            // How long a text may be, and which choices there are, is told by a request for each type of column.
             let stored = match text(column, "AttributeType").as_deref() {
                 Some("String" | "Memo") => Stored::Text(None),
                 Some("Integer" | "BigInt" | "Decimal" | "Double" | "Money" | "Picklist" | "State" | "Status") => Stored::Number,
@@ -60,6 +60,42 @@ impl Setup for Dynamics {
             Some(Described { name: format!("{property}@odata.bind"), ..Described::default() })
         };
         Ok(list("Attributes").filter_map(column).chain(list("ManyToOneRelationships").filter_map(binding)).collect())
+    }
+
+    /// An expansion of the attributes holds what all types have; what only one has is asked by a cast to that type ("Query table definitions using the Web API").
+    fn describe_more(&self, object: &str, token: &Token) -> Vec<HttpRequest> {
+        let length = [("$select", "LogicalName,MaxLength")];
+        let options = [("$select", "LogicalName"), ("$expand", "OptionSet($select=Options),GlobalOptionSet($select=Options)")];
+        let of = |(kind, asked): (&str, &[(&str, &str)])| {
+            let table = literal(&entity(object));
+            let path = format!(
+                "EntityDefinitions(LogicalName={table})/Attributes/Microsoft.Dynamics.CRM.{kind}AttributeMetadata?{}",
+                query(asked)
+            );
+            self.request("GET", &path, "application/json", Vec::new(), token)
+        };
+        [("String", &length[..]), ("Memo", &length), ("Picklist", &options), ("Status", &options)].map(of).into()
+    }
+
+    fn described_more(&self, fields: &mut [Described], answer: &HttpAnswer) -> Result<(), Verdict> {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let Some(columns) = body.get("value").and_then(Value::as_array).filter(|_| answer.status == 200) else {
+            return Err(self.refused(None, answer));
+        };
+        for column in columns {
+            let name = column.get("LogicalName").and_then(Value::as_str).unwrap_or_default();
+            let Some(field) = fields.iter_mut().find(|field| field.name == name) else { continue };
+            if let Some(most) = column.get("MaxLength").and_then(Value::as_u64).and_then(|most| usize::try_from(most).ok()) {
+                field.stored = Stored::Text(Some(most));
+            }
+            // One of the two is empty: a choice has options of its own, or those that several share.
+            let options = ["OptionSet", "GlobalOptionSet"].iter().find_map(|set| column.get(*set)?.get("Options")?.as_array());
+            if let Some(options) = options {
+                let value = |option: &Value| Some(option.get("Value")?.as_i64()?.to_string());
+                field.words = Some(options.iter().filter_map(value).collect());
+            }
+        }
+        Ok(())
     }
 
     fn make(&self, object: &str, field: &Field, token: &Token) -> Option<HttpRequest> {

@@ -10,6 +10,9 @@ use crate::crm::{
     setup::{Described, Field, Kind, Setup, Stored},
 };
 
+/// Characters of a text, in one line or many, as HubSpot's "Property field types" has it; no answer of its API tells.
+const TEXT_CHARS_MAX: usize = 65_536;
+
 impl Setup for HubSpot {
     fn describe(&self, object: &str, token: &Token) -> HttpRequest {
         let asked = self.post(format!("crm/properties/{}/{object}", self.version), &Value::Null, token);
@@ -35,7 +38,7 @@ impl Setup for HubSpot {
                 words: (text("type") == Some("enumeration")).then_some(words),
                 by_label: by_label.collect(),
                 stored: match text("type") {
-                    Some("string") => Stored::Text(None),
+                    Some("string") => Stored::Text(Some(TEXT_CHARS_MAX)),
                     Some("number") => Stored::Number,
                     Some("bool") => Stored::Boolean,
                     Some("date" | "datetime") => Stored::Time,

@@ -62,8 +62,8 @@ const CURRENCY: &str = ".currency";
 
 /// Fields of a record that are as long as whoever told them made them.
 const LONG: [&str; 3] = ["call_summary", "note", "transcript"];
-/// As long as they are at the least, where no rule cuts them: longer than a CRM's short texts.
-const LONG_CHARS: usize = 256;
+/// As long as they may well be, where no rule cuts them: half an hour of talk, and no more than a CRM's long texts take.
+const LONG_CHARS: usize = 32_768;
 
 /// The record's field of that name.
 pub(super) fn field<'r>(record: &'r Map<String, Value>, from: &str) -> Option<&'r Value> {

@@ -46,7 +46,8 @@ impl Dynamics {
                     Some((cast, None)) => {
                         let kind = cast.trim_start_matches("Microsoft.Dynamics.CRM.").trim_end_matches("AttributeMetadata");
                         let of_kind = |shown: &Value| shown.get("AttributeType").and_then(Value::as_str) == Some(kind);
-                        Ok(Answer::new(200, json!({"value": shown.into_iter().filter(of_kind).collect::<Vec<_>>()})))
+                        let shown = shown.into_iter().filter(of_kind).map(|shown| asked(shown, request));
+                        Ok(Answer::new(200, json!({"value": shown.collect::<Vec<_>>()})))
                     }
                     Some(_) => Err(unknown(path)),
                 }
@@ -67,8 +68,15 @@ impl Dynamics {
             let mut shown = definition(now, set, table);
             if let Some(shown) = shown.as_object_mut() {
                 if expand.contains("Attributes(") {
-                    let columns: Vec<_> = table.columns.iter().map(|(name, column)| attribute(&table.logical, name, column)).collect();
-                    shown.insert("Attributes".into(), json!(columns));
+                    // What columns of all types have; the rest is told by a cast.
+                    let columns = table.columns.iter().map(|(name, column)| {
+                        let mut shown = attribute(&table.logical, name, column);
+                        if let Some(shown) = shown.as_object_mut() {
+                            shown.retain(|name, _| COMMON.contains(&name.as_str()));
+                        }
+                        shown
+                    });
+                    shown.insert("Attributes".into(), json!(columns.collect::<Vec<_>>()));
                 }
                 if expand.contains("ManyToOneRelationships(") {
                     let relations = table.bindings.iter().map(|(property, (to, _))| {
@@ -247,6 +255,22 @@ fn attribute(table: &str, name: &str, column: &Column) -> Value {
     }
     shown
 }
+
+/// What of a column a client asks for: its id always, all of it where nothing is selected.
+fn asked(mut shown: Value, request: &Request) -> Value {
+    let list = |name: &str| request.parameter(name).unwrap_or_default();
+    let (select, expand) = (list("$select"), list("$expand"));
+    let is_wanted =
+        |name: &String| select.split(',').any(|wanted| wanted == name) || expand.contains(&format!("{name}(")) || *name == "MetadataId";
+    if let Some(shown) = shown.as_object_mut().filter(|_| !select.is_empty()) {
+        shown.retain(|name, _| is_wanted(name));
+    }
+    shown
+}
+
+/// Properties of columns of whatever type.
+const COMMON: [&str; 7] =
+    ["MetadataId", "LogicalName", "SchemaName", "AttributeType", "RequiredLevel", "IsValidForCreate", "IsValidForUpdate"];
 
 fn unknown(path: &[&str]) -> Refusal {
     Refusal::new(404, "0x80060888", &format!("{} could not be found in metadata", path.join("/")))
