@@ -239,7 +239,7 @@ fn code(hash: Hash, written: &Written, faults: &mut Vec<Fault>) -> Option<Proof>
         let what = format!("`value` is \"{template}\", from which no signature can be read");
         fault("value", what, "write it as \"sha256={signature}\", or with a time as \"t={timestamp},v1={signature}\"");
     }
-    let in_value = matches!(form, Some(Form::Pairs { .. }));
+    let in_value = template.contains(TIMESTAMP);
     if in_value && timestamp_header.is_some() {
         let what = "the time of signing stands in `value` and in a header of its own".to_owned();
         fault("timestamp_header", what, "take it out, or {timestamp} out of `value`");

@@ -387,6 +387,10 @@ fn a_scheme_that_proves_nothing_or_lacks_something_is_a_fault_at_its_key() {
                 ("tolerance_s", "a secret has no `tolerance_s`"),
             ],
         ),
+        (
+            "algorithm = \"hmac-sha256\"\nsigned = \"{body}\"\nvalue = \"{timestamp}.{signature}\"",
+            vec![("value", "`value` is \"{timestamp}.{signature}\""), ("value", "`value` says where the time of signing stands")],
+        ),
         ("algorithm = \"secret\"", vec![]),
         ("algorithm = \"jwt-hs256\"\nclaim = \"body\"\ntolerance_s = 60", vec![]),
         ("algorithm = \"hmac-sha512\"\nsigned = \"{url}{body}\"", vec![]),
