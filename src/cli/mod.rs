@@ -18,6 +18,7 @@ pub mod rebuild;
 pub mod reconcile;
 pub mod recover;
 pub mod replay;
+pub mod retention;
 pub mod review;
 pub mod sandbox;
 pub mod serve;
@@ -67,6 +68,8 @@ enum Command {
     Batch(batch::Args),
     /// Show the webhooks that were taken and are in no record.
     Webhooks(webhooks::Args),
+    /// Hold calls, so that nothing of them is taken away, or release them.
+    Retention(retention::Args),
     /// Make the store anew out of the journal; sends nothing.
     Rebuild(rebuild::Args),
     /// Tell what a capture file holds, or play it against the gateway.
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Reconcile(args) => reconcile::run(args),
         Command::Batch(args) => batch::run(args),
         Command::Webhooks(args) => webhooks::run(args),
+        Command::Retention(args) => retention::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),

@@ -60,12 +60,14 @@ pub enum EntryKind {
     Activation,
     /// What calls held is taken away, but for their skeletons.
     Retention,
+    /// Somebody says that nothing of a call may be taken away, or that it may be again.
+    Hold,
     /// Of a later version: kept, not understood.
     Other(u8),
 }
 
 impl EntryKind {
-    const NAMED: [(Self, u8, &'static str); 10] = [
+    const NAMED: [(Self, u8, &'static str); 11] = [
         (Self::Event, 1, "event"),
         (Self::Webhook, 2, "webhook"),
         (Self::Attempt, 3, "attempt"),
@@ -76,6 +78,7 @@ impl EntryKind {
         (Self::Run, 8, "run"),
         (Self::Activation, 9, "activation"),
         (Self::Retention, 10, "retention"),
+        (Self::Hold, 11, "hold"),
     ];
 
     /// Its octet in a frame.

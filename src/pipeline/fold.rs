@@ -42,7 +42,7 @@ impl Pipeline {
     fn fold_part(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
         let mut overlay = Overlay::over(&*store);
         overlay.changes.position = Some(next);
-        let (mut finished, mut pulled) = (Vec::new(), Vec::new());
+        let (mut finished, mut pulled, mut ordered) = (Vec::new(), Vec::new(), Vec::new());
         for (at, entry) in entries {
             match entry.kind {
                 EntryKind::Event => self.fold_event(&mut overlay, *at, entry)?,
@@ -61,6 +61,7 @@ impl Pipeline {
                     self.plan_touched(&mut overlay)?;
                     activation::fold(&mut overlay, entry);
                 }
+                EntryKind::Hold => ordered.extend(self.fold_hold(&mut overlay, entry)?),
                 EntryKind::Alarm | EntryKind::Recovery | EntryKind::Run | EntryKind::Retention | EntryKind::Other(_) => {}
             }
         }
@@ -75,6 +76,9 @@ impl Pipeline {
         }
         for (source, call) in pulled {
             self.pull_folded(&source, call);
+        }
+        for came in ordered {
+            self.ordered(came);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Activation, Record, Traffic,
+    retention::Hold,
     store::{Aside, Changes, Counts, Orphan, State, Store, StoreError, Write},
     webhook::{Drift, Payload},
 };
@@ -23,6 +24,7 @@ pub struct Memory {
     drifts: BTreeMap<String, Drift>,
     spent: BTreeMap<(String, i64), u64>,
     activations: BTreeMap<String, (Activation, Wall)>,
+    holds: BTreeMap<CallId, Hold>,
     swept: Option<Wall>,
 }
 
@@ -58,6 +60,7 @@ impl Store for Memory {
         self.drifts.extend(changes.drifts);
         self.spent.extend(changes.spent);
         self.activations.extend(changes.activations);
+        self.holds.extend(changes.holds);
         Ok(())
     }
 
@@ -201,6 +204,21 @@ impl Store for Memory {
     fn older_of_number(&self, number: &str, call: CallId, most: usize) -> Result<Vec<CallId>, StoreError> {
         let with = |(_, (record, _)): &(&CallId, &(Record, Option<Wall>))| record.numbers().iter().any(|n| n == number);
         Ok(self.records.range(..call).filter(with).map(|(call, _)| *call).take(most).collect())
+    }
+
+    fn hold(&self, call: CallId) -> Result<Option<Hold>, StoreError> {
+        Ok(self.holds.get(&call).cloned())
+    }
+
+    fn holds(&self, most: usize) -> Result<Vec<Hold>, StoreError> {
+        let mut held: Vec<_> = self.holds.values().filter(|hold| hold.held).cloned().collect();
+        held.sort_by_key(|hold| (hold.at, hold.call_id));
+        held.truncate(most);
+        Ok(held)
+    }
+
+    fn held(&self) -> Result<usize, StoreError> {
+        Ok(self.holds.values().filter(|hold| hold.held).count())
     }
 
     fn swept(&self) -> Result<Option<Wall>, StoreError> {

@@ -81,6 +81,7 @@ pub use pace::{Pace, Traffic};
 pub use pull::Pull;
 pub use record::Record;
 pub use recovery::Recover;
+pub use retention::Order;
 pub use schedule::Schedule;
 pub use store::{Counts, Store, StoreError};
 pub use webhook::{Key, Source};
@@ -255,6 +256,7 @@ enum Waiting {
     Pull(pull::End),
     Answer(Entry),
     Retention,
+    Order { id: String },
 }
 
 /// Who waits for an answer of a CRM, or of a platform.
@@ -288,6 +290,7 @@ pub struct Pipeline {
     /// When waits for an outcome may be ended again.
     waits_from: Instant,
     rounds: retention::Rounds,
+    orders: retention::Orders,
     recoveries: recovery::Recoveries,
 }
 
@@ -320,6 +323,7 @@ impl Pipeline {
             wake: None,
             waits_from: Instant::ORIGIN,
             rounds: retention::Rounds::default(),
+            orders: retention::Orders::default(),
             recoveries: recovery::Recoveries::default(),
         }
     }
@@ -365,12 +369,14 @@ impl Pipeline {
         }
         self.refused = result.is_err();
         match (self.waiting.remove(&append), result) {
-            (None, _) | (Some(Waiting::Answer(_) | Waiting::Retention), Ok(())) => {}
+            // What somebody orders of what is kept is answered once it is folded.
+            (None, _) | (Some(Waiting::Answer(_) | Waiting::Retention | Waiting::Order { .. }), Ok(())) => {}
             (Some(Waiting::Retention), Err(_)) => self.rounds.refused(now.mono),
             (Some(Waiting::Decision { reply }), Ok(())) => self.respond(reply, 200, None),
             (Some(Waiting::Decision { reply }), Err(why)) => {
                 self.respond(reply, 503, Some((format!("the decision could not be written: {why}"), "decide again later")));
             }
+            (Some(Waiting::Order { id }), Err(why)) => self.order_refused(&id, &why),
             (Some(Waiting::Keep { operation }), result) => self.kept(&operation, result),
             (Some(Waiting::Recovery { operation, reply }), result) => self.recovery_synced(&operation, reply, result),
             (Some(Waiting::Rows { crm, job, calls }), result) => self.rows_synced(now, &crm, job, &calls, result.is_ok()),

@@ -9,6 +9,7 @@ use super::{
     Activation, Traffic,
     decision::Edits,
     record::Record,
+    retention::Hold,
     webhook::{Drift, Payload},
 };
 use crate::{
@@ -300,6 +301,8 @@ pub struct Changes {
     pub spent: BTreeMap<(String, i64), u64>,
     /// The mapping that each CRM is written by, and since when.
     pub activations: BTreeMap<String, (Activation, Wall)>,
+    /// What was said last of whether calls are held.
+    pub holds: BTreeMap<CallId, Hold>,
     /// What belongs to no call goes that came before this, and what was spent on days before it; done before all else.
     pub swept: Option<Wall>,
 }
@@ -386,6 +389,12 @@ pub trait Store {
     fn is_pruned(&self, call: CallId) -> Result<bool, StoreError>;
     /// Calls before `call` of that number that are not pruned, the first ones.
     fn older_of_number(&self, number: &str, call: CallId, most: usize) -> Result<Vec<CallId>, StoreError>;
+    /// What was said last of whether a call is held.
+    fn hold(&self, call: CallId) -> Result<Option<Hold>, StoreError>;
+    /// The holds that stand, the longest ones first.
+    fn holds(&self, most: usize) -> Result<Vec<Hold>, StoreError>;
+    /// How many calls are held.
+    fn held(&self) -> Result<usize, StoreError>;
     /// What belongs to no call has gone that came before this.
     fn swept(&self) -> Result<Option<Wall>, StoreError>;
     /// Figures.

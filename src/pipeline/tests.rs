@@ -10,6 +10,7 @@ mod decisions;
 mod delivery;
 mod dynamics;
 mod expected;
+mod holds;
 mod jobs;
 mod people;
 mod pulls;

@@ -39,6 +39,7 @@ fn a_name_that_nothing_bears_and_one_that_is_empty_end_with_status_2() {
         &["reconcile", "--repair", "--by", " "],
         &["review", "approve", call],
         &["batch", "run", "--target", "hubspot"],
+        &["retention", "hold", call],
         &["mapping", "sign", "mapping.toml", "--by", ""],
     ] {
         let (status, said) = run(arguments);

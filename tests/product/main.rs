@@ -21,3 +21,4 @@ mod ordinary_phone;
 mod recovery;
 mod the_demo_agrees_with_tshark;
 mod the_secure_phase_needs_every_sink;
+mod what_is_held_stays;

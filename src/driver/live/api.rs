@@ -52,6 +52,12 @@ pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, clock: Clock) {
             Ask::Decide { target, call, decision, by, reply } => {
                 let _ = pipeline.send(Told::Decide { target, call, decision, by, reply });
             }
+            Ask::Order { order, reply } => {
+                let _ = pipeline.send(Told::Order { order, reply });
+            }
+            Ask::Retention { limit, reply } => {
+                reader.read(reply, move |store| Ok(Ok(json!({"held": store.holds(limit)?, "held_total": store.held()?}))))
+            }
             Ask::Recover { recover, reply } => {
                 let _ = pipeline.send(Told::Recover { recover, reply });
             }
@@ -194,8 +200,11 @@ fn one(store: &Sqlite, call: CallId) -> Result<Answer, StoreError> {
         "events": record.events(),
         "writes": writes,
     });
-    if let Some(shown) = shown.as_object_mut().filter(|_| record.is_pruned()) {
-        shown.insert("pruned".into(), json!(true));
+    if let Some(shown) = shown.as_object_mut() {
+        if record.is_pruned() {
+            shown.insert("pruned".into(), json!(true));
+        }
+        shown.extend(store.hold(call)?.filter(|hold| hold.held).map(|hold| ("hold".to_owned(), json!(hold))));
     }
     Ok(Ok(shown))
 }

@@ -14,7 +14,7 @@ use super::latency::Latencies;
 use crate::{
     crm::{HttpAnswer, HttpRequest},
     event::CallId,
-    pipeline::{Count, Decision, NoAnswer, Output, Pipeline, Recover, Store, StoreError, batch, webhook},
+    pipeline::{Count, Decision, NoAnswer, Order, Output, Pipeline, Recover, Store, StoreError, batch, webhook},
     shell::{
         clock::Clock,
         disk::{Lane, Tail},
@@ -34,6 +34,8 @@ pub(super) enum Told {
     JournalOpened,
     /// A person decides on a write.
     Decide { target: String, call: CallId, decision: Decision, by: String, reply: oneshot::Sender<http::Answer> },
+    /// Somebody orders something of what is kept of a call.
+    Order { order: Order, reply: oneshot::Sender<http::Answer> },
     /// Calls are to be told again.
     Recover { recover: Recover, reply: oneshot::Sender<http::Answer> },
     /// Somebody asks how that stands.
@@ -84,7 +86,8 @@ impl WriteBack {
         let back = told.clone();
         let replies = BTreeMap::new();
         let (latencies, unkept) = (Latencies::default(), Unkept::default());
-        let mut turns = Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN, latencies, unkept };
+        let mut turns =
+            Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN, latencies, unkept, scrub_at: None };
         // Which mappings are in use stands in the journal before whatever is written by them.
         turns.perform();
         let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {
@@ -115,6 +118,8 @@ struct Loop {
     shown: Instant,
     latencies: Latencies,
     unkept: Unkept,
+    /// When the store's log is ended, in which stands still what was taken away.
+    scrub_at: Option<Instant>,
 }
 
 /// CRMs whose newest token could not be kept, and why.
@@ -164,6 +169,7 @@ impl Loop {
                 }
             }
             self.perform();
+            self.scrub();
             self.show();
         }
     }
@@ -181,6 +187,11 @@ impl Loop {
                 let reply = self.wait(reply);
                 let Parts { pipeline, store, .. } = &mut self.parts;
                 pipeline.decide(now, store, reply, &target, call, decision, &by)?;
+            }
+            Told::Order { order, reply } => {
+                let reply = self.wait(reply);
+                let Parts { pipeline, store, .. } = &mut self.parts;
+                pipeline.order(now, store, reply, order)?;
             }
             Told::Recover { recover, reply } => {
                 let reply = self.wait(reply);
@@ -269,6 +280,7 @@ impl Loop {
                 Output::Pruned { calls, before } => {
                     self.parts.metrics.retention_calls.add(u64::try_from(calls).unwrap_or(u64::MAX));
                     tracing::info!(calls, %before, "calls are skeletons: what they held is taken away");
+                    self.scrub_at = self.scrub_at.or((calls > 0).then_some(now.mono));
                     // A thread that has ended looks again at the next start.
                     let _ = self.parts.pruning.as_ref().map(|thread| thread.send(()));
                 }
@@ -343,6 +355,19 @@ impl Loop {
         }
     }
 
+    /// Has nothing that was taken away stand in the store's log; what keeps it from that goes by itself.
+    fn scrub(&mut self) {
+        let now = self.parts.clock.now().mono;
+        if self.scrub_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let done = self.parts.store.scrub().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was taken away stands in the store's log still; it is tried again");
+            false
+        });
+        self.scrub_at = (!done).then_some(now + SCRUB_PAUSE);
+    }
+
     /// Sets the gauges, not more often than somebody could look.
     fn show(&mut self) {
         let now = self.parts.clock.now();
@@ -353,13 +378,14 @@ impl Loop {
         self.parts.metrics.journal_appends.set(self.parts.lane.appends());
         self.latencies.show(&self.parts.metrics);
         self.parts.metrics.set_journal_sync(&self.parts.lane.sync_times());
-        let Ok(counts) = self.parts.store.counts() else { return };
+        let (Ok(counts), Ok(held)) = (self.parts.store.counts(), self.parts.store.held()) else { return };
         // With a million writes that wait, counting them takes a while: it must not become what this thread does.
         self.shown = now.mono + self.parts.clock.now().mono.since(now.mono) * COUNTING_SHARE;
         let metrics = &self.parts.metrics;
         metrics.outbox_depth.set(counts.queued.saturating_add(counts.retrying).saturating_add(counts.in_flight));
         metrics.dead_letters.set(counts.dead);
         metrics.review_depth.set(counts.review);
+        metrics.retention_held.set(held);
         let age = counts.oldest.map_or(0, |oldest| now.wall.as_millis().saturating_sub(oldest.as_millis()).max(0) / 1000);
         metrics.oldest_undelivered_seconds.set(usize::try_from(age).unwrap_or(usize::MAX));
     }
@@ -374,6 +400,8 @@ const BATCH: usize = 4096;
 const TOLD_A_TURN: usize = 256;
 /// After a failure of the store.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// Whoever reads the store keeps its log from being ended: a command that lists a million rows takes a while, and each try may wait for it.
+const SCRUB_PAUSE: Duration = Duration::from_secs(10);
 /// How often a stopping thread looks whether it is done.
 const STOPPING_PERIOD: Duration = Duration::from_millis(50);
 /// Counting takes at most one part in so many of the thread's time.

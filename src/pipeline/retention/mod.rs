@@ -7,11 +7,17 @@
 //! entries stand in the journal: it is not where something was told of the call, or decided on it, behind what the entry was made from. Hence it is taken or not
 //! alike while the gateway runs, when the store is made anew by whatever mapping, and on a journal that has lost the bodies in any part of its segments.
 
+mod hold;
 pub mod left;
+mod order;
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use hold::Hold;
+pub(super) use order::Orders;
+pub use order::{Order, What};
 
 use super::{
     Output, Pipeline, Waiting,
@@ -134,10 +140,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What is to stay of a call, where it may be pruned: it ended before `before`, every write of it is settled, and nothing is left that would be decided
+    /// What is to stay of a call, where it may be pruned: it ended before `before`, nobody holds it, every write of it is settled, and nothing is left that would be decided
     /// otherwise without it. `earlier`: calls that are pruned with the same entry.
     fn bones(&self, store: &impl Store, record: &Record, before: Wall, earlier: &BTreeSet<CallId>) -> Result<Option<Bones>, StoreError> {
         let Some((ended, terminal)) = record.end().filter(|(ended, _)| *ended < before) else { return Ok(None) };
+        if store.hold(record.call_id)?.is_some_and(|hold| hold.held) {
+            return Ok(None);
+        }
         let writes = store.writes(record.call_id)?;
         if !writes.iter().all(|write| matches!(write.state, State::Done | State::Dropped)) {
             return Ok(None);
@@ -210,10 +219,13 @@ impl Pipeline {
 }
 
 impl Bones {
-    /// Takes the call's place, unless something was told of it since what stood before `to`.
+    /// Takes the call's place, unless something was told of it since what stood before `to`, or it is held.
     fn fold<S: Store>(self, overlay: &mut Overlay<'_, S>, to: Position) -> Result<(), StoreError> {
         let known = overlay.record(self.call_id)?;
         if known.as_ref().is_some_and(Record::is_skeleton) {
+            return Ok(());
+        }
+        if overlay.store.hold(self.call_id)?.is_some_and(|hold| hold.held) {
             return Ok(());
         }
         let asked: Vec<_> = known.iter().flat_map(|record| record.pulls.sources().cloned()).collect();

@@ -3,22 +3,22 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
-use crate::pipeline::store::Why;
+use crate::pipeline::{retention::What, store::Why};
 
-const DAY: u64 = 86_400 * SECOND;
+pub(super) const DAY: u64 = 86_400 * SECOND;
 
 fn nth(n: u8) -> CallId {
     format!("019b8d99-6ce8-7000-8000-0000000000{n:02}").parse().expect("a call id")
 }
 
 /// A world that keeps calls for a day.
-fn keeping(mut world: World) -> World {
+pub(super) fn keeping(mut world: World) -> World {
     world.pipeline.config.keep = Some(Duration::from_millis(DAY));
     world
 }
 
 /// A store made anew out of `journal`, in batches of so many.
-fn anew(world: &mut World, journal: &[(Position, Entry)], batch: usize) -> Memory {
+pub(super) fn anew(world: &mut World, journal: &[(Position, Entry)], batch: usize) -> Memory {
     anew_in(Memory::default(), world, journal, batch)
 }
 
@@ -37,7 +37,7 @@ fn anew_in<S: Store>(mut store: S, world: &mut World, journal: &[(Position, Entr
 }
 
 /// Takes bodies out of the first `count` entries, as the store stands.
-fn cut(world: &World, journal: &mut [(Position, Entry)], count: usize) {
+pub(super) fn cut(world: &World, journal: &mut [(Position, Entry)], count: usize) {
     for (at, entry) in journal.iter_mut().take(count) {
         if let Some(left) = world.pipeline.left_of(&world.store, *at, entry).expect("stored") {
             entry.body = left;
@@ -45,11 +45,11 @@ fn cut(world: &World, journal: &mut [(Position, Entry)], count: usize) {
     }
 }
 
-fn holds(journal: &[(Position, Entry)], text: &str) -> bool {
+pub(super) fn holds(journal: &[(Position, Entry)], text: &str) -> bool {
     journal.iter().any(|(_, entry)| entry.body.windows(text.len()).any(|octets| octets == text.as_bytes()))
 }
 
-fn told(id: &str, call: &str, summary: &str) -> String {
+pub(super) fn told(id: &str, call: &str, summary: &str) -> String {
     json!({"id": id, "type": "call.ended", "call_id": call, "time": "2026-01-05T10:00:00Z", "data": {"disposition_code": "SALE", "call_summary": summary}})
         .to_string()
 }
@@ -212,6 +212,7 @@ enum Act {
     /// The CRM fails, or no longer.
     Down(bool),
     Decide(u8, bool),
+    Order(u8, What),
     Recover,
     /// What can go of the first part of the journal goes.
     Cut(u8),
@@ -225,6 +226,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => select(vec![1, 60, 70, 3600, 90_000, 200_000]).prop_map(|seconds| Act::Wait(seconds * SECOND)),
         1 => any::<bool>().prop_map(Act::Down),
         1 => (0_u8..4, any::<bool>()).prop_map(|(call, retry)| Act::Decide(call, retry)),
+        2 => (0_u8..4, select(vec![What::Hold, What::Release])).prop_map(|(call, what)| Act::Order(call, what)),
         1 => Just(Act::Recover),
         2 => any::<u8>().prop_map(Act::Cut),
     ]
@@ -276,6 +278,10 @@ fn play(world: &mut World, acts: &[Act]) -> Vec<(Position, Entry)> {
                 let (now, decision) = (world.now(), if *retry { Decision::Retry } else { Decision::Drop });
                 world.pipeline.decide(now, &world.store, reply, "crm", nth(*n), decision, "ann").expect("stored");
             }
+            Act::Order(n, what) => {
+                let (now, by) = (world.now(), "ann".to_owned());
+                world.pipeline.order(now, &world.store, reply, Order { call: nth(*n), what: *what, by, reason: None }).expect("stored");
+            }
             Act::Recover => {
                 let now = world.now();
                 world.pipeline.recover(now, reply, recovery(Wall::from_millis(0)));
@@ -296,7 +302,7 @@ fn told_by(store: &impl Store) -> Vec<String> {
     let mut told = Vec::new();
     for n in 0..4 {
         let call = nth(n);
-        told.push(format!("{:?} {:?} {:?}", store.record(call), store.writes(call), store.is_pruned(call)));
+        told.push(format!("{:?} {:?} {:?} {:?}", store.record(call), store.writes(call), store.is_pruned(call), store.hold(call)));
         for name in [call.to_string(), format!("carrier-{n}"), format!("leg-{n}"), format!("p-{n}")] {
             told.push(format!("{name} {:?} {:?}", store.named(&name), store.orphans(&name)));
         }
@@ -341,6 +347,8 @@ proptest! {
         }
         for n in 0..4 {
             let live = world.store.record(nth(n)).expect("stored");
+            let held = world.store.hold(nth(n)).expect("stored");
+            prop_assert_eq!(&whole.hold(nth(n)).expect("stored"), &held);
             if live.as_ref().is_some_and(Record::is_pruned) {
                 prop_assert_eq!(&whole.record(nth(n)).expect("stored"), &live);
                 prop_assert_eq!(&whole.writes(nth(n)).expect("stored"), &world.store.writes(nth(n)).expect("stored"));

@@ -29,8 +29,9 @@ use crate::{
     crm::Fields,
     event::CallId,
     pipeline::{
-        Decision, Recover,
+        Decision, Order, Recover,
         decision::{NOBODY, who},
+        retention::What,
     },
     shell::{
         secrets::Secret,
@@ -63,6 +64,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/reconcile/{target}", get(reconcile))
         .route("/v1/contacts/{number}/attempts", get(attempts))
         .route("/v1/quarantine", post(release))
+        .route("/v1/retention", get(retention).post(order))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(shared.clone(), token));
     // A webhook is known by its signature, and a load balancer has no token.
@@ -182,12 +184,21 @@ struct Page {
     limit: Option<usize>,
 }
 
-async fn calls(State(api): Api, page: Result<Query<Page>, axum::extract::rejection::QueryRejection>) -> Response {
-    let limit = match page {
-        Ok(Query(page)) => page.limit.unwrap_or(CALLS_DEFAULT).min(CALLS_MAX),
-        Err(_) => return Problem::new(400, "`limit` is no number", format!("write ?limit=N, at most {CALLS_MAX}")).into_response(),
-    };
-    answer(&api, |reply| Ask::Calls { limit, reply }).await
+type Limit = Result<Query<Page>, axum::extract::rejection::QueryRejection>;
+
+/// How many calls are to be listed.
+fn limit(page: Limit) -> Result<usize, Problem> {
+    match page {
+        Ok(Query(page)) => Ok(page.limit.unwrap_or(CALLS_DEFAULT).min(CALLS_MAX)),
+        Err(_) => Err(Problem::new(400, "`limit` is no number", format!("write ?limit=N, at most {CALLS_MAX}"))),
+    }
+}
+
+async fn calls(State(api): Api, page: Limit) -> Response {
+    match limit(page) {
+        Ok(limit) => answer(&api, |reply| Ask::Calls { limit, reply }).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 fn call_id(text: &str) -> Result<CallId, Problem> {
@@ -378,6 +389,31 @@ async fn release(State(api): Api, content: Body) -> Response {
     let hint = r#"send {"source": "platform", "after": ["platform", "NAME"]}; both may be left out"#;
     match document(content, hint).await {
         Ok(Released { source, after }) => answer(&api, |reply| Ask::Release { source, after, reply }).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn retention(State(api): Api, page: Limit) -> Response {
+    match limit(page) {
+        Ok(limit) => answer(&api, |reply| Ask::Retention { limit, reply }).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Ordered {
+    call_id: CallId,
+    action: What,
+    by: By,
+    reason: Option<String>,
+}
+
+async fn order(State(api): Api, content: Body) -> Response {
+    let hint = r#"send {"call_id": "…", "action": "hold" or "release", "by": "your name", "reason": "…"}; the reason may be left out"#;
+    match document(content, hint).await {
+        Ok(Ordered { call_id: call, action: what, by: By(by), reason }) => {
+            answer(&api, |reply| Ask::Order { order: Order { call, what, by, reason }, reply }).await
+        }
         Err(problem) => problem.into_response(),
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     event::CallId,
-    pipeline::{Decision, Recover},
+    pipeline::{Decision, Order, Recover},
     time::Wall,
 };
 
@@ -124,6 +124,20 @@ pub enum Ask {
         /// Source and name of the last one of the page before.
         after: Option<(String, String)>,
         /// What came of it.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `POST /v1/retention`: somebody orders something of what is kept of a call.
+    Order {
+        /// Which call, what, who and why.
+        order: Order,
+        /// What came of it.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// `GET /v1/retention`: which calls are held.
+    Retention {
+        /// No more than so many.
+        limit: usize,
+        /// A document.
         reply: oneshot::Sender<Answer>,
     },
     /// `GET /v1/queue`: how many writes stand how.

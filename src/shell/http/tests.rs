@@ -72,9 +72,13 @@ async fn refusals_are_problems_with_a_hint() {
     }
     // Nobody decides nothing.
     let decided = format!("\"target\": \"hubspot\", \"call_id\": \"{CALL}\", \"action\": \"retry\"");
-    for (path, body) in
-        [("/v1/queue", decided.as_str()), ("/v1/recover", "\"since\": \"2026-01-05T10:00:00Z\""), ("/v1/batch", "\"target\": \"hubspot\"")]
-    {
+    let held = format!("\"call_id\": \"{CALL}\", \"action\": \"hold\"");
+    for (path, body) in [
+        ("/v1/queue", decided.as_str()),
+        ("/v1/recover", "\"since\": \"2026-01-05T10:00:00Z\""),
+        ("/v1/batch", "\"target\": \"hubspot\""),
+        ("/v1/retention", held.as_str()),
+    ] {
         for (by, said) in [("", "missing field `by`"), (", \"by\": \"\"", "nobody is named"), (", \"by\": \" \\t\"", "nobody is named")] {
             let (status, problem) = world.send("POST", path, None, format!("{{{body}{by}}}").as_bytes()).await;
             assert!(status == 400 && problem["detail"].as_str().is_some_and(|detail| detail.contains(said)), "{path}{by}: {problem}");

@@ -19,6 +19,7 @@ use crate::{
     journal::Position,
     pipeline::{
         Activation, Counts, Record, Store, StoreError, Traffic,
+        retention::Hold,
         store::{Aside, Changes, Orphan, State, Write},
         webhook::{Drift, Payload},
     },
@@ -93,11 +94,22 @@ impl Sqlite {
         }
         connection.execute_batch(SCHEMA).map_err(failed)?;
         connection.pragma_update(None, "user_version", VERSION).map_err(failed)?;
+        // What a process that was killed had deleted stands in its log still.
+        scrub(&connection)?;
         let checkpoints = Checkpoints::start(path, &mut connection)?;
         let mut store = Self::new(connection)?;
         let orphaned = store.orphaned()?;
         store.writer = Some(Writer { recent: RefCell::default(), orphaned, _checkpoints: checkpoints });
         Ok(store)
+    }
+
+    /// Ends the log in which what was deleted stands still: in the tables' file it is overwritten once the log is copied back. False where somebody reads what the
+    /// log holds, or copies it: then it has to be tried again.
+    pub fn scrub(&mut self) -> Result<bool, StoreError> {
+        if !self.connection.is_autocommit() {
+            self.run("COMMIT", [])?;
+        }
+        scrub(&self.connection)
     }
 
     /// Removes the tables at `path`, where there are any.
@@ -408,6 +420,19 @@ impl Store for Sqlite {
         self.calls(sql, params![digits, key(&call), number(most)])
     }
 
+    fn hold(&self, call: CallId) -> Result<Option<Hold>, StoreError> {
+        self.document("SELECT document FROM holds WHERE call_id = ?1", [key(&call)])
+    }
+
+    fn holds(&self, most: usize) -> Result<Vec<Hold>, StoreError> {
+        self.documents("SELECT document FROM holds WHERE held = 1 ORDER BY at, call_id LIMIT ?1", [number(most)])
+    }
+
+    fn held(&self) -> Result<usize, StoreError> {
+        let found = self.one("SELECT COUNT(*) FROM holds WHERE held = 1", [], |row| row.get::<_, i64>(0))?;
+        Ok(found.and_then(|count| usize::try_from(count).ok()).unwrap_or(0))
+    }
+
     fn swept(&self) -> Result<Option<Wall>, StoreError> {
         self.wall("SELECT before FROM swept", [])
     }
@@ -442,6 +467,12 @@ impl Store for Sqlite {
     }
 }
 
+/// Copies the log back and cuts it off; false where somebody is in the way.
+fn scrub(connection: &Connection) -> Result<bool, StoreError> {
+    let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(failed)?;
+    Ok(busy == 0)
+}
+
 // Asked again and again, with a million rows that wait: each by an index, in its order (`the_queue_is_read_in_the_order_of_an_index`).
 const DUE: &str =
     "SELECT call_id FROM writes WHERE crm = ?1 AND backlog = ?2 AND state IN ('queued', 'retrying') AND due <= ?3 ORDER BY due, call_id";
@@ -460,15 +491,16 @@ const PRUNABLE: &str =
     "SELECT document FROM records WHERE call_id > ?1 AND call_id < ?2 AND over = 1 AND wait IS NULL ORDER BY call_id LIMIT ?3";
 
 /// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 13;
+const VERSION: i64 = 14;
 /// Pages of 16 kB: documents are of some kB, and appending in time order fills them. 16 MB of them in memory hold the ends of all tables, where calls that go on
-/// are.
+/// are. What is deleted is overwritten in its page, which costs nothing that could be measured: what retention takes away must not stand on in the file.
 const SCHEMA: &str = "
 PRAGMA page_size=16384;
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=NORMAL;
 PRAGMA busy_timeout=2000;
 PRAGMA cache_size=-16384;
+PRAGMA secure_delete=ON;
 CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS records (call_id BLOB PRIMARY KEY, over INTEGER NOT NULL, wait INTEGER, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS records_wait ON records (wait) WHERE wait IS NOT NULL;
@@ -483,6 +515,8 @@ CREATE TABLE IF NOT EXISTS activations (crm TEXT PRIMARY KEY, document TEXT NOT 
 CREATE TABLE IF NOT EXISTS pulls (source TEXT NOT NULL, call_id BLOB NOT NULL, due INTEGER NOT NULL, PRIMARY KEY (source, call_id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS pulls_due ON pulls (source, due, call_id);
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS holds (call_id BLOB PRIMARY KEY, held INTEGER NOT NULL, at INTEGER NOT NULL, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS holds_standing ON holds (at, call_id) WHERE held = 1;
 CREATE TABLE IF NOT EXISTS swept (one INTEGER PRIMARY KEY, before INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS numbers (number TEXT NOT NULL, call_id BLOB NOT NULL, PRIMARY KEY (number, call_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID;

@@ -72,6 +72,13 @@ pub(super) fn put(store: &Sqlite, changes: &Changes, recent: &Recent) -> Result<
     for (crm, activation) in &changes.activations {
         run("INSERT OR REPLACE INTO activations (crm, document) VALUES (?1, ?2)", params![crm, json(activation)?])?;
     }
+    for (call, hold) in &changes.holds {
+        let (held, at) = (hold.held, hold.at.as_micros());
+        run(
+            "INSERT OR REPLACE INTO holds (call_id, held, at, document) VALUES (?1, ?2, ?3, ?4)",
+            params![key(call), held, at, json(hold)?],
+        )?;
+    }
     if let Some(Position { segment, offset }) = changes.position {
         run("INSERT OR REPLACE INTO position (one, segment, offset) VALUES (1, ?1, ?2)", params![number(segment), number(offset)])?;
     }

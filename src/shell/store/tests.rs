@@ -1,5 +1,7 @@
 //! One suite for both implementers of [`Store`].
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::*;
@@ -110,6 +112,20 @@ fn pulls_are_due_once_and_no_more_when_they_are_over(store: &mut impl Store) {
     assert_eq!((store.pulls_due("platform", at(49), 9), store.next_pull("platform", at(0))), (Ok(vec![]), Ok(Some(at(50)))));
 }
 
+fn hold(n: u8, held: bool, ms: i64) -> Hold {
+    Hold { call_id: call(n), held, by: "ann".into(), reason: Some("matter 7".into()), at: at(ms) }
+}
+
+fn holds_stand_until_they_are_released(store: &mut impl Store) {
+    let say = |store: &mut dyn FnMut(Changes), hold: Hold| store(Changes { holds: [(hold.call_id, hold)].into(), ..Changes::default() });
+    for said in [hold(1, true, 30), hold(2, true, 20), hold(3, true, 10), hold(3, false, 40)] {
+        say(&mut |changes| store.commit(changes).expect("committed"), said);
+    }
+    assert_eq!((store.holds(9), store.held()), (Ok(vec![hold(2, true, 20), hold(1, true, 30)]), Ok(2)), "the longest first");
+    assert_eq!(store.holds(1), Ok(vec![hold(2, true, 20)]));
+    assert_eq!((store.hold(call(3)), store.hold(call(4))), (Ok(Some(hold(3, false, 40))), Ok(None)));
+}
+
 fn suite(mut store: impl Store) {
     assert_eq!(store.position(), Ok(Position::default()));
     assert_eq!((store.record(call(1)), store.named("1@sip"), store.next_wait()), (Ok(None), Ok(None), Ok(None)));
@@ -148,6 +164,7 @@ fn suite(mut store: impl Store) {
     assert_eq!((store.next_due("crm", Traffic::All), store.next_due("none", Traffic::All)), (Ok(Some(at(20))), Ok(None)));
     backlog_behind_calls_as_they_happen(&mut store);
     pulls_are_due_once_and_no_more_when_they_are_over(&mut store);
+    holds_stand_until_they_are_released(&mut store);
     assert_eq!(store.writes_in(State::InFlight, 10).expect("read").len(), 1);
     assert_eq!(store.write("crm", call(4)), Ok(Some(write(4, State::Review, 1))));
     assert_eq!(store.writes(call(4)).expect("read").len(), 1);
@@ -250,6 +267,68 @@ fn the_store_in_sqlite_keeps_the_suite_and_keeps_it_across_a_restart() {
     assert_eq!(again.position(), Ok(Position { segment: 3, offset: 77 }));
     let reader = Sqlite::reader(&path).expect("a reader");
     assert_eq!((reader.record(call(2)).map(|r| r.is_some()), reader.is_pruned(call(1))), (Ok(true), Ok(true)));
+}
+
+/// Calls grow by and by, side by side, some beyond a page, and everything of most of them is taken away. SQLite overwrites what it deletes, but not what it has copied
+/// on to another page before.
+#[test]
+fn what_was_taken_away_is_overwritten_in_the_files() {
+    let scratch = Scratch::new("scrubbed");
+    let path = scratch.0.join("store.sqlite");
+    let mut store = Sqlite::open(&path).expect("opened");
+    let nth = |n: u128| CallId(uuid::Uuid::from_u128((1_800_000_000_000 << 80) | n));
+    let word = |n: u128| format!("<word of {n:05}>");
+    let (calls, beside) = (200, 12);
+    let mut chance = crate::chance::Chance::from_seed(7);
+    for turn in 0..calls * 4 {
+        let mut changes = Changes::default();
+        for n in (turn / 4..).take(beside).filter(|n| *n < calls) {
+            let (call, octets) = (nth(n), usize::try_from(chance.below(if n % 7 == 0 { 900 } else { 150 })).expect("fits"));
+            let mut record = store.record(call).expect("read").unwrap_or_else(|| Record::new(call));
+            let told = json!({"call_summary": word(n).repeat(octets)});
+            record.tell(&Payload {
+                time: at(i64::try_from(turn).expect("fits")),
+                data: told.as_object().expect("fields").clone(),
+                ..payload("n", "w")
+            });
+            let mut write = store.write("crm", call).expect("read").unwrap_or_else(|| Write::new("crm", call, at(1)));
+            write.state = if turn % 3 == 0 { State::Queued } else { State::Done };
+            write.wanted.insert("note".into(), json!(word(n).repeat(octets / 2)));
+            changes.records.insert(call, (record, None));
+            changes.writes.insert(("crm".into(), call), write);
+            let orphan = Orphan {
+                payload: Payload { id: word(n), ..payload(&format!("orphan of {n}"), "w") },
+                came: at(1),
+                position: Position::default(),
+            };
+            changes.orphans.push(orphan);
+        }
+        store.commit(changes).expect("committed");
+    }
+    let pruned: Vec<_> = (0..calls).filter(|n| n % 5 != 1).collect();
+    let orphans = |n: u128| format!("orphan of {n}");
+    for some in pruned.chunks(9) {
+        let records = some.iter().map(|n| (nth(*n), (Record::lost(nth(*n)), None))).collect();
+        store.commit(Changes { records, adopted: some.iter().map(|n| orphans(*n)).collect(), ..Changes::default() }).expect("committed");
+    }
+    assert_eq!(store.scrub(), Ok(true));
+    let files = ["store.sqlite", "store.sqlite-wal"].map(|name| std::fs::read(scratch.0.join(name)).expect("a file"));
+    let begins =
+        |file: &[u8], place: usize| file.get(place..).and_then(|rest| rest.strip_prefix(b"<word of "))?.get(..5).map(<[u8]>::to_vec);
+    let words = files.iter().flat_map(|file| (0..file.len()).filter(|place| file[*place] == b'<').filter_map(|place| begins(file, place)));
+    let stands: BTreeSet<_> = words.filter_map(|word| String::from_utf8(word).ok()?.parse::<u128>().ok()).collect();
+    let kept: BTreeSet<_> = (0..calls).filter(|n| n % 5 == 1).collect();
+    assert!(stands.is_superset(&kept), "what was not taken away is there");
+    let over = stands.difference(&kept).count();
+    assert!(over * 50 < pruned.len(), "{over} of {} stand on", pruned.len());
+    // Whoever reads keeps the log; it is ended when he is done.
+    let reader = Connection::open(&path).expect("opened");
+    reader.execute_batch("PRAGMA busy_timeout=0; BEGIN; SELECT count(*) FROM records").expect("read");
+    store.commit(Changes { records: [(nth(1), (Record::lost(nth(1)), None))].into(), ..Changes::default() }).expect("committed");
+    store.connection.execute_batch("PRAGMA busy_timeout=0").expect("set");
+    assert_eq!(store.scrub(), Ok(false));
+    reader.execute_batch("COMMIT").expect("done");
+    assert_eq!(store.scrub(), Ok(true));
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub struct Metrics {
     pub review_depth: Level,
     /// Age of the oldest write that waits, in seconds; 0 without one.
     pub oldest_undelivered_seconds: Level,
+    /// Calls that are held: retention takes nothing of them.
+    pub retention_held: Level,
     /// Webhooks with a wrong signature that are kept.
     pub webhooks_quarantined: Level,
     /// Oddities of payloads: not what schema or mapping were written for.
@@ -165,6 +167,7 @@ impl Metrics {
         let dead_letters = level("dead_letters", "CRM writes whose retries are exhausted");
         let review_depth = level("review_depth", "CRM writes that wait for a person");
         let oldest_undelivered_seconds = level("oldest_undelivered_seconds", "Age of the oldest CRM write that waits");
+        let retention_held = level("retention_held", "Calls that are held: retention takes nothing of them");
         let webhooks_quarantined = level("webhooks_quarantined", "Webhooks with a wrong signature that are kept");
         let journal_open = level("journal_open", "Whether the journal takes events");
         let mut total = |name: &str, help: &str| {
@@ -215,6 +218,7 @@ impl Metrics {
             dead_letters,
             review_depth,
             oldest_undelivered_seconds,
+            retention_held,
             webhooks_quarantined,
             webhook_drifts,
             quarantine_lost,
@@ -362,6 +366,7 @@ mod tests {
             "offhook_journal_appends_total 7",
             "offhook_outbox_depth 0",
             "offhook_retention_calls_total 2",
+            "offhook_retention_held 0",
             "offhook_retention_octets_total 0",
             "offhook_dead_letters 0",
             "offhook_review_depth 0",
