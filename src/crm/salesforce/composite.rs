@@ -129,7 +129,10 @@ impl Salesforce {
                 let why = error.get("message").and_then(Value::as_str).unwrap_or("another part of the request failed");
                 Part::Halted { why: format!("{object}: {why} (PROCESSING_HALTED)") }
             }
-            (_, error) => Part::Failed(self.refusal(status, error, beside, self.named_by(change, beside))),
+            (_, error) => {
+                let error = self.placed(error, change, beside);
+                Part::Failed(self.refusal(status, &error, beside, self.named_by(change, beside)))
+            }
         }
     }
 }

@@ -283,8 +283,39 @@ impl Salesforce {
                 let why = format!("{} with {} results for {} records", answer.status, results.len(), changes.len());
                 vec![Verdict::Ambiguous { why }; changes.len()]
             }
-            _ => vec![self.refused(answer, results.first().unwrap_or(&Value::Null)); changes.len()],
+            status => {
+                let error = results.first().unwrap_or(&Value::Null);
+                match changes {
+                    // The request cannot be read for the sake of one value: a date that is none keeps all others from being looked at.
+                    [_, _, ..] if status == 400 && error.get("errorCode").and_then(Value::as_str) == Some(UNREADABLE) => {
+                        let why = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
+                        vec![Verdict::Split { why: format!("{why} ({UNREADABLE})") }; changes.len()]
+                    }
+                    [one] => vec![self.refused(answer, &self.placed(error, one, None))],
+                    several => vec![self.refused(answer, error); several.len()],
+                }
+            }
         }
+    }
+
+    /// An error with the fields whose value it quotes, `Cannot deserialize instance of date from VALUE_STRING value … or request …`: it names none, and a person
+    /// has to know which. Of the record `beside` where one is meant.
+    fn placed(&self, error: &Value, change: &Change, beside: Option<&Beside>) -> Value {
+        let mut error = error.clone();
+        let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
+        let rest = message.strip_prefix(CANNOT_READ).and_then(|rest| Some(rest.split_once(" value ")?.1));
+        let quoted = rest.and_then(|rest| rest.rsplit_once(" or request may be").or_else(|| rest.rsplit_once(" at [line:")));
+        let Some((quoted, _)) = quoted else { return error };
+        let own = |name: &str| match (beside, &self.beside) {
+            (Some(beside), _) => beside.field(name).map(str::to_owned),
+            (None, Some(other)) if other.field(name).is_some() => None,
+            (None, _) => Some(name.to_owned()),
+        };
+        let fields: Vec<_> = change.holding(quoted).into_iter().filter_map(own).collect();
+        if let Some(error) = error.as_object_mut().filter(|error| error.get("fields").and_then(Value::as_array).is_none_or(Vec::is_empty)) {
+            error.insert("fields".into(), json!(fields));
+        }
+        error
     }
 
     /// What a collection says of one of its records.
@@ -293,7 +324,7 @@ impl Salesforce {
             return Verdict::Done { id: result.get("id").and_then(Value::as_str).map(str::to_owned) };
         }
         match result.pointer("/errors/0") {
-            Some(error) => self.refusal(status, error, None, self.named_by(change, None)),
+            Some(error) => self.refusal(status, &self.placed(error, change, None), None, self.named_by(change, None)),
             None => Verdict::Ambiguous { why: format!("{status} without a word on this record") },
         }
     }
@@ -357,6 +388,11 @@ impl Salesforce {
         }
     }
 }
+
+/// What is said of a request of which a value cannot be read: it is none of its field's type.
+const UNREADABLE: &str = "JSON_PARSER_ERROR";
+/// How the message begins that quotes the value.
+const CANNOT_READ: &str = "Cannot deserialize instance of ";
 
 /// A text in SOQL.
 fn literal(text: &str) -> String {

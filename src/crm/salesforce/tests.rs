@@ -104,6 +104,26 @@ fn a_collection_is_told_record_by_record_in_its_order() {
     assert!(fewer.iter().all(|v| v.name() == "ambiguous"), "results that do not fit tell nothing");
 }
 
+/// A date that is none keeps the whole request from being read: each half goes by itself, until the one is found, whose field the message does not name.
+#[test]
+fn a_value_that_cannot_be_read_is_found_among_the_others() {
+    let said = |kind: &str, value: &str, end: &str| {
+        let message = format!("Cannot deserialize instance of date from {kind} value {value}{end}");
+        answer(400, &json!([{"errorCode": "JSON_PARSER_ERROR", "message": message}]))
+    };
+    let odd = change("k1", &[("Name", json!("x")), ("Due__c", json!("soon or later")), ("Score__c", json!(7))]);
+    let refused = said("VALUE_STRING", "soon or later", " or request may be missing a required field at [line:1, column:35]");
+    let verdicts = connector().verdicts(&[odd.clone(), change("k2", &[])], &refused);
+    assert!(verdicts.len() == 2 && verdicts.iter().all(|v| matches!(v, Verdict::Split { .. })), "{verdicts:?}");
+    let alone = |refused: &HttpAnswer| match connector().verdicts(std::slice::from_ref(&odd), refused).remove(0) {
+        Verdict::Rejected { why } => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(alone(&refused).starts_with("Due__c: Cannot deserialize"), "{}", alone(&refused));
+    assert!(alone(&said("VALUE_NUMBER_INT", "7", " at [line:1, column:9]")).starts_with("Score__c: "));
+    assert!(alone(&said("VALUE_STRING", "else", " at [line:1, column:9]")).starts_with("Cannot"), "no field holds it");
+}
+
 #[test]
 fn a_refresh_beside_another_is_no_revoked_grant() {
     let refused = |error: &str, text: &str| {

@@ -82,3 +82,35 @@ fn a_time_that_the_crm_cuts_to_the_second_is_nobodys_change() {
     let changed = reconciled(&mut world)["changed"].clone();
     assert_eq!(changed[0]["fields"]["Started_At__c"]["value"], "2026-01-05T10:00:11.000+0000");
 }
+
+#[test]
+fn one_date_that_is_none_keeps_no_other_record_of_its_batch_from_the_crm() {
+    let mut world = World::new();
+    world.account = Double::of("salesforce", sandbox::Options::default(), Chance::from_seed(1));
+    let key = json!({"type": "Text", "length": 40, "externalId": true, "unique": true});
+    for (name, metadata) in [("Key__c", key), ("Due__c", json!({"type": "Date"}))] {
+        let field = json!({"FullName": format!("Voice_Call__c.{name}"), "Metadata": metadata});
+        assert_eq!(ask(&mut world, "POST", "tooling/sobjects/CustomField", &field)["success"], true);
+    }
+    let id = |n: u8| -> CallId { format!("019b8d99-6ce8-7000-8000-00000000000{n}").parse().expect("a call id") };
+    let crm = world.pipeline.config.crms.get_mut(0).expect("a CRM");
+    crm.connector = Box::new(connector());
+    crm.mapping = Box::new(move |record| {
+        let call = record.get("call_id").cloned().unwrap_or_default();
+        let due = if call == json!(id(3)) { "soon" } else { "2026-01-05" };
+        [("Name".to_owned(), call), ("Due__c".to_owned(), json!(due))].into_iter().collect()
+    });
+    // All of them become due at once.
+    for n in 1..=5 {
+        for (sequence, kind) in (1..).zip(life()) {
+            let event = Event { call_id: id(n), sequence, time: world.now().wall, at_ms: 0, kind };
+            world.write_down(entry(&event));
+        }
+    }
+    world.until(100 * SECOND);
+    let writes = (1..=5).map(|n| world.store.write("crm", id(n)).expect("stored").expect("a write")).collect::<Vec<_>>();
+    let states: Vec<_> = writes.iter().map(|write| write.state).collect();
+    assert_eq!(states, [State::Done, State::Done, State::Review, State::Done, State::Done]);
+    let why = writes[2].why.as_deref().unwrap_or_default();
+    assert!(why.starts_with("Due__c: Cannot deserialize instance of date from VALUE_STRING value soon"), "{why}");
+}

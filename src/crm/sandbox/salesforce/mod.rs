@@ -219,6 +219,9 @@ impl Salesforce {
         if !self.objects.get(object).is_some_and(|o| o.fields.get(key).is_some_and(|f| f.external)) {
             return not_found();
         }
+        if let Some(fault) = self.unreadable(records, |_| object.to_owned()) {
+            return Answer::new(400, json!([fault]));
+        }
         let all = body.get("allOrNone").and_then(Value::as_bool).unwrap_or(false);
         let mut results = Vec::new();
         for record in records {
@@ -238,17 +241,26 @@ impl Salesforce {
         Answer::new(200, json!(shown))
     }
 
+    /// The first value of a collection that cannot be read, for the sake of which all of it is refused.
+    fn unreadable(&self, records: &[Value], of_type: impl Fn(&Value) -> String) -> Option<Value> {
+        records.iter().find_map(|record| self.objects.get(&of_type(record))?.read(record.as_object()?).err())
+    }
+
     /// Records by their ids, of whatever objects.
     fn update_collection(&mut self, now: Wall, body: &Value, ledger: &mut Ledger) -> Answer {
         let records = body.get("records").and_then(Value::as_array).cloned().unwrap_or_default();
         if records.len() > COLLECTION_MAX {
             return refused(400, "LIMIT_EXCEEDED", &format!("at most {COLLECTION_MAX} records in a collection"), &[]);
         }
+        let of_type = |record: &Value| record.pointer("/attributes/type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if let Some(fault) = self.unreadable(&records, of_type) {
+            return Answer::new(400, json!([fault]));
+        }
         let mut shown = Vec::new();
         for record in &records {
             let mut fields = record.as_object().cloned().unwrap_or_default();
             let id = fields.remove("id").and_then(|id| id.as_str().map(str::to_owned)).unwrap_or_default();
-            let object = record.pointer("/attributes/type").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let object = of_type(record);
             let there = self.objects.get(&object).is_some_and(|o| o.records.contains_key(&id));
             let written = if there {
                 self.write(now, &object, None, Some(&id), fields, ledger)

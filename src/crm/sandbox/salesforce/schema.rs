@@ -222,6 +222,15 @@ impl Object {
         Err(fault("REQUIRED_FIELD_MISSING", &format!("Required fields are missing: [{}]", missing.join(", ")), &missing))
     }
 
+    /// Whether a record of a request can be read at all: each value is of its field's type. Where one is not, nothing of the request is looked at.
+    pub(super) fn read(&self, fields: &Map<String, Value>) -> Result<(), Value> {
+        let typed = |(name, value): (&String, &Value)| match self.fields.get(name).filter(|_| !value.is_null()) {
+            Some(field) => field.judge(name, value, &|_| Ok(())).err().filter(|fault| fault.get("errorCode") == Some(&json!(UNREADABLE))),
+            None => None,
+        };
+        fields.iter().find_map(typed).map_or(Ok(()), Err)
+    }
+
     /// The answer to `describe`.
     pub(super) fn describe(&self, name: &str) -> Value {
         let field = |(name, field): (&String, &Field)| {
@@ -243,6 +252,9 @@ impl Object {
     }
 }
 
+/// What is said of a value that is none of its field's type.
+const UNREADABLE: &str = "JSON_PARSER_ERROR";
+
 impl Field {
     /// What a field keeps of a value: of a time no more than the second, in the API's own form.
     fn held(&self, value: &Value) -> Value {
@@ -252,7 +264,20 @@ impl Field {
     }
 
     fn judge(&self, name: &str, value: &Value, named: &dyn Fn(&str) -> Result<(), Value>) -> Result<(), Value> {
-        let wrong = |what: &str| Err(fault("JSON_PARSER_ERROR", &format!("Cannot deserialize instance of {what} from {value}"), &[name]));
+        // [C] the words, which name no field.
+        let wrong = |what: &str| {
+            let (kind, text) = match value {
+                Value::String(text) => ("VALUE_STRING", text.clone()),
+                Value::Number(number) => ("VALUE_NUMBER_INT", number.to_string()),
+                Value::Bool(flag) => (if *flag { "VALUE_TRUE" } else { "VALUE_FALSE" }, flag.to_string()),
+                Value::Array(_) => ("START_ARRAY", "[".to_owned()),
+                Value::Object(_) | Value::Null => ("START_OBJECT", "{".to_owned()),
+            };
+            let message = format!(
+                "Cannot deserialize instance of {what} from {kind} value {text} or request may be missing a required field at [line:1, column:1]"
+            );
+            Err(fault(UNREADABLE, &message, &[]))
+        };
         match (&self.kind, value) {
             (Kind::Text(most), Value::String(text)) if text.chars().count() > *most => {
                 Err(fault("STRING_TOO_LONG", &format!("{name}: data value too large (max length={most})"), &[name]))

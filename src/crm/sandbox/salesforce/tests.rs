@@ -60,13 +60,19 @@ fn one_key_is_one_record_whatever_its_case() {
 fn a_collection_tells_each_record_apart_and_errors_by_another_name() {
     let mut org = org();
     let record = |key: &str, name: Value| json!({"attributes": {"type": "Voice_Call__c"}, "Key__c": key, "Name": name});
-    let body =
-        json!({"allOrNone": false, "records": [record("k1", json!("a")), record("k2", json!("x".repeat(81))), record("k3", json!(7))]});
+    let body = json!({"allOrNone": false, "records": [record("k1", json!("a")), record("k2", json!("x".repeat(81)))]});
     let answer = org.json("PATCH", "composite/sobjects/Voice_Call__c/Key__c", &body);
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()[0]["success"], true);
     assert_eq!(answer.json()[1]["errors"][0]["statusCode"], "STRING_TOO_LONG");
-    assert_eq!(answer.json()[2]["errors"][0]["fields"], json!(["Name"]));
+    // One value that is none of its field's type, and nothing is looked at.
+    let unreadable = json!({"allOrNone": false, "records": [record("k3", json!("a")), record("k4", json!(7))]});
+    let refused = org.json("PATCH", "composite/sobjects/Voice_Call__c/Key__c", &unreadable);
+    assert_eq!(
+        (refused.status, &refused.json()[0]["errorCode"], &refused.json()[0]["fields"]),
+        (400, &json!("JSON_PARSER_ERROR"), &json!([]))
+    );
+    assert_eq!(org.json("GET", "sobjects/Voice_Call__c/Key__c/k3", &Value::Null).status, 404);
     assert!(answer.headers.iter().any(|(n, v)| *n == "sforce-limit-info" && v.starts_with("api-usage=")));
 }
 
