@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A field that a mapping writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Field {
     /// The CRM's name for it.
     pub name: String,
@@ -21,6 +21,8 @@ pub struct Field {
     pub unique: bool,
     /// Values that are written into it, where those are known.
     pub words: Vec<String>,
+    /// What those of them stand for that the mapping makes of other words: the numbers of a choice.
+    pub meanings: BTreeMap<String, String>,
     /// What is written into it; none where it is read alone.
     pub writes: Option<Writes>,
 }
@@ -121,6 +123,8 @@ pub trait Setup {
     fn permissions(&self, mapping: &Mapping) -> (Vec<String>, Vec<String>);
 }
 
+/// What the value stands for that is written for any word which a rule does not list, and for none.
+const OTHER: &str = "other or none";
 /// The key has so many characters.
 const KEY_CHARS: usize = 40;
 /// A text of more characters is one of many lines: Salesforce's short ones end here.
@@ -163,12 +167,19 @@ pub fn needs(mapping: &Mapping) -> Result<Vec<(&str, Vec<Field>)>, String> {
         }
         words.sort();
         words.dedup();
-        Ok(Field { name: rule.to.clone(), kind, unique: false, words, writes: Some(rule.writes()) })
+        let mut meanings: BTreeMap<String, String> = BTreeMap::new();
+        for (told, value) in &rule.values {
+            meanings.entry(value.clone()).and_modify(|others| *others = format!("{others} / {told}")).or_insert_with(|| told.clone());
+        }
+        if let Some(value) = rule.default.as_ref().filter(|_| !rule.values.is_empty()) {
+            meanings.entry(value.clone()).or_insert_with(|| OTHER.to_owned());
+        }
+        Ok(Field { name: rule.to.clone(), kind, words, meanings, writes: Some(rule.writes()), ..Field::default() })
     };
     let written = Some(Writes::Text(Some(KEY_CHARS)));
     let key =
-        |name: &str| Field { name: name.to_owned(), kind: Some(Kind::Text(KEY_CHARS)), unique: true, words: Vec::new(), writes: written };
-    let plain = |name: &String| Field { name: name.clone(), kind: None, unique: false, words: Vec::new(), writes: None };
+        |name: &str| Field { name: name.to_owned(), kind: Some(Kind::Text(KEY_CHARS)), unique: true, writes: written, ..Field::default() };
+    let plain = |name: &String| Field { name: name.clone(), ..Field::default() };
 
     let mut records = vec![key(&mapping.key)];
     records.extend(mapping.rules.iter().map(rule).collect::<Result<Vec<_>, String>>()?);
@@ -281,10 +292,9 @@ mod tests {
     fn a_field_that_is_there_has_to_do() {
         let wanted = |unique, words: &[&str]| Field {
             name: "f".into(),
-            kind: None,
             unique,
             words: words.iter().map(|w| (*w).to_owned()).collect(),
-            writes: None,
+            ..Field::default()
         };
         let there = |key, words: Option<&[&str]>| Described {
             name: "f".into(),

@@ -292,7 +292,7 @@ mod tests {
             ("dynamics", "phonecalls", "offhook_key"),
         ] {
             let account = Account::of(vendor, json!([])).await;
-            let plain = Field { name: key.into(), kind: Some(Kind::Text(40)), unique: false, words: Vec::new(), writes: None };
+            let plain = Field { name: key.into(), kind: Some(Kind::Text(40)), ..Field::default() };
             assert!(make(&account.client, account.setup(), &account.token, object, &plain).await.expect("made"));
             let findings = account.set_up(&needs(&account.mapping).expect("known types"), false).await;
             let found = findings.iter().find(|f| f.field == key).expect("the key");
@@ -305,7 +305,7 @@ mod tests {
         let account = Account::of("hubspot", json!([])).await;
         let mut found = Vec::new();
         for word in ["Connected", "f240bbac-87c9-4f6e-bf70-924b57d47db7", "Paid"] {
-            let field = Field { name: "hs_call_disposition".into(), kind: None, unique: false, words: vec![word.into()], writes: None };
+            let field = Field { name: "hs_call_disposition".into(), words: vec![word.into()], ..Field::default() };
             found.extend(account.set_up(&[("calls", vec![field])], true).await.into_iter().map(|finding| finding.state));
         }
         let [State::Wrong(label), State::There, State::Wrong(unknown)] = found.as_slice() else { panic!("{found:?}") };
@@ -324,7 +324,7 @@ mod tests {
             let account = Account::of(vendor, json!([])).await;
             for (name, why) in fields {
                 let writes = Some(Writes::Text(Some(32_000)));
-                let field = Field { name: name.into(), kind: None, unique: false, words: Vec::new(), writes };
+                let field = Field { name: name.into(), writes, ..Field::default() };
                 let found = account.set_up(&[(object, vec![field])], true).await;
                 assert!(matches!(&found[0].state, State::Wrong(told) if told.contains(why)), "{vendor} {name}: {found:?}");
             }
@@ -344,7 +344,7 @@ mod tests {
             let mut found = Vec::new();
             for chars in [takes, takes + 1] {
                 let writes = Some(Writes::Text(Some(chars)));
-                let field = Field { name: name.into(), kind: None, unique: false, words: Vec::new(), writes };
+                let field = Field { name: name.into(), writes, ..Field::default() };
                 found.extend(account.set_up(&[(object, vec![field])], true).await.into_iter().map(|finding| finding.state));
             }
             let [State::There, State::Wrong(why)] = found.as_slice() else { panic!("{vendor} {name}: {found:?}") };
@@ -355,7 +355,7 @@ mod tests {
             [("prioritycode", "2", false), ("prioritycode", "7", true), ("statuscode", "4", false), ("statuscode", "9", true)]
         {
             let writes = Some(Writes::Number);
-            let field = Field { name: name.into(), kind: None, unique: false, words: vec![word.into()], writes };
+            let field = Field { name: name.into(), words: vec![word.into()], writes, ..Field::default() };
             let found = account.set_up(&[("phonecalls", vec![field])], true).await;
             let is_told = matches!(&found[0].state, State::Wrong(why) if why.contains(&format!("lacks {word}")));
             assert_eq!((is_told, found[0].state == State::There), (lacks, !lacks), "{name}: {found:?}");

@@ -115,9 +115,10 @@ impl Setup for Dynamics {
             Kind::Time => ("DateTime", json!({"Format": "DateAndTime"})),
             // By its behaviour and not by its format alone: else it is midnight in UTC, which is the day before for whoever lives west of it.
             Kind::Date => ("DateTime", json!({"Format": "DateOnly", "DateTimeBehavior": {"Value": "DateOnly"}})),
-            // Its values are numbers: a mapping translates words into them.
+            // Its values are numbers, which a mapping makes of words: these are what people see.
             Kind::Picklist => {
-                let option = |word: &String| Some(json!({"Value": word.parse::<i64>().ok()?, "Label": self::label(word)}));
+                let seen = |word: &String| self::label(field.meanings.get(word).unwrap_or(word));
+                let option = |word: &String| Some(json!({"Value": word.parse::<i64>().ok()?, "Label": seen(word)}));
                 let options: Vec<_> = field.words.iter().map(option).collect::<Option<_>>()?;
                 ("Picklist", json!({"OptionSet": {"IsGlobal": false, "OptionSetType": "Picklist", "Options": options}}))
             }

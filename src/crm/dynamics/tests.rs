@@ -353,3 +353,17 @@ fn people_of_a_further_page_are_told_of() {
         assert_eq!((found.people.len(), found.more), (PAGE, more));
     }
 }
+
+#[test]
+fn a_choice_that_is_made_shows_people_words_and_not_its_numbers() {
+    let text = include_str!("../../../examples/mappings/qualification-dynamics.toml");
+    let mapping: crate::crm::mapping::Mapping = toml::from_str(text).expect("a shipped mapping");
+    let needs = crate::crm::setup::needs(&mapping).expect("known types");
+    let field = needs[0].1.iter().find(|field| field.name == "offhook_qualification").expect("the choice");
+    let made = connector().make("phonecalls", field, &Token::standing()).expect("a request");
+    let body = String::from_utf8(made.body).expect("text");
+    for seen in ["QUALIFIED", "NURTURE", "DISQUALIFIED", "other or none"] {
+        assert!(body.contains(&format!("\"Label\":\"{seen}\"")), "{seen}: {body}");
+    }
+    assert_eq!((body.matches("\"Value\":10000000").count(), body.matches("\"Label\":\"10000000").count()), (4, 0), "{body}");
+}
