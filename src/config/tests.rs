@@ -523,6 +523,29 @@ fn the_starting_points_are_good_mappings() {
     assert_eq!(found, every);
 }
 
+/// They stand beside each other on one account: a field that two of them write is made once, and has to do for both.
+#[test]
+fn the_shipped_mappings_make_no_field_that_another_of_them_makes_otherwise() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut files: Vec<_> = ["mapping.toml", "mapping-salesforce.toml", "mapping-dynamics.toml"].map(|name| examples.join(name)).into();
+    files.extend(std::fs::read_dir(examples.join("mappings")).expect("the mappings").map(|file| file.expect("an entry").path()));
+    let mut made = std::collections::BTreeMap::new();
+    for path in files {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let crm = name.rsplit_once('-').map_or("hubspot", |(_, crm)| crm).to_owned();
+        let mapping: crate::crm::mapping::Mapping = toml::from_str(&std::fs::read_to_string(&path).expect("a mapping")).expect("a mapping");
+        for (object, fields) in crate::crm::setup::needs(&mapping).expect("known types") {
+            for field in fields.into_iter().filter(|field| field.kind.is_some()) {
+                let place = (crm.clone(), object.to_owned(), field.name.clone());
+                let is = (field.kind, field.unique, field.words);
+                let (other, before) = made.entry(place.clone()).or_insert_with(|| (name.clone(), is.clone()));
+                assert_eq!(*before, is, "{place:?} of {other} and {name}");
+            }
+        }
+    }
+    assert!(made.len() > 100, "{} fields", made.len());
+}
+
 #[test]
 fn a_secret_comes_of_a_file_the_environment_or_a_program_and_of_one_of_them() {
     use std::os::unix::fs::PermissionsExt as _;
