@@ -4,6 +4,7 @@
 mod bulk;
 mod composite;
 pub mod jwt;
+mod people;
 mod read;
 mod setup;
 
@@ -13,14 +14,8 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    Budget, Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict,
-    bulk::Bulk,
-    contact::{Found, People, Person, Search},
-    form,
-    mapping::Beside,
-    query,
-    reader::Reader,
-    setup::Setup,
+    Budget, Change, Connector, HttpAnswer, HttpRequest, OAuth, Token, Verdict, bulk::Bulk, contact::People, form, mapping::Beside, query,
+    reader::Reader, setup::Setup,
 };
 use crate::time::Wall;
 use jwt::Signer;
@@ -83,10 +78,6 @@ const BATCH_MAX: usize = 200;
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 /// Wait where the day's requests are used up: they come back over 24 hours, little by little.
 const DAILY_WAIT: Duration = Duration::from_secs(300);
-/// Numbers in one query, each in up to four forms: an address has a longest length.
-const FIND_MAX: usize = 20;
-/// People in one answer.
-const PAGE: usize = 2000;
 /// The code of a refusal for the sake of another record, which is there no more or is not shown to the app's user.
 const OUT_OF_REACH: &str = "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY";
 /// Characters of an id that say which record it is; where there are three more, they only check its case.
@@ -198,60 +189,6 @@ impl OAuth for Salesforce {
             400 | 401 | 403 => Verdict::Auth { why },
             _ => Verdict::Retry { after: None, why },
         })
-    }
-}
-
-impl People for Salesforce {
-    fn find_max(&self) -> usize {
-        FIND_MAX
-    }
-
-    fn find(&self, search: &Search<'_>, token: &Token) -> HttpRequest {
-        let values: Vec<_> = search.values.iter().map(|value| literal(value)).collect();
-        let values = values.join(",");
-        let any: Vec<_> = search.fields.iter().map(|field| format!("{field} IN ({values})")).collect();
-        let soql =
-            format!("SELECT Id,CreatedDate,{} FROM {} WHERE {} LIMIT {PAGE}", search.fields.join(","), search.object, any.join(" OR "));
-        self.request("GET", &format!("query?{}", query(&[("q", &soql)])), Vec::new(), token)
-    }
-
-    fn found(&self, search: &Search<'_>, answer: &HttpAnswer) -> Result<Found, Verdict> {
-        let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-        if answer.status != 200 {
-            return Err(self.refused(answer, body.get(0).unwrap_or(&Value::Null)));
-        }
-        let Some(records) = body.get("records").and_then(Value::as_array) else {
-            return Err(Verdict::Retry { after: None, why: "a query without records".into() });
-        };
-        let person = |record: &Value| {
-            let text = |name: &str| record.get(name).and_then(Value::as_str).map(str::to_owned);
-            let handles = search.fields.iter().filter_map(|field| text(field)).collect();
-            Some(Person { id: text("Id")?, handles, made: text("CreatedDate").unwrap_or_default() })
-        };
-        let more = records.len() >= PAGE || body.get("done").and_then(Value::as_bool) == Some(false);
-        Ok(Found { people: records.iter().filter_map(person).collect(), more })
-    }
-
-    fn update(&self, object: &str, changes: &[Change], token: &Token) -> Option<HttpRequest> {
-        let record = |change: &Change| {
-            let mut record = Map::from_iter([("attributes".to_owned(), json!({"type": object})), ("id".to_owned(), json!(change.id))]);
-            record.extend(change.fields.clone());
-            Value::Object(record)
-        };
-        let body = json!({"allOrNone": false, "records": changes.iter().map(record).collect::<Vec<_>>()});
-        Some(self.request("PATCH", "composite/sobjects", body.to_string().into_bytes(), token))
-    }
-
-    fn updated(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
-        let gone = |verdict| match verdict {
-            Verdict::Rejected { why } | Verdict::Gone { why }
-                if why.contains("ENTITY_IS_DELETED") || why.contains("INVALID_CROSS_REFERENCE_KEY") =>
-            {
-                Verdict::PersonGone { why }
-            }
-            other => other,
-        };
-        self.of_a_collection(changes, answer).into_iter().map(gone).collect()
     }
 }
 
@@ -401,5 +338,7 @@ fn literal(text: &str) -> String {
 
 #[cfg(test)]
 mod composite_tests;
+#[cfg(test)]
+mod people_tests;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use crate::{
     crm::{
         Fields,
         bulk::{Ask, Standing},
+        contact::Search,
         sandbox::{self, CLIENT_ID, CLIENT_SECRET, Double, Outcome},
     },
     time::Now,
