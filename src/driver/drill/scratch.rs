@@ -12,6 +12,7 @@ use std::{
 use serde_json::Value;
 use tokio::{
     process::{Child, Command},
+    task::JoinSet,
     time::{Instant, sleep},
 };
 
@@ -147,6 +148,17 @@ impl Scratch {
             let faults: Vec<Fault> = serde_json::from_value(faults.clone()).unwrap_or_default();
             sandbox.set_faults(faults);
         }
+    }
+
+    /// Opens so many connections, which later webhooks are sent over.
+    pub(super) async fn connect(&self, connections: usize) {
+        let url = format!("{}/healthz", self.http);
+        let mut asked = JoinSet::new();
+        for _ in 0..connections {
+            let (web, url) = (self.web.clone(), url.clone());
+            asked.spawn(async move { web.text(&url).await.map(drop) });
+        }
+        while asked.join_next().await.is_some() {}
     }
 
     /// Posts a webhook, signed now; whether it was answered 200.

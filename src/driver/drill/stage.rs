@@ -35,6 +35,10 @@ impl Stage {
     /// Plays calls side by side, with their webhooks, and kills the gateway in the middle where that is wanted; when it was killed.
     pub(super) async fn play(self: &Arc<Self>, stories: &[Story], kill: Option<Duration>, drill: Drill) -> Result<Option<Instant>, Error> {
         let gateway = self.scratch.read().await.sip;
+        if drill == Drill::Burst {
+            // A platform keeps its connections; a third of the burst comes at once.
+            self.scratch.read().await.connect(stories.len().div_ceil(3)).await;
+        }
         let (mut calls, mut tellers) = (JoinSet::new(), JoinSet::new());
         // In a burst the calls end in the same second, and what is told of them comes all at once.
         let spread = match drill {
