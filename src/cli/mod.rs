@@ -68,7 +68,7 @@ enum Command {
     Batch(batch::Args),
     /// Show the webhooks that were taken and are in no record.
     Webhooks(webhooks::Args),
-    /// Hold calls, so that nothing of them is taken away, or release them.
+    /// Hold calls, so that nothing of them is taken away, release them, or erase them at once.
     Retention(retention::Args),
     /// Make the store anew out of the journal; sends nothing.
     Rebuild(rebuild::Args),

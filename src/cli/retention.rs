@@ -1,12 +1,12 @@
-//! `offhook retention list|hold|release`: calls of which nothing may be taken away, however old they are.
+//! `offhook retention list|hold|release|erase`: calls of which nothing may be taken away, however old they are, and calls of which all is, at once.
 //!
 //! `list` reads the store beside a running gateway, or without one. The others ask the running gateway, which writes each order into the journal, with whoever gave
 //! it and why: a store that is made anew holds it too.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     FAILED, OK, finished,
@@ -17,7 +17,10 @@ use super::{
 use crate::{
     config::Config,
     event::CallId,
-    pipeline::{Store, retention::Hold},
+    pipeline::{
+        Store,
+        retention::{Erasure, Hold},
+    },
 };
 
 /// Arguments of `offhook retention`.
@@ -34,6 +37,9 @@ pub struct Args {
 enum Command {
     /// List the calls that are held, the longest ones first, with who holds them and why.
     List {
+        /// Those that were erased in place of those that are held, the latest first.
+        #[arg(long)]
+        erased: bool,
         /// No more than so many.
         #[arg(long, default_value_t = 1000)]
         limit: usize,
@@ -45,6 +51,9 @@ enum Command {
     Hold(Which),
     /// Release calls: they go by `keep_days` again. Status 1 where one cannot be.
     Release(Which),
+    /// Take away at once what calls held, for good: no CRM is told of them any more, and their skeletons stay. What CRMs hold of them is named, and stays there; so do
+    /// recordings. Status 1 where one cannot be.
+    Erase(Which),
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,21 +73,25 @@ struct Which {
 /// Does what is asked.
 pub fn run(args: Args) -> ExitCode {
     let done = Config::load_without_secrets(&args.config).map_err(|e| e.to_string()).and_then(|config| match args.command {
-        Command::List { limit, json } => list(&config, limit, json),
+        Command::List { erased, limit, json } => list(&config, erased, limit, json),
         Command::Hold(which) => order(&config, &which, "hold"),
         Command::Release(which) => order(&config, &which, "release"),
+        Command::Erase(which) => order(&config, &which, "erase"),
     });
     finished("retention", done)
 }
 
-fn list(config: &Config, limit: usize, as_json: bool) -> Result<u8, String> {
-    let found = store(config)?.holds(limit).map_err(|e| e.to_string())?;
-    for hold in &found {
-        if as_json {
-            println!("{}", json!(hold));
-        } else {
-            println!("{}  {hold}", hold.call_id);
-        }
+fn list(config: &Config, erased: bool, limit: usize, as_json: bool) -> Result<u8, String> {
+    let store = store(config)?;
+    let found: Vec<_> = if erased {
+        let found = store.erasures(limit).map_err(|e| e.to_string())?;
+        found.iter().map(|erasure| (json!(erasure), text(erasure))).collect()
+    } else {
+        let found = store.holds(limit).map_err(|e| e.to_string())?;
+        found.iter().map(|hold| (json!(hold), format!("{}  {hold}", hold.call_id))).collect()
+    };
+    for (document, text) in &found {
+        println!("{}", if as_json { document.to_string() } else { text.clone() });
     }
     if found.is_empty() && !as_json {
         println!("none");
@@ -86,15 +99,27 @@ fn list(config: &Config, limit: usize, as_json: bool) -> Result<u8, String> {
     Ok(OK)
 }
 
+/// What became of a call that was erased.
+fn text(erasure: &Erasure) -> String {
+    let Erasure { call_id, dropped, left, .. } = erasure;
+    let mut text = format!("{call_id}  {erasure}");
+    if !dropped.is_empty() {
+        text.push_str(&format!("\n    not written any more: {}", dropped.join(", ")));
+    }
+    left.iter().for_each(|(crm, id)| text.push_str(&format!("\n    left in {crm}: {id}")));
+    text
+}
+
 fn order(config: &Config, which: &Which, action: &str) -> Result<u8, String> {
     let by = which.who.name()?;
     let gateway = Gateway::of(config, &which.access)?;
     let mut status = OK;
-    for call in &which.calls {
+    // The earlier ones first: a later call of a person may hang on them.
+    for call in which.calls.iter().collect::<BTreeSet<_>>() {
         let body = json!({"call_id": call, "action": action, "by": by, "reason": which.reason});
         match gateway.ask("POST", "/v1/retention", &body)? {
-            (200, document) => match serde_json::from_value::<Hold>(document) {
-                Ok(hold) => println!("{call}  {hold}"),
+            (200, document) => match told(action, document) {
+                Ok(text) => println!("{text}"),
                 Err(error) => return Err(format!("the gateway answers in another form: {error}; is it of this version?")),
             },
             (refused, problem) => {
@@ -104,4 +129,11 @@ fn order(config: &Config, which: &Which, action: &str) -> Result<u8, String> {
         }
     }
     Ok(status)
+}
+
+fn told(action: &str, document: Value) -> Result<String, serde_json::Error> {
+    if action == "erase" {
+        return serde_json::from_value(document).map(|erasure: Erasure| text(&erasure));
+    }
+    serde_json::from_value(document).map(|hold: Hold| format!("{}  {hold}", hold.call_id))
 }

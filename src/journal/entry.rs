@@ -62,12 +62,14 @@ pub enum EntryKind {
     Retention,
     /// Somebody says that nothing of a call may be taken away, or that it may be again.
     Hold,
+    /// Somebody has what a call held taken away at once.
+    Erasure,
     /// Of a later version: kept, not understood.
     Other(u8),
 }
 
 impl EntryKind {
-    const NAMED: [(Self, u8, &'static str); 11] = [
+    const NAMED: [(Self, u8, &'static str); 12] = [
         (Self::Event, 1, "event"),
         (Self::Webhook, 2, "webhook"),
         (Self::Attempt, 3, "attempt"),
@@ -79,6 +81,7 @@ impl EntryKind {
         (Self::Activation, 9, "activation"),
         (Self::Retention, 10, "retention"),
         (Self::Hold, 11, "hold"),
+        (Self::Erasure, 12, "erasure"),
     ];
 
     /// Its octet in a frame.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     Crm, Pipeline, Waiting,
     overlay::Overlay,
+    retention::why_gone,
     store::{State, Store, StoreError, Write},
 };
 use crate::{
@@ -127,8 +128,8 @@ impl Pipeline {
             return Ok(());
         };
         if write.pruned {
-            let what = "what this call held was taken away by retention".to_owned();
-            self.respond(reply, 409, Some((what, "see keep_days in [data]")));
+            let gone = why_gone(store, call_id)?;
+            self.respond(reply, 409, Some(gone));
             return Ok(());
         }
         if let Err(hint) = decision.fits(write.state) {

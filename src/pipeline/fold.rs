@@ -20,11 +20,13 @@ use crate::{
 };
 
 impl Pipeline {
-    /// Folds a batch into the store; `next` is committed with it. Behind a recovery, a batch that somebody asked for or a pruning, its part goes on as a batch of
+    /// Folds a batch into the store; `next` is committed with it. Behind a recovery, a batch that somebody asked for, a pruning or an erasure, its part goes on as a batch of
     /// its own: were the process to die within it, the whole of it would come again.
     pub fn fold(&mut self, store: &mut impl Store, entries: &[(Position, Entry)], next: Position) -> Result<(), StoreError> {
         let mut rest = entries;
-        while let Some(place) = rest.iter().position(|(_, e)| matches!(e.kind, EntryKind::Recovery | EntryKind::Run | EntryKind::Retention))
+        while let Some(place) = rest
+            .iter()
+            .position(|(_, e)| matches!(e.kind, EntryKind::Recovery | EntryKind::Run | EntryKind::Retention | EntryKind::Erasure))
         {
             let (before, from) = rest.split_at(place);
             let Some(((at, asked), after)) = from.split_first() else { break };
@@ -32,6 +34,7 @@ impl Pipeline {
             match asked.kind {
                 EntryKind::Run => self.fold_run(store, asked)?,
                 EntryKind::Retention => self.fold_retention(store, asked)?,
+                EntryKind::Erasure => self.fold_erasure(store, asked)?,
                 _ => self.fold_recovery(store, *at, asked)?,
             }
             rest = after;
@@ -62,7 +65,12 @@ impl Pipeline {
                     activation::fold(&mut overlay, entry);
                 }
                 EntryKind::Hold => ordered.extend(self.fold_hold(&mut overlay, entry)?),
-                EntryKind::Alarm | EntryKind::Recovery | EntryKind::Run | EntryKind::Retention | EntryKind::Other(_) => {}
+                EntryKind::Alarm
+                | EntryKind::Recovery
+                | EntryKind::Run
+                | EntryKind::Retention
+                | EntryKind::Erasure
+                | EntryKind::Other(_) => {}
             }
         }
         self.plan_touched(&mut overlay)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Activation, Record, Traffic,
-    retention::Hold,
+    retention::{Erasure, Hold},
     store::{Aside, Changes, Counts, Orphan, State, Store, StoreError, Write},
     webhook::{Drift, Payload},
 };
@@ -25,6 +25,7 @@ pub struct Memory {
     spent: BTreeMap<(String, i64), u64>,
     activations: BTreeMap<String, (Activation, Wall)>,
     holds: BTreeMap<CallId, Hold>,
+    erasures: BTreeMap<CallId, Erasure>,
     swept: Option<Wall>,
 }
 
@@ -61,6 +62,7 @@ impl Store for Memory {
         self.spent.extend(changes.spent);
         self.activations.extend(changes.activations);
         self.holds.extend(changes.holds);
+        self.erasures.extend(changes.erasures);
         Ok(())
     }
 
@@ -219,6 +221,21 @@ impl Store for Memory {
 
     fn held(&self) -> Result<usize, StoreError> {
         Ok(self.holds.values().filter(|hold| hold.held).count())
+    }
+
+    fn erasure(&self, call: CallId) -> Result<Option<Erasure>, StoreError> {
+        Ok(self.erasures.get(&call).cloned())
+    }
+
+    fn erasures(&self, most: usize) -> Result<Vec<Erasure>, StoreError> {
+        let mut found: Vec<_> = self.erasures.values().cloned().collect();
+        found.sort_by_key(|erasure| std::cmp::Reverse((erasure.at, erasure.call_id)));
+        found.truncate(most);
+        Ok(found)
+    }
+
+    fn erased(&self) -> Result<usize, StoreError> {
+        Ok(self.erasures.len())
     }
 
     fn swept(&self) -> Result<Option<Wall>, StoreError> {

@@ -21,7 +21,7 @@
 //! | `job` | many records as one job of the CRM |
 //! | [`decision`], `reconcile` | what people decide, and what a CRM holds beside what it was told |
 //! | [`recovery`] | what is told again, and what of it is left as people have changed it |
-//! | [`retention`] | what is taken away of calls, and when, and what of the journal stays |
+//! | [`retention`] | what is taken away of calls, and when, who holds or erases one, and what of the journal stays |
 //! | [`activation`], [`restart`] | what is written down, and closed, at a start |
 //! | [`store`], `memory` | the tables, and those of tests |
 
@@ -200,6 +200,10 @@ pub enum Output {
         /// They ended before this.
         before: Wall,
     },
+    /// Somebody had this call erased: what the journal still holds of it goes ([`Pipeline::left_of`]), and no copy of it may stand in the store's files.
+    Erased(CallId),
+    /// What has come late of erased calls may stand in the journal, and goes.
+    Late,
     /// Something to count.
     Count(Count),
 }

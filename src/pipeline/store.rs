@@ -9,7 +9,7 @@ use super::{
     Activation, Traffic,
     decision::Edits,
     record::Record,
-    retention::Hold,
+    retention::{Erasure, Hold},
     webhook::{Drift, Payload},
 };
 use crate::{
@@ -303,6 +303,8 @@ pub struct Changes {
     pub activations: BTreeMap<String, (Activation, Wall)>,
     /// What was said last of whether calls are held.
     pub holds: BTreeMap<CallId, Hold>,
+    /// Calls that somebody had erased.
+    pub erasures: BTreeMap<CallId, Erasure>,
     /// What belongs to no call goes that came before this, and what was spent on days before it; done before all else.
     pub swept: Option<Wall>,
 }
@@ -395,6 +397,12 @@ pub trait Store {
     fn holds(&self, most: usize) -> Result<Vec<Hold>, StoreError>;
     /// How many calls are held.
     fn held(&self) -> Result<usize, StoreError>;
+    /// By whom a call was erased, if it was.
+    fn erasure(&self, call: CallId) -> Result<Option<Erasure>, StoreError>;
+    /// The erasures, the latest first.
+    fn erasures(&self, most: usize) -> Result<Vec<Erasure>, StoreError>;
+    /// How many calls were erased.
+    fn erased(&self) -> Result<usize, StoreError>;
     /// What belongs to no call has gone that came before this.
     fn swept(&self) -> Result<Option<Wall>, StoreError>;
     /// Figures.

@@ -9,6 +9,7 @@ mod conflicts;
 mod decisions;
 mod delivery;
 mod dynamics;
+mod erasures;
 mod expected;
 mod holds;
 mod jobs;
@@ -263,7 +264,7 @@ impl World {
             Output::Respond { reply, status, .. } => self.responses.push((reply, status)),
             Output::Tell { document, .. } => self.told.push(document),
             Output::KeepToken { token, .. } => self.kept.push(token.to_string()),
-            Output::Pruned { .. } => {}
+            Output::Pruned { .. } | Output::Erased(_) | Output::Late => {}
             Output::Count(count) => self.counts.push(count),
         }
     }

@@ -1,5 +1,5 @@
 //! A call that somebody holds keeps what it holds, in the journal and in the store, while one beside it loses it to retention: by a word that its webhook told,
-//! looked for in every octet of the data directory.
+//! looked for in every octet of the data directory. One that is erased loses it at once, for good.
 
 use std::{fs, path::Path, process::Command};
 
@@ -115,6 +115,48 @@ fn a_call_that_is_held_stays_whole_beside_one_that_goes() {
     bench.stop();
     bench.start_gateway();
     bench.wait("it has gone too", || (standing(&bench) == [false, false]).then_some(()));
+    let sent = |line: &&Value| line["kind"] == "mutation";
+    assert_eq!(bench.ledger().iter().skip(writes).filter(sent).count(), 0, "nothing is sent again");
+}
+
+#[test]
+fn a_call_that_is_erased_stands_nowhere_and_is_written_no_more() {
+    let (mut bench, [erased, other]) = told("erased");
+    let (status, said) = offhook(&bench, &["retention", "hold", &erased, "--by", "ann", "--reason", "matter 7"]);
+    assert_eq!(status, Some(0), "{said}");
+    let (status, said) = offhook(&bench, &["retention", "erase", &erased, "--by", "bob"]);
+    assert!(status == Some(1) && said.contains("409") && said.contains("matter 7"), "a hold wins: {said}");
+    assert_eq!(offhook(&bench, &["retention", "release", &erased, "--by", "ann"]).0, Some(0));
+    let (status, said) = offhook(&bench, &["retention", "erase", &erased, "--by", "bob", "--reason", "asked for"]);
+    assert!(status == Some(0) && said.contains("by bob: asked for") && said.contains("left in hubspot: "), "{said}");
+    let writes = bench.ledger().len();
+    // Neither a restart nor anything else is needed.
+    bench.wait("it has gone", || (standing(&bench) == [false, true]).then_some(()));
+    assert_eq!(bench.metric("offhook_retention_erasures_total"), Some(1.0));
+    let shown: Value = serde_json::from_str(&bench.get(&format!("/v1/calls/{erased}")).1).expect("JSON");
+    assert_eq!((&shown["pruned"], &shown["erased"]["by"], &shown["writes"][0]["state"]), (&json!(true), &json!("bob"), &json!("done")));
+
+    // The platform tells it again, and something else.
+    for id in ["msg-1", "msg-9"] {
+        let data = json!({"disposition_code": "SALE", "call_summary": format!("he spoke {}", WORDS[0])});
+        let body = json!({"id": id, "type": "call.ended", "call_id": erased, "time": "2026-01-05T10:00:00Z", "data": data});
+        assert_eq!(bench.webhook(id, &body), 200);
+    }
+    bench.stop();
+    bench.start_gateway();
+    bench.wait("what came late has gone", || (standing(&bench) == [false, true]).then_some(()));
+    let (status, said) = offhook(&bench, &["retention", "erase", &erased, "--by", "ann"]);
+    assert!(status == Some(1) && said.contains("by bob: asked for"), "{said}");
+    bench.kill();
+    bench.start_gateway();
+    bench.stop();
+    let (status, said) = offhook(&bench, &["rebuild"]);
+    assert_eq!((status, standing(&bench)), (Some(0), [false, true]), "{said}");
+    let (status, said) = offhook(&bench, &["retention", "list", "--erased"]);
+    assert!(status == Some(0) && said.contains(&erased) && said.contains("asked for"), "{said}");
+    bench.start_gateway();
+    let pruned = |id: &str| serde_json::from_str::<Value>(&bench.get(&format!("/v1/calls/{id}")).1).expect("JSON")["pruned"] == true;
+    assert!(pruned(&erased) && !pruned(&other));
     let sent = |line: &&Value| line["kind"] == "mutation";
     assert_eq!(bench.ledger().iter().skip(writes).filter(sent).count(), 0, "nothing is sent again");
 }

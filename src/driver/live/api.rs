@@ -55,9 +55,10 @@ pub(super) async fn serve(mut asks: mpsc::Receiver<Ask>, to: To, clock: Clock) {
             Ask::Order { order, reply } => {
                 let _ = pipeline.send(Told::Order { order, reply });
             }
-            Ask::Retention { limit, reply } => {
-                reader.read(reply, move |store| Ok(Ok(json!({"held": store.holds(limit)?, "held_total": store.held()?}))))
-            }
+            Ask::Retention { limit, reply } => reader.read(reply, move |store| {
+                let (held, erased) = (store.holds(limit)?, store.erasures(limit)?);
+                Ok(Ok(json!({"held": held, "held_total": store.held()?, "erased": erased, "erased_total": store.erased()?})))
+            }),
             Ask::Recover { recover, reply } => {
                 let _ = pipeline.send(Told::Recover { recover, reply });
             }
@@ -204,6 +205,7 @@ fn one(store: &Sqlite, call: CallId) -> Result<Answer, StoreError> {
         if record.is_pruned() {
             shown.insert("pruned".into(), json!(true));
         }
+        shown.extend(store.erasure(call)?.map(|erasure| ("erased".to_owned(), json!(erasure))));
         shown.extend(store.hold(call)?.filter(|hold| hold.held).map(|hold| ("hold".to_owned(), json!(hold))));
     }
     Ok(Ok(shown))

@@ -116,7 +116,7 @@ pub struct Live {
     signalling: signalling::Signalling,
     writeback: writeback::WriteBack,
     journal: Journal,
-    pruning: Option<pruning::Pruning>,
+    pruning: pruning::Pruning,
     quarantine: Option<Desk>,
     names: tokio::task::JoinHandle<()>,
     drain: Duration,
@@ -170,7 +170,7 @@ impl Live {
         }
         report(&recovery, &health);
         let pipeline_config = compose::pipeline(&config, &kept)?;
-        let pruning_config = config.data.keep.map(|_| compose::pipeline(&config, &kept)).transpose()?;
+        let pruning_config = compose::pipeline(&config, &kept)?;
         let sources = Ingest::new(pipeline_config.sources.clone());
         let mut pipeline = Pipeline::new(pipeline_config, chance.split());
         let mut tail = journal.tail(store.position()?);
@@ -193,22 +193,17 @@ impl Live {
             platforms.insert(webhook.source.clone(), client()?);
         }
         let quarantine = quarantine(&config, &metrics, &health, &clock)?;
-        let mut prunings = None;
-        let mut pruning = None;
-        if let Some(config_again) = pruning_config {
-            let (ask, asks) = std_mpsc::channel();
-            let parts = pruning::Parts {
-                pipeline: Pipeline::new(config_again, Chance::from_seed(0)),
-                store: store_path.clone(),
-                state: config.data.directory.join("retention.json"),
-                tail: journal.tail(Position::default()),
-                pruner: journal.pruner(),
-                health: health.clone(),
-                taken: metrics.retention_octets.clone(),
-            };
-            pruning = Some(pruning::Pruning::start(parts, asks).map_err(|e| Error::System("a thread for retention", e))?);
-            prunings = Some(ask);
-        }
+        let (prunings, asks) = std_mpsc::channel();
+        let parts = pruning::Parts {
+            pipeline: Pipeline::new(pruning_config, Chance::from_seed(0)),
+            store: store_path.clone(),
+            state: config.data.directory.join("retention.json"),
+            tail: journal.tail(Position::default()),
+            pruner: journal.pruner(),
+            health: health.clone(),
+            taken: metrics.retention_octets.clone(),
+        };
+        let pruning = pruning::Pruning::start(parts, asks).map_err(|e| Error::System("a thread for retention", e))?;
         let parts = writeback::Parts {
             pipeline,
             store,
@@ -316,9 +311,7 @@ impl Live {
         signalling.drain(drain).await;
         let stopped = tokio::task::spawn_blocking(move || {
             writeback.stop(clock.mono() + WRITEBACK_GRACE);
-            if let Some(pruning) = pruning {
-                pruning.stop();
-            }
+            pruning.stop();
             journal.close();
             quarantine.iter().for_each(Desk::stop);
         });

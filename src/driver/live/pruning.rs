@@ -94,19 +94,29 @@ pub(super) fn pass(parts: &mut Parts, stopping: &AtomicBool) -> Result<(), Strin
     let store = Sqlite::reader(store).map_err(|e| text(&e))?;
     let mut done: Done = fs::read(&*state).ok().and_then(|octets| serde_json::from_slice(&octets).ok()).unwrap_or_default();
     let to = store.position().map_err(|e| text(&e))?;
+    let erased = store.erased().map_err(|e| text(&e))? > 0;
     let mut asked = std::mem::take(&mut done.open);
     tail.seek(done.to);
     while tail.position() < to
         && let Some(batch) = tail.next_batch(FOLD_BATCH).map_err(|e| text(&e))?
     {
-        let folded = batch.entries.iter().filter(|(at, _)| *at < to);
-        asked.extend(folded.flat_map(|(_, entry)| retention::segments(entry)).flatten());
+        for (at, entry) in batch.entries.iter().filter(|(at, _)| *at < to) {
+            asked.extend(retention::segments(*at, entry).into_iter().flatten());
+            // What comes late of an erased call, or again, is not to stay until it is old.
+            if erased && pipeline.left_of(&store, *at, entry).map_err(|e| text(&e))?.is_some() {
+                asked.insert(at.segment);
+            }
+        }
     }
     done.to = to;
-    let closed = pruner.closed(to.segment).map_err(|e| text(&e))?;
+    // Where nothing stands behind the store's position in its segment, all of that is folded: after a start nothing may have come since.
+    tail.seek(to);
+    let behind = tail.next_batch(1).map_err(|e| text(&e))?.and_then(|batch| batch.entries.first().map(|(at, _)| at.segment));
+    let end = behind.unwrap_or(tail.position().segment);
+    let closed = pruner.closed(end).map_err(|e| text(&e))?;
     // What came late, or again, or belongs to no call, goes by its own age.
     let swept = store.swept().map_err(|e| text(&e))?;
-    let ends = closed.iter().skip(1).copied().chain([to.segment]);
+    let ends = closed.iter().skip(1).copied().chain([end]);
     let before = done.old;
     for (segment, next) in closed.iter().copied().zip(ends).filter(|(segment, _)| *segment > before) {
         if pruner.begun(next).map_err(|e| text(&e))?.zip(swept).is_none_or(|(begun, swept)| begun >= swept) {

@@ -67,8 +67,8 @@ pub(super) struct Parts {
     pub(super) platforms: BTreeMap<String, http::Client>,
     pub(super) kept: Kept,
     pub(super) metrics: Arc<Metrics>,
-    /// Who takes bodies out of the journal; none: nobody.
-    pub(super) pruning: Option<mpsc::Sender<()>>,
+    /// Who takes bodies out of the journal.
+    pub(super) pruning: mpsc::Sender<()>,
     pub(super) health: Health,
     pub(super) runtime: Handle,
 }
@@ -85,9 +85,20 @@ impl WriteBack {
         let heart = parts.health.heart("pipeline");
         let back = told.clone();
         let replies = BTreeMap::new();
-        let (latencies, unkept) = (Latencies::default(), Unkept::default());
-        let mut turns =
-            Loop { parts, heart, back, replies, next_reply: 0, stop: None, shown: Instant::ORIGIN, latencies, unkept, scrub_at: None };
+        let (latencies, unkept, vacuum_at) = (Latencies::default(), Unkept::default(), Some(parts.clock.now().mono));
+        let mut turns = Loop {
+            parts,
+            heart,
+            back,
+            replies,
+            next_reply: 0,
+            stop: None,
+            shown: Instant::ORIGIN,
+            latencies,
+            unkept,
+            scrub_at: None,
+            vacuum_at,
+        };
         // Which mappings are in use stands in the journal before whatever is written by them.
         turns.perform();
         let thread = std::thread::Builder::new().name("pipeline".into()).spawn(move || {
@@ -120,6 +131,8 @@ struct Loop {
     unkept: Unkept,
     /// When the store's log is ended, in which stands still what was taken away.
     scrub_at: Option<Instant>,
+    /// When its tables are written anew, which may hold copies of what erased calls held.
+    vacuum_at: Option<Instant>,
 }
 
 /// CRMs whose newest token could not be kept, and why.
@@ -170,6 +183,7 @@ impl Loop {
             }
             self.perform();
             self.scrub();
+            self.vacuum();
             self.show();
         }
     }
@@ -282,8 +296,15 @@ impl Loop {
                     tracing::info!(calls, %before, "calls are skeletons: what they held is taken away");
                     self.scrub_at = self.scrub_at.or((calls > 0).then_some(now.mono));
                     // A thread that has ended looks again at the next start.
-                    let _ = self.parts.pruning.as_ref().map(|thread| thread.send(()));
+                    let _ = self.parts.pruning.send(());
                 }
+                Output::Erased(call) => {
+                    self.parts.metrics.retention_erasures.add(1);
+                    tracing::info!(%call, "a call is erased: what it held is taken away");
+                    self.vacuum_at = self.vacuum_at.or(Some(now.mono));
+                    let _ = self.parts.pruning.send(());
+                }
+                Output::Late => drop(self.parts.pruning.send(())),
                 Output::Count(count) => self.count(count),
             }
         }
@@ -368,6 +389,32 @@ impl Loop {
         self.scrub_at = (!done).then_some(now + SCRUB_PAUSE);
     }
 
+    /// Writes the store's tables anew behind erasures, some of them at once. Writes to CRMs wait meanwhile; calls and webhooks do not.
+    fn vacuum(&mut self) {
+        let now = self.parts.clock.now().mono;
+        if self.vacuum_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let (store, heart) = (&mut self.parts.store, &self.heart);
+        let done = std::thread::scope(|scope| {
+            let running = scope.spawn(|| store.vacuum());
+            while !running.is_finished() {
+                heart.beat();
+                std::thread::sleep(STOPPING_PERIOD.min(Heart::PERIOD));
+            }
+            running.join().unwrap_or_else(|_| Err(StoreError("the thread that writes it anew ended early".to_owned())))
+        });
+        let done = done.and_then(|done| if done { Ok(()) } else { Err(StoreError("somebody reads it".to_owned())) });
+        self.vacuum_at = done.is_err().then(|| self.parts.clock.now().mono + VACUUM_PAUSE);
+        match done {
+            Ok(()) => self.parts.health.forget("erasure"),
+            Err(error) => {
+                tracing::warn!(%error, "copies of what erased calls held may stand in the store's files; it is tried again");
+                self.parts.health.say("erasure", Err(format!("copies of what erased calls held may stand in the store's files: {error}")));
+            }
+        }
+    }
+
     /// Sets the gauges, not more often than somebody could look.
     fn show(&mut self) {
         let now = self.parts.clock.now();
@@ -402,6 +449,8 @@ const TOLD_A_TURN: usize = 256;
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Whoever reads the store keeps its log from being ended: a command that lists a million rows takes a while, and each try may wait for it.
 const SCRUB_PAUSE: Duration = Duration::from_secs(10);
+/// A store that could not be written anew, since somebody reads it or the disk is full, is tried again after this.
+const VACUUM_PAUSE: Duration = Duration::from_secs(60);
 /// How often a stopping thread looks whether it is done.
 const STOPPING_PERIOD: Duration = Duration::from_millis(50);
 /// Counting takes at most one part in so many of the thread's time.

@@ -494,6 +494,8 @@ impl Life {
             | pipeline::Output::Tell { .. }
             | pipeline::Output::KeepToken { .. }
             | pipeline::Output::Pruned { .. }
+            | pipeline::Output::Erased(_)
+            | pipeline::Output::Late
             | pipeline::Output::Count(_) => {}
         }
     }

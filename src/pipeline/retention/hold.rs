@@ -58,7 +58,7 @@ impl Pipeline {
             return Ok(None);
         }
         if overlay.record(hold.call_id)?.as_ref().is_some_and(Record::is_skeleton) {
-            return Ok(ordered(gone()));
+            return Ok(ordered(gone(overlay.store, hold.call_id)?));
         }
         let came = Came::Done(serde_json::json!(hold));
         overlay.changes.holds.insert(hold.call_id, hold);

@@ -7,6 +7,7 @@
 //! entries stand in the journal: it is not where something was told of the call, or decided on it, behind what the entry was made from. Hence it is taken or not
 //! alike while the gateway runs, when the store is made anew by whatever mapping, and on a journal that has lost the bodies in any part of its segments.
 
+mod erasure;
 mod hold;
 pub mod left;
 mod order;
@@ -15,9 +16,10 @@ use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use erasure::Erasure;
 pub use hold::Hold;
-pub(super) use order::Orders;
 pub use order::{Order, What};
+pub(super) use order::{Orders, why_gone};
 
 use super::{
     Output, Pipeline, Waiting,
@@ -63,8 +65,12 @@ pub struct Bones {
     segments: (u64, u64),
 }
 
-/// The segments that hold something of the calls which an entry prunes, call by call; none for any other entry.
-pub fn segments(entry: &Entry) -> Vec<RangeInclusive<u64>> {
+/// The segments that may hold something of the calls which an entry at `at` prunes, call by call; none for any other entry.
+pub fn segments(at: Position, entry: &Entry) -> Vec<RangeInclusive<u64>> {
+    if entry.kind == EntryKind::Erasure {
+        // What came again, and was told to nobody, stands anywhere before it.
+        return erasure::begins(entry).map(|first| first..=at.segment).into_iter().collect();
+    }
     if entry.kind != EntryKind::Retention {
         return Vec::new();
     }
@@ -103,7 +109,6 @@ impl Rounds {
 impl Pipeline {
     /// Journals skeletons of calls that are to be pruned, some at a time: about once an hour, and at a start.
     pub(super) fn retain(&mut self, now: Now, store: &impl Store) -> Result<(), StoreError> {
-        let Some(keep) = self.config.keep else { return Ok(()) };
         if self.rounds.asked {
             return Ok(());
         }
@@ -111,6 +116,9 @@ impl Pipeline {
             self.wake_in(now, self.rounds.next.since(now.mono));
             return Ok(());
         }
+        let Some(keep) = self.config.keep else {
+            return self.look_for_late(now, store);
+        };
         let (before, after) = *self.rounds.round.get_or_insert((now.wall - keep, None));
         let page = store.prunable(before, after, EXAMINED_AT_ONCE)?;
         let (mut calls, mut earlier, mut octets, mut seen) = (Vec::new(), BTreeSet::new(), 0_usize, after);
@@ -151,7 +159,24 @@ impl Pipeline {
         if !writes.iter().all(|write| matches!(write.state, State::Done | State::Dropped)) {
             return Ok(None);
         }
-        let Some(behind) = self.behind(store, record, earlier)? else { return Ok(None) };
+        let mut behind = Vec::new();
+        for call in self.behind(store, record)? {
+            if earlier.contains(&call) {
+                behind.push(call);
+            } else if !store.is_pruned(call)? {
+                return Ok(None);
+            }
+        }
+        if behind.len() > BEHIND_MAX {
+            return Ok(None);
+        }
+        Ok(Some(Bones { behind, ..Bones::of(store, record, ended, terminal, writes)? }))
+    }
+}
+
+impl Bones {
+    /// Of a call that ended so, with `writes`, behind no other.
+    fn of(store: &impl Store, record: &Record, ended: Wall, terminal: &Terminal, writes: Vec<Write>) -> Result<Self, StoreError> {
         let mut names = Vec::new();
         for name in record.sip_call_ids.iter().chain(&record.names).chain([&record.call_id.to_string()]) {
             if store.named(name)? == Some(record.call_id) {
@@ -164,7 +189,7 @@ impl Pipeline {
         let (first, last) = record.span.unwrap_or_default();
         let last = writes.iter().filter_map(|write| write.touched).fold(last, Position::max);
         let written = |Write { crm, state, id, revision, .. }| Written { crm, state, id, revision };
-        Ok(Some(Bones {
+        Ok(Self {
             call_id: record.call_id,
             started_at: record.started_at,
             ended_at: Some(ended),
@@ -173,14 +198,16 @@ impl Pipeline {
             terminal,
             names,
             writes: writes.into_iter().map(written).collect(),
-            behind,
+            behind: Vec::new(),
             segments: (first.segment, last.segment),
-        }))
+        })
     }
+}
 
-    /// The calls that have to be pruned with this one or before it; none where one of them is not going to be. What a call says of its person keeps earlier calls
+impl Pipeline {
+    /// The calls that have to be pruned with this one or before it. What a call says of its person keeps earlier calls
     /// from saying it, and a webhook under a name that had two calls may have told either.
-    fn behind(&self, store: &impl Store, record: &Record, earlier: &BTreeSet<CallId>) -> Result<Option<Vec<CallId>>, StoreError> {
+    fn behind(&self, store: &impl Store, record: &Record) -> Result<BTreeSet<CallId>, StoreError> {
         let facts = record.fields();
         let mut behind = record.took_from.clone();
         let rules = self.config.crms.iter().filter_map(|crm| crm.contacts.as_ref()).map(|contacts| &contacts.rule);
@@ -189,15 +216,17 @@ impl Pipeline {
                 behind.extend(store.older_of_number(&number, record.call_id, BEHIND_MAX.saturating_add(1))?);
             }
         }
-        let mut left = Vec::new();
-        for call in behind {
-            if earlier.contains(&call) {
-                left.push(call);
-            } else if !store.is_pruned(call)? {
-                return Ok(None);
-            }
+        Ok(behind)
+    }
+
+    /// Without `keep` nothing goes by its age; what has come late of erased calls goes all the same, about once an hour, and at a start.
+    fn look_for_late(&mut self, now: Now, store: &impl Store) -> Result<(), StoreError> {
+        self.rounds.next = now.mono + PERIOD;
+        if store.erased()? > 0 {
+            self.outputs.push_back(Output::Late);
         }
-        Ok(Some(left).filter(|left| left.len() <= BEHIND_MAX))
+        self.wake_in(now, PERIOD);
+        Ok(())
     }
 
     /// Puts skeletons in the place of calls, and sweeps.
@@ -206,7 +235,7 @@ impl Pipeline {
         let Ok(Retention { before, to, calls }) = serde_json::from_slice(&entry.body) else { return Ok(()) };
         let mut overlay = Overlay::over(&*store);
         for bones in calls {
-            bones.fold(&mut overlay, to)?;
+            let _ = bones.fold(&mut overlay, to)?;
         }
         let pruned = overlay.changes.records.len();
         let changes = Changes { swept: Some(before), ..overlay.changes };
@@ -219,24 +248,24 @@ impl Pipeline {
 }
 
 impl Bones {
-    /// Takes the call's place, unless something was told of it since what stood before `to`, or it is held.
-    fn fold<S: Store>(self, overlay: &mut Overlay<'_, S>, to: Position) -> Result<(), StoreError> {
+    /// Takes the call's place, unless something was told of it since what stood before `to`, or it is held; whether it did.
+    fn fold<S: Store>(self, overlay: &mut Overlay<'_, S>, to: Position) -> Result<bool, StoreError> {
         let known = overlay.record(self.call_id)?;
         if known.as_ref().is_some_and(Record::is_skeleton) {
-            return Ok(());
+            return Ok(false);
         }
         if overlay.store.hold(self.call_id)?.is_some_and(|hold| hold.held) {
-            return Ok(());
+            return Ok(false);
         }
         let asked: Vec<_> = known.iter().flat_map(|record| record.pulls.sources().cloned()).collect();
         let told = known.and_then(|record| record.span).map(|(_, last)| last);
         let decided = overlay.store.writes(self.call_id)?.into_iter().filter_map(|write| write.touched);
         if told.into_iter().chain(decided).any(|at| at >= to) {
-            return Ok(());
+            return Ok(false);
         }
         for call in &self.behind {
             if !overlay.record(*call)?.is_some_and(|record| record.is_skeleton()) {
-                return Ok(());
+                return Ok(false);
             }
         }
         overlay.changes.records.insert(self.call_id, (Record::skeleton(&self), None));
@@ -247,7 +276,7 @@ impl Bones {
             let write = Write { state, id, revision, pruned: true, ..Write::new(&crm, self.call_id, at) };
             overlay.changes.writes.insert((crm, self.call_id), write);
         }
-        Ok(())
+        Ok(true)
     }
 }
 

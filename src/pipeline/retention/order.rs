@@ -39,11 +39,20 @@ pub enum What {
     Hold,
     /// It may be again.
     Release,
+    /// It is, at once.
+    Erase,
 }
 
 /// Who waits for an order to be folded, by the id of its entry.
 #[derive(Debug, Default)]
-pub(in crate::pipeline) struct Orders(BTreeMap<String, u64>);
+pub(in crate::pipeline) struct Orders(BTreeMap<String, Waits>);
+
+#[derive(Debug)]
+struct Waits {
+    reply: u64,
+    /// A call that is written to no CRM meanwhile.
+    erasing: Option<CallId>,
+}
 
 /// An order was folded.
 #[derive(Debug)]
@@ -63,8 +72,17 @@ pub(super) enum Came {
 }
 
 /// Nothing is left of what an order is about.
-pub(super) fn gone() -> Came {
-    Came::Refused("what this call held was taken away by retention".to_owned(), "see keep_days in [data]")
+pub(super) fn gone(store: &impl Store, call: CallId) -> Result<Came, StoreError> {
+    let (why, hint) = why_gone(store, call)?;
+    Ok(Came::Refused(why, hint))
+}
+
+/// Why nothing is left of what a call held, and what there is to know of that.
+pub(in crate::pipeline) fn why_gone(store: &impl Store, call: CallId) -> Result<(String, &'static str), StoreError> {
+    Ok(match store.erasure(call)? {
+        Some(erasure) => (erasure.to_string(), "`offhook retention list --erased` lists those erased"),
+        None => ("what this call held was taken away by retention".to_owned(), "see keep_days in [data]"),
+    })
 }
 
 impl Pipeline {
@@ -82,29 +100,47 @@ impl Pipeline {
             return Ok(());
         }
         let (kind, body) = match what {
+            What::Erase => match self.erasure(now, store, call, by, reason)? {
+                Ok(body) => (EntryKind::Erasure, body),
+                Err(came) => {
+                    self.answer_order(reply, came);
+                    return Ok(());
+                }
+            },
             What::Hold | What::Release => {
                 let hold = Hold { call_id: call, held: what == What::Hold, by, reason, at: now.wall };
                 (EntryKind::Hold, serde_json::to_vec(&hold).unwrap_or_default())
             }
         };
         let id = format!("{}-{}", kind.name(), self.chance.token());
-        self.orders.0.insert(id.clone(), reply);
+        let erasing = (what == What::Erase).then_some(call);
+        self.lanes.values_mut().for_each(|lane| lane.busy.extend(erasing));
+        self.orders.0.insert(id.clone(), Waits { reply, erasing });
         self.append(Entry { kind, time: now.wall, id: id.clone(), key: call.to_string(), body }, Waiting::Order { id });
         Ok(())
     }
 
     /// The journal did not take it.
     pub(in crate::pipeline) fn order_refused(&mut self, id: &str, why: &str) {
-        if let Some(reply) = self.orders.0.remove(id) {
+        if let Some(reply) = self.waited(id) {
             self.respond(reply, 503, Some((format!("the order could not be written: {why}"), "order it again later")));
         }
     }
 
     /// It is folded: whoever waits is told what came of it.
     pub(in crate::pipeline) fn ordered(&mut self, Ordered { id, came }: Ordered) {
-        if let Some(reply) = self.orders.0.remove(&id) {
+        if let Some(reply) = self.waited(&id) {
             self.answer_order(reply, came);
         }
+    }
+
+    /// Who has waited; the call may be written again, where anything of it is left.
+    fn waited(&mut self, id: &str) -> Option<u64> {
+        let Waits { reply, erasing } = self.orders.0.remove(id)?;
+        for lane in self.lanes.values_mut() {
+            lane.busy.retain(|busy| Some(*busy) != erasing);
+        }
+        Some(reply)
     }
 
     fn answer_order(&mut self, reply: u64, came: Came) {
@@ -119,11 +155,12 @@ impl Pipeline {
 fn in_the_way(store: &impl Store, call: CallId, what: What) -> Result<Option<Came>, StoreError> {
     let hold = store.hold(call)?.filter(|hold| hold.held);
     Ok(match (what, hold) {
-        _ if store.is_pruned(call)? => Some(gone()),
+        _ if store.is_pruned(call)? => Some(gone(store, call)?),
+        (What::Erase, Some(hold)) => Some(Came::Refused(hold.to_string(), "a hold wins: whoever holds it releases it first")),
         (What::Hold, Some(hold)) => {
             Some(Came::Refused(hold.to_string(), "one hold stands for a call: release it first where yours is to stand in its place"))
         }
         (What::Release, None) => Some(Came::Refused("nobody holds this call".to_owned(), "`offhook retention list` lists those held")),
-        (What::Hold, None) | (What::Release, Some(_)) => None,
+        (What::Hold | What::Erase, None) | (What::Release, Some(_)) => None,
     })
 }

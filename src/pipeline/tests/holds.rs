@@ -6,7 +6,7 @@ use super::{
 };
 use crate::pipeline::retention::What;
 
-fn order(world: &mut World, reply: u64, what: What, by: &str) {
+pub(super) fn order(world: &mut World, reply: u64, what: What, by: &str) {
     let now = world.now();
     let order = Order { call: call(), what, by: by.to_owned(), reason: Some("matter 7".to_owned()) };
     world.pipeline.order(now, &world.store, reply, order).expect("stored");
@@ -14,7 +14,7 @@ fn order(world: &mut World, reply: u64, what: What, by: &str) {
 }
 
 /// The call that is settled, with a word that can be looked for.
-fn settled() -> World {
+pub(super) fn settled() -> World {
     let mut world = keeping(World::new());
     world.call();
     world.post(1, &told("w1", "platform-leg@sip", "he asked for mercy"));

@@ -226,7 +226,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => select(vec![1, 60, 70, 3600, 90_000, 200_000]).prop_map(|seconds| Act::Wait(seconds * SECOND)),
         1 => any::<bool>().prop_map(Act::Down),
         1 => (0_u8..4, any::<bool>()).prop_map(|(call, retry)| Act::Decide(call, retry)),
-        2 => (0_u8..4, select(vec![What::Hold, What::Release])).prop_map(|(call, what)| Act::Order(call, what)),
+        2 => (0_u8..4, select(vec![What::Hold, What::Release, What::Erase])).prop_map(|(call, what)| Act::Order(call, what)),
         1 => Just(Act::Recover),
         2 => any::<u8>().prop_map(Act::Cut),
     ]
@@ -303,6 +303,7 @@ fn told_by(store: &impl Store) -> Vec<String> {
     for n in 0..4 {
         let call = nth(n);
         told.push(format!("{:?} {:?} {:?} {:?}", store.record(call), store.writes(call), store.is_pruned(call), store.hold(call)));
+        told.push(format!("{:?}", store.erasure(call)));
         for name in [call.to_string(), format!("carrier-{n}"), format!("leg-{n}"), format!("p-{n}")] {
             told.push(format!("{name} {:?} {:?}", store.named(&name), store.orphans(&name)));
         }
@@ -349,6 +350,7 @@ proptest! {
             let live = world.store.record(nth(n)).expect("stored");
             let held = world.store.hold(nth(n)).expect("stored");
             prop_assert_eq!(&whole.hold(nth(n)).expect("stored"), &held);
+            prop_assert_eq!(whole.erasure(nth(n)), world.store.erasure(nth(n)));
             if live.as_ref().is_some_and(Record::is_pruned) {
                 prop_assert_eq!(&whole.record(nth(n)).expect("stored"), &live);
                 prop_assert_eq!(&whole.writes(nth(n)).expect("stored"), &world.store.writes(nth(n)).expect("stored"));

@@ -323,6 +323,27 @@ fn what_was_recovered_goes_nowhere_that_it_would_harm() {
     assert_eq!(keep_salvaged(&damaged, &named, &entries).expect("written"), named);
 }
 
+/// However entries come, in one batch or in several: what an erasure takes away stands in segments that nobody writes to.
+#[test]
+fn an_erasure_begins_a_segment_unless_there_are_only_erasures_before_it() {
+    let scratch = Scratch::new("erasure");
+    let (journal, ..) = open(&scratch, Position::default());
+    let lane = journal.lane(100);
+    let (done, answers) = mpsc::channel();
+    let kinds = "eeEEeeEeEE";
+    for (n, kind) in kinds.chars().enumerate() {
+        let (done, kind) = (done.clone(), if kind == 'E' { EntryKind::Erasure } else { EntryKind::Event });
+        lane.append(Entry { kind, ..entry(n) }, move |result| done.send(result).expect("waited for")).expect("taken");
+    }
+    let at: Vec<_> = kinds.chars().map(|_| answers.recv().expect("an answer").expect("written")).collect();
+    assert_eq!(at.iter().map(|at| at.segment).collect::<Vec<_>>(), [1, 1, 2, 2, 2, 2, 3, 3, 4, 4]);
+    assert_eq!(all(&mut journal.tail(Position::default())), (0..10).collect::<Vec<_>>());
+    let closed = journal.pruner().closed(4).expect("listed");
+    assert_eq!(closed, [1, 2, 3], "none of them is written to");
+    journal.close();
+    assert!(verify(&scratch.0).expect("read").iter().all(|segment| segment.end == End::Whole));
+}
+
 #[test]
 fn a_failed_sync_closes_the_journal_until_a_new_segment_can_be_written() {
     let scratch = Scratch::new("sync");

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{Error, Notice, Shared, failed, path};
-use crate::journal::{ENTRY_BYTES_MAX, Entry, HEADER_BYTES, Position, encode, end_batch, write_header};
+use crate::journal::{ENTRY_BYTES_MAX, Entry, EntryKind, HEADER_BYTES, Position, encode, end_batch, write_header};
 
 /// Called once the entry is on disk, with where it stands, or with why it is not.
 type OnSynced = Box<dyn FnOnce(Result<Position, String>) + Send>;
@@ -117,6 +117,8 @@ pub(super) struct Segment {
     /// Octets of the file: the frames', and behind them zeros that were written ahead.
     ahead: u64,
     batch: u32,
+    /// It holds something else than erasures.
+    mixed: bool,
 }
 
 impl Segment {
@@ -138,7 +140,7 @@ impl Segment {
             failed(&path)(error)
         })?;
         let length = u64::try_from(HEADER_BYTES).unwrap_or(0);
-        Ok(Self { file, number, begun: Instant::now(), length, ahead: length, batch: 0 })
+        Ok(Self { file, number, begun: Instant::now(), length, ahead: length, batch: 0, mixed: false })
     }
 
     /// Writes frames behind the others. Where there is no room for them, more is made with the same write: a sync of a file that grows has its new length and
@@ -179,6 +181,8 @@ pub(super) struct Writer {
     /// The frames of the batch that is being gathered.
     buffer: Vec<u8>,
     waiters: Vec<Waiter>,
+    /// An erasure, which begins a batch.
+    put_off: Option<Message>,
     /// Why nothing is taken.
     closed: Option<String>,
     /// Ends once the queue is empty.
@@ -196,12 +200,23 @@ struct Waiter {
 impl Writer {
     pub(super) fn new(directory: PathBuf, segment: Segment, shared: Arc<Shared>, notify: Box<dyn Fn(Notice) + Send>) -> Self {
         let next = segment.number.saturating_add(1);
-        Self { directory, segment, shared, notify, next, buffer: Vec::new(), waiters: Vec::new(), closed: None, stopping: false }
+        Self {
+            directory,
+            segment,
+            shared,
+            notify,
+            next,
+            buffer: Vec::new(),
+            waiters: Vec::new(),
+            put_off: None,
+            closed: None,
+            stopping: false,
+        }
     }
 
     pub(super) fn run(mut self, messages: &mpsc::Receiver<Message>) {
         loop {
-            let first = match messages.recv_timeout(REOPEN) {
+            let first = match self.put_off.take().map_or_else(|| messages.recv_timeout(REOPEN), Ok) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -241,12 +256,18 @@ impl Writer {
         loop {
             match next {
                 Some(Message::Append { entry, waiting, on_synced }) => {
+                    let erasure = entry.kind == EntryKind::Erasure;
+                    if erasure && self.segment.mixed && !self.waiters.is_empty() && self.closed.is_none() {
+                        self.put_off = Some(Message::Append { entry, waiting, on_synced });
+                        return false;
+                    }
                     if self.waiters.is_empty()
                         && self.closed.is_none()
-                        && let Err(error) = self.begin()
+                        && let Err(error) = self.begin(erasure)
                     {
                         self.close(&error);
                     }
+                    self.segment.mixed |= !erasure;
                     let begin = if self.closed.is_none() { encode(&entry, self.segment.batch, &mut self.buffer) } else { 0 };
                     self.waiters.push(Waiter { waiting, on_synced, begin });
                 }
@@ -260,10 +281,11 @@ impl Writer {
         }
     }
 
-    /// Begins a batch, on a new segment where it is time.
-    fn begin(&mut self) -> io::Result<()> {
+    /// Begins a batch, on a new segment where it is time, or where an `erasure` follows something else: what it takes away stands in closed segments then.
+    fn begin(&mut self, erasure: bool) -> io::Result<()> {
         self.buffer.clear();
-        if self.segment.length >= SEGMENT_BYTES || self.segment.begun.elapsed() >= SEGMENT_AGE && self.segment.batch > 0 {
+        let asked = erasure && self.segment.mixed;
+        if asked || self.segment.length >= SEGMENT_BYTES || self.segment.begun.elapsed() >= SEGMENT_AGE && self.segment.batch > 0 {
             self.segment.cut()?;
             let number = self.next;
             self.next = number.saturating_add(1);

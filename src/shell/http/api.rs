@@ -409,7 +409,8 @@ struct Ordered {
 }
 
 async fn order(State(api): Api, content: Body) -> Response {
-    let hint = r#"send {"call_id": "…", "action": "hold" or "release", "by": "your name", "reason": "…"}; the reason may be left out"#;
+    let hint =
+        r#"send {"call_id": "…", "action": "hold", "release" or "erase", "by": "your name", "reason": "…"}; the reason may be left out"#;
     match document(content, hint).await {
         Ok(Ordered { call_id: call, action: what, by: By(by), reason }) => {
             answer(&api, |reply| Ask::Order { order: Order { call, what, by, reason }, reply }).await

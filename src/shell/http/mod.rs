@@ -133,7 +133,7 @@ pub enum Ask {
         /// What came of it.
         reply: oneshot::Sender<Answer>,
     },
-    /// `GET /v1/retention`: which calls are held.
+    /// `GET /v1/retention`: which calls are held, and which were erased.
     Retention {
         /// No more than so many.
         limit: usize,

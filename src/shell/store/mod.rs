@@ -13,13 +13,14 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use checkpoint::Checkpoints;
 use recent::Recent;
+use schema::{SCHEMA, VERSION};
 
 use crate::{
     event::CallId,
     journal::Position,
     pipeline::{
         Activation, Counts, Record, Store, StoreError, Traffic,
-        retention::Hold,
+        retention::{Erasure, Hold},
         store::{Aside, Changes, Orphan, State, Write},
         webhook::{Drift, Payload},
     },
@@ -29,6 +30,7 @@ use crate::{
 mod checkpoint;
 mod put;
 mod recent;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -112,6 +114,28 @@ impl Sqlite {
         scrub(&self.connection)
     }
 
+    /// Whether copies of what erased calls held may stand in the tables' files still.
+    pub fn is_unscrubbed(&self) -> Result<bool, StoreError> {
+        Ok(self.one("SELECT 1 FROM erasures WHERE scrubbed = 0 LIMIT 1", [], |_| Ok(()))?.is_some())
+    }
+
+    /// Writes the tables anew, where what erased calls held may stand in their files still: SQLite overwrites what it deletes, but no copy that it left behind in a page
+    /// when it split that. False as of [`Self::scrub`]. It takes as long as reading and writing all of it twice.
+    pub fn vacuum(&mut self) -> Result<bool, StoreError> {
+        if !self.is_unscrubbed()? {
+            return Ok(true);
+        }
+        if !self.connection.is_autocommit() {
+            self.run("COMMIT", [])?;
+        }
+        self.connection.execute_batch("VACUUM").map_err(failed)?;
+        let done = self.scrub()?;
+        if done {
+            self.run("UPDATE erasures SET scrubbed = 1 WHERE scrubbed = 0", [])?;
+        }
+        Ok(done)
+    }
+
     /// Removes the tables at `path`, where there are any.
     pub fn remove(path: &Path) -> std::io::Result<()> {
         for suffix in ["", "-wal", "-shm"] {
@@ -126,7 +150,8 @@ impl Sqlite {
     }
 
     /// Ends it with everything in its one file.
-    pub fn close(self) -> Result<(), StoreError> {
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.vacuum()?;
         if !self.connection.is_autocommit() {
             self.run("COMMIT", [])?;
         }
@@ -433,6 +458,19 @@ impl Store for Sqlite {
         Ok(found.and_then(|count| usize::try_from(count).ok()).unwrap_or(0))
     }
 
+    fn erasure(&self, call: CallId) -> Result<Option<Erasure>, StoreError> {
+        self.document("SELECT document FROM erasures WHERE call_id = ?1", [key(&call)])
+    }
+
+    fn erasures(&self, most: usize) -> Result<Vec<Erasure>, StoreError> {
+        self.documents("SELECT document FROM erasures ORDER BY at DESC, call_id DESC LIMIT ?1", [number(most)])
+    }
+
+    fn erased(&self) -> Result<usize, StoreError> {
+        let found = self.one("SELECT COUNT(*) FROM erasures", [], |row| row.get::<_, i64>(0))?;
+        Ok(found.and_then(|count| usize::try_from(count).ok()).unwrap_or(0))
+    }
+
     fn swept(&self) -> Result<Option<Wall>, StoreError> {
         self.wall("SELECT before FROM swept", [])
     }
@@ -489,40 +527,3 @@ fn standing(state: State) -> String {
 const STATEMENTS: usize = 64;
 const PRUNABLE: &str =
     "SELECT document FROM records WHERE call_id > ?1 AND call_id < ?2 AND over = 1 AND wait IS NULL ORDER BY call_id LIMIT ?3";
-
-/// Rises with each change of [`SCHEMA`] or of what a document holds.
-const VERSION: i64 = 14;
-/// Pages of 16 kB: documents are of some kB, and appending in time order fills them. 16 MB of them in memory hold the ends of all tables, where calls that go on
-/// are. What is deleted is overwritten in its page, which costs nothing that could be measured: what retention takes away must not stand on in the file.
-const SCHEMA: &str = "
-PRAGMA page_size=16384;
-PRAGMA journal_mode=WAL;
-PRAGMA synchronous=NORMAL;
-PRAGMA busy_timeout=2000;
-PRAGMA cache_size=-16384;
-PRAGMA secure_delete=ON;
-CREATE TABLE IF NOT EXISTS position (one INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS records (call_id BLOB PRIMARY KEY, over INTEGER NOT NULL, wait INTEGER, document TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS records_wait ON records (wait) WHERE wait IS NOT NULL;
-CREATE INDEX IF NOT EXISTS records_prunable ON records (call_id) WHERE over = 1 AND wait IS NULL;
-CREATE INDEX IF NOT EXISTS records_open ON records (call_id) WHERE over = 0;
-CREATE TABLE IF NOT EXISTS writes (call_id BLOB NOT NULL, crm TEXT NOT NULL, state TEXT NOT NULL, backlog INTEGER NOT NULL, due INTEGER NOT NULL,
-    since INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (call_id, crm)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS writes_waiting ON writes (crm, backlog, due, call_id) WHERE state IN ('queued', 'retrying');
-CREATE INDEX IF NOT EXISTS writes_standing ON writes (state, since, call_id) WHERE state <> 'done';
-CREATE TABLE IF NOT EXISTS spent (crm TEXT NOT NULL, day INTEGER NOT NULL, spent INTEGER NOT NULL, PRIMARY KEY (crm, day)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS activations (crm TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS pulls (source TEXT NOT NULL, call_id BLOB NOT NULL, due INTEGER NOT NULL, PRIMARY KEY (source, call_id)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS pulls_due ON pulls (source, due, call_id);
-CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, call_id BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS holds (call_id BLOB PRIMARY KEY, held INTEGER NOT NULL, at INTEGER NOT NULL, document TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS holds_standing ON holds (at, call_id) WHERE held = 1;
-CREATE TABLE IF NOT EXISTS swept (one INTEGER PRIMARY KEY, before INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS numbers (number TEXT NOT NULL, call_id BLOB NOT NULL, PRIMARY KEY (number, call_id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, hash TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS orphans (name TEXT NOT NULL, came INTEGER NOT NULL, document TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS orphans_name ON orphans (name);
-CREATE TABLE IF NOT EXISTS asides (segment INTEGER NOT NULL, offset INTEGER NOT NULL, came INTEGER NOT NULL, document TEXT NOT NULL,
-    PRIMARY KEY (segment, offset)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS drifts (key TEXT PRIMARY KEY, last INTEGER NOT NULL, document TEXT NOT NULL) WITHOUT ROWID;
-";

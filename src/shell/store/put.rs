@@ -79,6 +79,13 @@ pub(super) fn put(store: &Sqlite, changes: &Changes, recent: &Recent) -> Result<
             params![key(call), held, at, json(hold)?],
         )?;
     }
+    for (call, erasure) in &changes.erasures {
+        let at = erasure.at.as_micros();
+        run(
+            "INSERT OR REPLACE INTO erasures (call_id, at, scrubbed, document) VALUES (?1, ?2, 0, ?3)",
+            params![key(call), at, json(erasure)?],
+        )?;
+    }
     if let Some(Position { segment, offset }) = changes.position {
         run("INSERT OR REPLACE INTO position (one, segment, offset) VALUES (1, ?1, ?2)", params![number(segment), number(offset)])?;
     }

@@ -126,6 +126,26 @@ fn holds_stand_until_they_are_released(store: &mut impl Store) {
     assert_eq!((store.hold(call(3)), store.hold(call(4))), (Ok(Some(hold(3, false, 40))), Ok(None)));
 }
 
+fn erasures_are_there_for_good(store: &mut impl Store) {
+    let erasure = |n: u8, ms| Erasure {
+        call_id: call(n),
+        by: "ann".into(),
+        reason: None,
+        at: at(ms),
+        dropped: vec!["crm".into()],
+        left: [("crm".to_owned(), "id 7".to_owned())].into(),
+    };
+    for erased in [erasure(7, 20), erasure(8, 30)] {
+        store.commit(Changes { erasures: [(erased.call_id, erased)].into(), ..Changes::default() }).expect("committed");
+    }
+    assert_eq!((store.erasure(call(7)), store.erasure(call(9)), store.erased()), (Ok(Some(erasure(7, 20))), Ok(None), Ok(2)));
+    assert_eq!(
+        (store.erasures(9), store.erasures(1)),
+        (Ok(vec![erasure(8, 30), erasure(7, 20)]), Ok(vec![erasure(8, 30)])),
+        "the latest first"
+    );
+}
+
 fn suite(mut store: impl Store) {
     assert_eq!(store.position(), Ok(Position::default()));
     assert_eq!((store.record(call(1)), store.named("1@sip"), store.next_wait()), (Ok(None), Ok(None), Ok(None)));
@@ -165,6 +185,7 @@ fn suite(mut store: impl Store) {
     backlog_behind_calls_as_they_happen(&mut store);
     pulls_are_due_once_and_no_more_when_they_are_over(&mut store);
     holds_stand_until_they_are_released(&mut store);
+    erasures_are_there_for_good(&mut store);
     assert_eq!(store.writes_in(State::InFlight, 10).expect("read").len(), 1);
     assert_eq!(store.write("crm", call(4)), Ok(Some(write(4, State::Review, 1))));
     assert_eq!(store.writes(call(4)).expect("read").len(), 1);
@@ -312,15 +333,25 @@ fn what_was_taken_away_is_overwritten_in_the_files() {
         store.commit(Changes { records, adopted: some.iter().map(|n| orphans(*n)).collect(), ..Changes::default() }).expect("committed");
     }
     assert_eq!(store.scrub(), Ok(true));
-    let files = ["store.sqlite", "store.sqlite-wal"].map(|name| std::fs::read(scratch.0.join(name)).expect("a file"));
-    let begins =
-        |file: &[u8], place: usize| file.get(place..).and_then(|rest| rest.strip_prefix(b"<word of "))?.get(..5).map(<[u8]>::to_vec);
-    let words = files.iter().flat_map(|file| (0..file.len()).filter(|place| file[*place] == b'<').filter_map(|place| begins(file, place)));
-    let stands: BTreeSet<_> = words.filter_map(|word| String::from_utf8(word).ok()?.parse::<u128>().ok()).collect();
+    let stand = || {
+        let files = ["store.sqlite", "store.sqlite-wal"].map(|name| std::fs::read(scratch.0.join(name)).expect("a file"));
+        let begins =
+            |file: &[u8], place: usize| file.get(place..).and_then(|rest| rest.strip_prefix(b"<word of "))?.get(..5).map(<[u8]>::to_vec);
+        let words =
+            files.iter().flat_map(|file| (0..file.len()).filter(|place| file[*place] == b'<').filter_map(|place| begins(file, place)));
+        words.filter_map(|word| String::from_utf8(word).ok()?.parse::<u128>().ok()).collect::<BTreeSet<_>>()
+    };
+    let stands = stand();
     let kept: BTreeSet<_> = (0..calls).filter(|n| n % 5 == 1).collect();
     assert!(stands.is_superset(&kept), "what was not taken away is there");
     let over = stands.difference(&kept).count();
     assert!(over * 50 < pruned.len(), "{over} of {} stand on", pruned.len());
+    // Behind an erasure no copy is left either.
+    let erasure = Erasure { call_id: nth(0), by: "ann".into(), reason: None, at: at(1), dropped: Vec::new(), left: Default::default() };
+    store.commit(Changes { erasures: [(nth(0), erasure)].into(), ..Changes::default() }).expect("committed");
+    assert_eq!((store.is_unscrubbed(), store.vacuum(), store.is_unscrubbed()), (Ok(true), Ok(true), Ok(false)));
+    assert_eq!(stand(), kept);
+    assert!(store.record(nth(1)).expect("read").is_some_and(|record| record.fields().contains_key("call_summary")));
     // Whoever reads keeps the log; it is ended when he is done.
     let reader = Connection::open(&path).expect("opened");
     reader.execute_batch("PRAGMA busy_timeout=0; BEGIN; SELECT count(*) FROM records").expect("read");

@@ -96,6 +96,8 @@ pub struct Metrics {
     pub webhooks_expected: Total,
     /// Calls of which what they held was taken away.
     pub retention_calls: Total,
+    /// Calls that somebody had erased.
+    pub retention_erasures: Total,
     /// Octets of the journal that were taken away with it, or by their own age.
     pub retention_octets: Total,
     calls: Family<Outcome, Counter>,
@@ -180,6 +182,7 @@ impl Metrics {
         let journal_appends = total("journal_appends", "Entries that the journal acknowledged");
         let webhooks_expected = total("webhooks_expected", "Calls whose outcome should come by webhook");
         let retention_calls = total("retention_calls", "Calls of which what they held was taken away");
+        let retention_erasures = total("retention_erasures", "Calls that somebody had erased");
         let retention_octets = total("retention_octets", "Octets that retention has taken out of the journal's segments");
         let calls = Family::default();
         registry.register("calls", "Calls ended, by how they were met", calls.clone());
@@ -226,6 +229,7 @@ impl Metrics {
             journal_appends,
             webhooks_expected,
             retention_calls,
+            retention_erasures,
             retention_octets,
             calls,
             webhooks_received,
@@ -367,6 +371,7 @@ mod tests {
             "offhook_outbox_depth 0",
             "offhook_retention_calls_total 2",
             "offhook_retention_held 0",
+            "offhook_retention_erasures_total 0",
             "offhook_retention_octets_total 0",
             "offhook_dead_letters 0",
             "offhook_review_depth 0",
