@@ -151,7 +151,10 @@ impl Pipeline {
             Some(Reading::Told(payload, odd)) => {
                 let call = match pulled {
                     Some(call) => Some(call),
-                    None => inbound::whose(&payload, |name| bearer(store, name))?,
+                    None => match inbound::whose(&payload, |name| bearer(store, name))? {
+                        Some(call) => Some(bearer_at(store, at, call)?),
+                        None => None,
+                    },
                 };
                 Some((payload, odd, call))
             }
@@ -228,6 +231,15 @@ fn bearer(store: &impl Store, name: &str) -> Result<Option<CallId>, StoreError> 
         Ok(call) if store.knows(call)? => Ok(Some(call)),
         _ => store.named(name),
     }
+}
+
+/// The call that what stands at `at` was told to under a name that `call` bears now: carriers use SIP Call-IDs again, and nothing was told of `call` before its first
+/// entry.
+fn bearer_at(store: &impl Store, at: Position, call: CallId) -> Result<CallId, StoreError> {
+    let Some(record) = store.record(call)?.filter(|record| record.span.is_some_and(|(first, _)| at < first)) else { return Ok(call) };
+    // Of several nobody can tell: it stays as long as this one does.
+    let mut former = record.took_from.iter();
+    Ok(former.next().copied().filter(|_| former.next().is_none()).unwrap_or(call))
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

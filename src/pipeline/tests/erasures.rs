@@ -105,6 +105,29 @@ fn what_is_told_or_held_before_the_erasure_is_written_stands_in_its_way() {
     }
 }
 
+/// Carriers use SIP Call-IDs again: what was told under one is of the call that bore it then.
+#[test]
+fn what_was_told_under_a_name_that_a_later_call_bears_goes_with_the_call_that_it_was_told_to() {
+    let mut world = settled();
+    world.post(2, &told("w2", "trunk-leg@sip", "he asked for pity"));
+    let later: CallId = "019b8d99-6ce8-7000-8000-000000000002".parse().expect("a call id");
+    for (sequence, kind) in (1..).zip(life()) {
+        world.write_down(entry(&Event { call_id: later, sequence, time: world.now().wall, at_ms: 0, kind }));
+    }
+    world.post(3, &told("w3", "trunk-leg@sip", "he asked for grace"));
+    world.until(10 * SECOND);
+    assert_eq!(world.store.named("trunk-leg@sip"), Ok(Some(later)));
+    order(&mut world, 4, What::Erase, "ann");
+    let (whole, left) = (world.journal.clone(), left(&world));
+    let stand = |journal: &[(Position, Entry)]| ["mercy", "pity", "grace"].map(|word| holds(journal, word));
+    assert_eq!((stand(&whole), stand(&left)), ([true; 3], [false, false, true]));
+    for batch in [1, 4, 99] {
+        let tells = |store: &Memory| (store.record(call()), store.writes(call()), store.record(later), store.named("trunk-leg@sip"));
+        assert_eq!(tells(&anew(&mut world, &whole, batch)), tells(&world.store), "{batch}");
+        assert_eq!(tells(&anew(&mut world, &left, batch)), tells(&world.store), "{batch}");
+    }
+}
+
 #[test]
 fn a_call_under_way_is_not_erased_nor_one_that_an_earlier_one_hangs_on() {
     let mut world = World::new();

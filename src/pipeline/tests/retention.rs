@@ -219,7 +219,7 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let webhook = (0_u8..4, 0_u8..12, 1_u8..8, 0_u8..4);
+    let webhook = (0_u8..4, 0_u8..12, 1_u8..16, 0_u8..4);
     prop_oneof![
         8 => (0_u8..4).prop_map(Act::Event),
         5 => webhook.prop_map(|(call, number, names, score)| Act::Webhook { call, number, names, score }),
@@ -262,11 +262,13 @@ fn play(world: &mut World, acts: &[Act]) -> Vec<(Position, Entry)> {
                 }
             }
             Act::Webhook { call, number, names, score } => {
-                let all = [nth(*call).to_string(), format!("leg-{call}"), format!("p-{call}")];
+                let all = [nth(*call).to_string(), format!("leg-{call}"), format!("p-{call}"), format!("carrier-{}", call % 3)];
                 let name = |at: usize| (names & (1 << at) != 0).then(|| all[at].clone());
                 let id = (number % 3 > 0).then(|| format!("w{number}"));
-                let data = json!({"sentiment_score": f64::from(*score) / 4.0, "call_summary": format!("secret {call}"), "intent": [1]});
-                let body = json!({"id": id, "type": "call.ended", "time": "2026-01-05T10:00:00Z", "a": name(0), "b": name(1), "c": name(2), "data": data});
+                // Under a name that calls share it may be told to another one.
+                let summary = if names & 8 == 0 { format!("secret {call}") } else { "shared".to_owned() };
+                let data = json!({"sentiment_score": f64::from(*score) / 4.0, "call_summary": summary, "intent": [1]});
+                let body = json!({"id": id, "type": "call.ended", "time": "2026-01-05T10:00:00Z", "a": name(0), "b": name(1), "c": name(2), "d": name(3), "data": data});
                 world.post(reply, &body.to_string());
             }
             Act::Wait(ms) => world.until(world.ms + ms),
@@ -325,7 +327,7 @@ proptest! {
         acts in vec(act(), 5..60), batch in 1_usize..9, part in any::<u8>(),
     ) {
         let mut world = keeping(people::scored());
-        world.pipeline.config.sources.get_mut("platform").expect("a source").schema.call = ["/a", "/b", "/c"].map(str::to_owned).to_vec();
+        world.pipeline.config.sources.get_mut("platform").expect("a source").schema.call = ["/a", "/b", "/c", "/d"].map(str::to_owned).to_vec();
         world.pipeline.config.expects.push(Expect::disposition(Duration::from_secs(60)));
         people::person(&mut world, CALLER);
         let mut left = play(&mut world, &acts);
