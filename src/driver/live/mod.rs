@@ -144,6 +144,8 @@ impl Live {
 
         // The journal and what it holds.
         let store_path = config.data.directory.join("store.sqlite");
+        let making = config.data.directory.join(rebuild::MAKING);
+        Sqlite::remove(&making).map_err(|error| Error::System("the files of a rebuild that was killed removed", error))?;
         let mut store = Sqlite::open(&store_path)?;
         let (told, inbox) = std_mpsc::channel();
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);

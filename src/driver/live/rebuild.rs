@@ -25,11 +25,14 @@ pub struct Rebuilt {
     pub counts: Counts,
 }
 
+/// The new store's file while it is made. Where a rebuild was killed, the next one removes it, or the next start: it holds what calls held then.
+pub(super) const MAKING: &str = "store.sqlite.making";
+
 /// Folds the whole journal into a new store, and puts it in the old one's place once it is whole.
 pub fn rebuild(config: &Config) -> Result<Rebuilt, Error> {
     let _lock = files::lock(&config.data.directory)?;
     let kept = Kept::open(&config.data.directory)?;
-    let (place, making) = (config.data.directory.join("store.sqlite"), config.data.directory.join("store.sqlite.making"));
+    let (place, making) = (config.data.directory.join("store.sqlite"), config.data.directory.join(MAKING));
     let remove = |path| Sqlite::remove(path).map_err(|error| Error::System("the store's files removed", error));
     remove(&making)?;
     let mut store = Sqlite::open(&making)?;

@@ -74,7 +74,33 @@ fn what_waits_for_a_crm_is_dropped_and_what_is_on_its_way_there_has_to_come_back
     assert!(world.pipeline.lanes.values().all(|lane| lane.busy.is_empty()));
 }
 
-/// The order is on its way to the disk, and nothing is sent meanwhile; what comes first into the journal decides.
+#[test]
+fn nothing_is_sent_while_an_erasure_is_on_its_way_to_the_disk() {
+    let mut world = keeping(World::new());
+    // With a token from another call's write, so that a request could leave at once.
+    let other: CallId = "019b8d99-6ce8-7000-8000-000000000002".parse().expect("a call id");
+    for (sequence, mut kind) in (1..).zip(life()) {
+        match &mut kind {
+            Kind::Started { sip_call_ids, .. } => sip_call_ids.caller = "other".to_owned(),
+            Kind::Answered { sip_call_id, .. } => *sip_call_id = None,
+            _ => {}
+        }
+        world.write_down(entry(&Event { call_id: other, sequence, time: world.now().wall, at_ms: 0, kind }));
+    }
+    world.until(100 * SECOND);
+    let requests = world.requests.len();
+    world.call();
+    let batch = world.journal[world.folded..].to_vec();
+    world.folded = world.journal.len();
+    let next = Position { segment: 1, offset: u64::try_from(world.folded).expect("fits") };
+    world.pipeline.fold(&mut world.store, &batch, next).expect("folded");
+    assert_eq!(world.write().state, State::Queued, "it is due");
+    order(&mut world, 1, What::Erase, "ann");
+    world.until(DAY);
+    assert_eq!((world.requests.len(), world.told[0]["dropped"].clone()), (requests, json!(["crm"])));
+}
+
+/// What comes first into the journal decides.
 #[test]
 fn what_is_told_or_held_before_the_erasure_is_written_stands_in_its_way() {
     for holds in [false, true] {
