@@ -164,7 +164,7 @@ async fn play(mut options: Options) -> Result<bool, Error> {
 fn make_folder(wanted: Option<PathBuf>) -> Result<PathBuf, Error> {
     let folder = match wanted {
         Some(folder) => folder,
-        None => std::env::temp_dir().join(format!("offhook-demo-{}", now().wall.as_millis())),
+        None => std::env::temp_dir().join(format!("offhook-demo-{}-{}", now().wall.as_millis(), std::process::id())),
     };
     let fault = |why| Error::Folder { folder: folder.display().to_string(), why };
     std::fs::create_dir_all(&folder).map_err(fault)?;

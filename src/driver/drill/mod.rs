@@ -482,7 +482,8 @@ fn fields(mapping: &Mapping, options: &Options) -> Result<Vec<(String, Vec<Field
 }
 
 fn folder(wanted: Option<PathBuf>, drill: Drill) -> Result<PathBuf, Error> {
-    let name = || format!("offhook-drill-{}-{}", drill.name(), Clock::new().wall().as_millis());
+    // With the process too: two that begin in the same millisecond would share it.
+    let name = || format!("offhook-drill-{}-{}-{}", drill.name(), Clock::new().wall().as_millis(), std::process::id());
     let folder = wanted.unwrap_or_else(|| std::env::temp_dir().join(name()));
     let fault = |why| Error::Folder(folder.display().to_string(), why);
     std::fs::create_dir_all(&folder).map_err(fault)?;
