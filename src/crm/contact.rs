@@ -354,6 +354,18 @@ impl Contact {
         difference(&self.says, &self.said)
     }
 
+    /// The record stays without a person where there is none, and otherwise without what is still to be told of the two: it counts as told.
+    pub fn leave(&mut self) {
+        match self.person().map(str::to_owned) {
+            None => self.standing = Standing::Left,
+            person => {
+                self.linked = person;
+                let unsaid = self.unsaid();
+                self.said.extend(unsaid);
+            }
+        }
+    }
+
     /// Whether the CRM has refused that person as one who is there no more.
     pub fn is_lost(&self, person: &str) -> bool {
         self.lost.iter().any(|lost| lost == person)

@@ -171,11 +171,10 @@ impl Pipeline {
                 write.by_another = false;
                 (write.state, write.why) = crm.map_or((State::Queued, None), |crm| crm.rest(&write));
             }
-            // Only whose call it was is open, or what could not be written: the record stands, whether the CRM told its id or not, and stays without that.
+            // Only whose call it was is open, what is said of him, or what could not be written: the record stands, whether the CRM told its id or not, and stays
+            // without that.
             Decision::Drop if write.state == State::Review && !write.written.is_empty() && write.difference().is_empty() => {
-                if write.contact.person().is_none() {
-                    write.contact.standing = Standing::Left;
-                }
+                write.contact.leave();
                 write.condoned = write.unformed.clone();
                 (write.state, write.why) = crm.map_or((State::Done, None), |crm| crm.rest(&write));
             }
