@@ -158,6 +158,8 @@ impl Parts {
                     Ok(found) => {
                         sought.iter().map(|(one, lost)| (Verdict::Done { id: None }, Some(rule.choose(one, lost, &found)))).collect()
                     }
+                    // One of them may be what cannot be asked for: the others must not wait for a person with it.
+                    Err(Verdict::Rejected { why }) if sought.len() > 1 => plain(vec![Verdict::Split { why }; sought.len()]),
                     Err(verdict) => plain(vec![verdict; sought.len()]),
                 }
             }

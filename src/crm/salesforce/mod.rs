@@ -333,7 +333,7 @@ const CANNOT_READ: &str = "Cannot deserialize instance of ";
 
 /// A text in SOQL.
 fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n").replace('\r', "\\r"))
 }
 
 #[cfg(test)]

@@ -148,6 +148,8 @@ fn texts_cannot_leave_their_quotation_marks() {
     let (fields, values) = (["Phone".to_owned()], ["+49') OR Name IN ('x".to_owned()]);
     let sent = connector().find(&Search { object: "Contact", fields: &fields, values: &values }, &Token::standing());
     assert!(sent.url.contains("%5C%27%29%20OR"), "{}", sent.url);
+    // Nor end the line that a query is: the org would refuse it, and with it whoever else is looked for.
+    assert_eq!(literal("C-1\r\n\\"), r"'C-1\r\n\\'");
 }
 
 /// What the connector signs, the double, which shares no code with it, takes for good; and nothing else.

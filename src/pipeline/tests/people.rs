@@ -249,6 +249,26 @@ fn without_a_person_by_decision_it_stays_so() {
     assert_eq!((write.state, write.why, links(&mut world)), (State::Done, None, Vec::new()));
 }
 
+/// The CRM refuses to link the person, or what the call says of him: a person lets the record stand without that, and it is not asked for again.
+#[test]
+fn a_link_or_a_score_that_is_refused_and_dropped_is_not_told_again() {
+    for (mut world, path) in [(world(&rule()), "/associations/"), (scored(), "/contacts/batch/update")] {
+        let faults = json!([{"match": {"path": path}, "action": {"status": 400}}]);
+        world.account.as_mut().expect("a double").set_faults(serde_json::from_value(faults).expect("faults"));
+        person(&mut world, CALLER);
+        world.call();
+        scores(&mut world, 1, call(), 0.5);
+        world.until(100 * SECOND);
+        let attempts = |world: &World| world.journal.iter().filter(|(_, e)| e.kind == EntryKind::Attempt).count();
+        assert_eq!((world.write().state, world.write().id.is_some()), (State::Review, true), "{path}");
+        let asked = attempts(&world);
+        let now = world.now();
+        world.pipeline.decide(now, &world.store, 7, "crm", call(), Decision::Drop, "ann").expect("stored");
+        world.until(200 * SECOND);
+        assert_eq!((world.write().state, world.write().why, attempts(&world)), (State::Done, None, asked), "{path}");
+    }
+}
+
 #[test]
 fn several_with_one_number_wait_for_a_choice_or_go_by_rule() {
     let ids = |rule: Value| {
@@ -482,6 +502,21 @@ fn a_number_that_too_many_have_holds_nobody_else() {
     assert_eq!(world.write().state, State::Review);
     let second = world.store.write("crm", second()).expect("stored").expect("a write");
     assert_eq!((second.state, second.contact.person()), (State::Done, Some(other.as_str())));
+}
+
+/// One of those looked for at a time cannot be asked for: the other is found all the same.
+#[test]
+fn a_search_that_is_refused_is_made_for_each_by_himself() {
+    let mut world = world(&rule());
+    let once = json!([{"match": {"path": "/search", "nth": 1}, "action": {"status": 400}}]);
+    world.account.as_mut().expect("a double").set_faults(serde_json::from_value(once).expect("faults"));
+    let (caller, other) = (person(&mut world, CALLER), person(&mut world, "+4930999999"));
+    world.call();
+    second_call_from(&mut world, "+4930999999");
+    world.until(60 * SECOND);
+    let second = world.store.write("crm", second()).expect("stored").expect("a write");
+    assert_eq!((world.write().contact.person(), second.contact.person()), (Some(caller.as_str()), Some(other.as_str())));
+    assert_eq!((world.write().state, second.state, finds(&world)), (State::Done, State::Done, 3));
 }
 
 #[test]
