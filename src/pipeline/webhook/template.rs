@@ -84,7 +84,11 @@ impl Form {
     /// The signatures in a header.
     pub(super) fn signatures<'v>(&'v self, value: &'v str) -> Box<dyn Iterator<Item = &'v str> + 'v> {
         match self {
-            Self::Words(prefix) => Box::new(value.split(' ').map(|word| word.strip_prefix(prefix.as_str()).unwrap_or(word))),
+            Self::Words(prefix) => {
+                let strip = |text: &'v str| text.strip_prefix(prefix.as_str()).unwrap_or(text);
+                // The word before the first may itself hold a space.
+                Box::new(strip(value).split(' ').map(strip))
+            }
             Self::Pairs { between, signature, .. } => Box::new(pairs(value, *between, signature)),
         }
     }

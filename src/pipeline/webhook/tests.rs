@@ -335,6 +335,8 @@ fn a_value_is_a_word_before_the_signature_or_two_pairs() {
     assert_eq!((form.time("v1=aa,t=1"), form.time("v1=aa")), (Some(Some("1")), Some(None)));
     let form = Form::read("v1,{signature}").expect("a form");
     assert_eq!(form.signatures("v1,aa v1a,bb cc").collect::<Vec<_>>(), ["aa", "v1a,bb", "cc"]);
+    let form = Form::read("HMAC-SHA256 Signature={signature}").expect("a form");
+    assert_eq!(form.signatures("HMAC-SHA256 Signature=aa").collect::<Vec<_>>(), ["aa"]);
 }
 
 #[test]
