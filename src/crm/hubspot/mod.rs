@@ -222,7 +222,8 @@ fn refused(answer: &HttpAnswer, error: &Value) -> Verdict {
         (207, "CONFLICT") => 409,
         (207, "RATE_LIMITS") => 429,
         (207, "OBJECT_NOT_FOUND") => 404,
-        (207, _) => 500,
+        (207, MISSING_SCOPES) => 403,
+        (207, "INTERNAL_ERROR") => 500,
         (status, _) => status,
     };
     match status {
@@ -232,6 +233,8 @@ fn refused(answer: &HttpAnswer, error: &Value) -> Verdict {
         403 | 404 | 410 => Verdict::Gone { why },
         // Of its key, where somebody made the record at the same moment, or of another unique property: written again, the first is an update.
         409 => Verdict::Conflict { why },
+        // Refused by itself, for a reason that HubSpot does not document: the record's own, so that its attempts run out.
+        207 => Verdict::Retry { after: answer.retry_after(), why },
         423 => Verdict::Retry { after: answer.retry_after().or(Some(LOCKED_WAIT)), why },
         429 => {
             let wait = if text("policyName") == "DAILY" { DAILY_WAIT } else { TEN_SECONDS };
@@ -249,6 +252,9 @@ fn missing(error: &Value) -> Option<Vec<String>> {
     let of_none = list.iter().filter(|entry| entry.get("error").and_then(Value::as_str) == Some(NO_PROPERTY));
     Some(of_none.filter_map(|entry| Some(entry.get("name")?.as_str()?.to_owned())).collect())
 }
+
+/// The category of what the app was not granted.
+const MISSING_SCOPES: &str = "MISSING_SCOPES";
 
 /// The code of a property that the account does not have.
 const NO_PROPERTY: &str = "PROPERTY_DOESNT_EXIST";
@@ -372,6 +378,10 @@ mod tests {
         assert_eq!(name(400, &invalid("INVALID_OPTION").to_string()), "rejected");
         assert_eq!(name(400, &invalid("PROPERTY_DOESNT_EXIST").to_string()), "gone");
         assert_eq!(name(207, &json!({"results": [], "errors": [invalid("INVALID_OPTION")]}).to_string()), "rejected");
+        let apart = |category: &str| json!({"results": [], "errors": [{"category": category, "message": "no"}]}).to_string();
+        assert_eq!(name(207, &apart(MISSING_SCOPES)), "gone");
+        assert!(matches!(verdict(&answer(207, &apart("INTERNAL_ERROR"))), Verdict::Down { .. }));
+        assert!(matches!(verdict(&answer(207, &apart("SOMETHING"))), Verdict::Retry { .. }));
         for (status, word) in [
             (401, "auth"),
             (403, "gone"),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{HubSpot, properties, refused};
+use super::{HubSpot, MISSING_SCOPES, properties, refused};
 use crate::crm::{
     Change, Connector, HttpAnswer, HttpRequest, Token, Verdict,
     contact::{Found, People, Person, Search},
@@ -60,9 +60,11 @@ impl People for HubSpot {
     }
 
     fn updated(&self, changes: &[Change], answer: &HttpAnswer) -> Vec<Verdict> {
-        // Told apart from the others of its batch it is the person; a refusal of the whole, or of a property, is the set-up.
+        let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        // Told apart from the others of its batch it is the person; a refusal of the whole, of a property, or for a scope, is the set-up.
+        let apart = answer.status == 207 && !lacks_a_scope(&body);
         let gone = |verdict| match verdict {
-            Verdict::Gone { why } if answer.status == 207 && !why.contains("PROPERTY_DOESNT_EXIST") => Verdict::PersonGone { why },
+            Verdict::Gone { why } if apart && !why.contains("PROPERTY_DOESNT_EXIST") => Verdict::PersonGone { why },
             other => other,
         };
         self.verdicts(changes, answer).into_iter().map(gone).collect()
@@ -98,7 +100,7 @@ impl People for HubSpot {
             match list("errors").first() {
                 Some(_) if pairs.len() > 1 => Verdict::Split { why: "one of the links was refused".into() },
                 Some(error) => match refused(answer, error) {
-                    Verdict::Gone { why } => Verdict::PersonGone { why },
+                    Verdict::Gone { why } if !lacks_a_scope(&body) => Verdict::PersonGone { why },
                     verdict => verdict,
                 },
                 None => Verdict::Ambiguous { why: format!("{} without a result for this link", answer.status) },
@@ -110,6 +112,12 @@ impl People for HubSpot {
     fn links_apart(&self) -> bool {
         true
     }
+}
+
+/// Whether an input of a batch was refused for a scope that the app was not granted.
+fn lacks_a_scope(body: &Value) -> bool {
+    let of = |error: &Value| error.get("category").and_then(Value::as_str) == Some(MISSING_SCOPES);
+    body.get("errors").and_then(Value::as_array).is_some_and(|errors| errors.iter().any(of))
 }
 
 #[cfg(test)]
@@ -149,7 +157,9 @@ mod tests {
         assert!(matches!(told(207, gone), Verdict::PersonGone { .. }));
         let property = json!({"category": "VALIDATION_ERROR", "message": "PROPERTY_DOESNT_EXIST: offhook_score"});
         assert!(matches!(told(400, property), Verdict::Gone { .. }));
-        assert!(matches!(told(403, json!({"category": "MISSING_SCOPES", "message": "no scope"})), Verdict::Gone { .. }));
+        let scope = json!({"category": "MISSING_SCOPES", "message": "no scope", "context": {"ids": ["7"]}});
+        assert!(matches!(told(403, scope.clone()), Verdict::Gone { .. }));
+        assert!(matches!(told(207, json!({"results": [], "errors": [scope]})), Verdict::Gone { .. }));
     }
 
     #[test]
@@ -172,5 +182,7 @@ mod tests {
             let told = connector().linked(pairs, &answer(403, &refused));
             assert_eq!(told, vec![Verdict::Gone { why: "no scope".into() }; pairs.len()]);
         }
+        let apart = format!(r#"{{"results": [], "errors": [{refused}]}}"#);
+        assert_eq!(connector().linked(&pairs[..1], &answer(207, &apart)), [Verdict::Gone { why: "no scope".into() }]);
     }
 }

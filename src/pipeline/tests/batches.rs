@@ -149,6 +149,27 @@ fn a_batch_of_which_each_part_fails_counts_as_a_crm_that_is_down() {
     assert_eq!(world.store.counts().expect("counts"), Counts::default(), "all are done");
 }
 
+/// A refusal of a kind that nobody here knows is not the CRM's outage: it is the record's, and its attempts run out.
+#[test]
+fn a_record_that_a_batch_refuses_for_a_reason_nobody_knows_is_a_dead_letter_and_the_next_is_written() {
+    let mut world = people::world(&people::rule());
+    world.pipeline.config.attempts_max = 8;
+    let crm = &mut world.pipeline.config.crms[0];
+    (crm.contacts, crm.pace) = (None, Pace { batch: 1, concurrency: 1, ..Pace::default() });
+    let error = json!({"category": "SOMETHING", "message": "no"});
+    let faults = json!([{"match": {"path": "batch/upsert"},
+        "action": {"status": 207, "body": {"status": "COMPLETE", "results": [], "errors": [error]}}}]);
+    world.account.as_mut().expect("a double").set_faults(serde_json::from_value(faults).expect("rules"));
+    world.short_call(1);
+    world.until(3600 * SECOND);
+    let counts = world.store.counts().expect("counts");
+    assert_eq!((counts.dead, counts.queued + counts.retrying), (1, 0), "{counts:?}");
+    world.account.as_mut().expect("a double").set_faults(Vec::new());
+    world.short_call(2);
+    world.until(3601 * SECOND);
+    assert_eq!(world.store.counts().expect("counts"), Counts { dead: 1, ..Counts::default() }, "its lane was not held");
+}
+
 /// An hour of the wall clock: the queue waits, then drains, and nothing is sent twice that was taken.
 #[test]
 fn after_an_hour_without_the_crm_everything_is_written_once() {
