@@ -1,6 +1,6 @@
 //! Sets an account up for a mapping: what it needs is looked for, made where it is missing, and waited for.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -107,25 +107,27 @@ pub async fn set_up(
             };
             findings.push(Finding { object: (*object).to_owned(), field: field.name.clone(), state });
         }
-        let late = wait(client, setup, token, object, &made).await?;
-        for finding in findings.iter_mut().filter(|f| f.object == *object && late.contains(&f.field)) {
-            let why =
-                "was made and cannot be seen: permit it to the user of this token (in Salesforce by a permission set), then set up again";
-            finding.state = State::Wrong(why.into());
+        let mut amiss = wait(client, setup, token, object, &made).await?;
+        for finding in findings.iter_mut().filter(|f| f.object == *object) {
+            if let Some(why) = amiss.remove(&finding.field) {
+                finding.state = State::Wrong(why);
+            }
         }
     }
     Ok(findings)
 }
 
-/// Waits until all of these can be used; those that cannot.
-async fn wait(client: &Client, setup: &dyn Setup, token: &Token, object: &str, made: &[&Field]) -> Result<Vec<String>, Error> {
+/// Waits until all of these are there, and are keys where they are to be; what is wrong with those that cannot be used.
+async fn wait(client: &Client, setup: &dyn Setup, token: &Token, object: &str, made: &[&Field]) -> Result<BTreeMap<String, String>, Error> {
     let until = tokio::time::Instant::now() + ACTIVE;
     loop {
         let there = if made.is_empty() { Vec::new() } else { describe(client, setup, token, object).await? };
-        let usable = |field: &Field| there.iter().any(|d| d.name == field.name && fault(field, d).is_none());
-        let late: Vec<_> = made.iter().filter(|field| !usable(field)).map(|field| field.name.clone()).collect();
-        if late.is_empty() || tokio::time::Instant::now() >= until {
-            return Ok(late);
+        let find = |field: &Field| there.iter().find(|d| d.name == field.name);
+        // A key becomes one a while after it was made; whatever else is wrong with a field stays so.
+        let whole = made.iter().all(|field| find(field).is_some_and(|found| found.key || !field.unique));
+        if whole || tokio::time::Instant::now() >= until {
+            let why = |field: &Field| find(field).map_or_else(|| Some(UNSEEN.to_owned()), |found| fault(field, found));
+            return Ok(made.iter().filter_map(|field| Some((field.name.clone(), why(field)?))).collect());
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -150,6 +152,10 @@ fn refused(what: &str, verdict: &Verdict) -> Error {
     let why = verdict.why().unwrap_or("no reason given").to_owned();
     Error::Refused { what: what.to_owned(), why }
 }
+
+/// What is wrong with a field that was made and is in no description.
+const UNSEEN: &str =
+    "was made and cannot be seen: permit it to the user of this token (in Salesforce by a permission set), then set up again";
 
 #[cfg(test)]
 mod tests {
@@ -370,5 +376,19 @@ mod tests {
         let findings = account.set_up(&needs(&account.mapping).expect("known types"), false).await;
         assert!(findings.iter().all(|f| matches!(f.state, State::There | State::Made)), "{findings:?}");
         assert_eq!(lines(&account.ledger, "Voice_Call__c/describe"), 3, "before, too early, and when it was there");
+    }
+
+    /// A summary in a field of 255 characters, which is what the mapping has made.
+    #[tokio::test]
+    async fn what_was_made_and_holds_too_little_is_told_at_once() {
+        for (vendor, object, name) in [("salesforce", "Voice_Call__c", "Short__c"), ("dynamics", "phonecalls", "new_short")] {
+            let account = Account::of(vendor, json!([])).await;
+            let mut mapping = account.mapping.clone();
+            let rule = json!({"to": name, "from": "call_summary", "custom": "string"});
+            mapping.rules = vec![serde_json::from_value(rule).expect("a rule")];
+            let findings = account.set_up(&needs(&mapping).expect("known types"), false).await;
+            let made = findings.iter().find(|f| f.field == name).expect("the field");
+            assert!(matches!(&made.state, State::Wrong(why) if why.contains("takes 255 characters")), "{vendor} {object}: {made:?}");
+        }
     }
 }
