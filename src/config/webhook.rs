@@ -145,16 +145,24 @@ fn scheme(t: &mut Table<'_>, schemes: &[Written]) -> Scheme {
     let choices = schemes.iter().map(|scheme| (scheme.name.as_str(), scheme)).collect::<Vec<_>>();
     let chosen = t.choice("signature", &choices).or_else(|| schemes.iter().find(|scheme| scheme.name == STANDARD));
     let header = header_name(t, "signature_header", "\"X-Acme-Signature\"");
-    let place = t.place("timestamp_header");
-    let timestamp_header = header_name(t, "timestamp_header", "\"X-Acme-Timestamp\"");
+    let mut renamed = |key, example| (t.place(key), header_name(t, key, example));
+    let (time_at, time) = renamed("timestamp_header", "\"X-Acme-Timestamp\"");
+    let (id_at, id) = renamed("id_header", "\"X-Acme-Id\"");
     // Whatever is wrong with a scheme was told where it stands.
     let Some(mut written) = chosen.cloned() else { return Scheme::standard_webhooks() };
-    if let (Some(span), None) = (place, &written.timestamp_header) {
-        let timed = schemes.iter().filter(|s| s.timestamp_header.is_some()).map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
-        let what = format!("`timestamp_header` with `signature` \"{}\", which has no header for the time of signing", written.name);
-        t.fault(&span, what, format!("take the key out, or write one of {timed} into `signature`"));
-    } else if timestamp_header.is_some() {
-        written.timestamp_header = timestamp_header;
+    let name = written.name.clone();
+    let lacks = |key: &str, what: &str, span, of: fn(&Written) -> &Option<String>| {
+        let with = schemes.iter().filter(|s| of(s).is_some()).map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+        let what = format!("`{key}` with `signature` \"{name}\", which has no header for the {what}");
+        t.fault(&span, what, format!("take the key out, or write one of {with} into `signature`"));
+    };
+    match (time_at, &written.timestamp_header) {
+        (Some(span), None) => lacks("timestamp_header", "time of signing", span, |s| &s.timestamp_header),
+        _ => written.timestamp_header = time.or(written.timestamp_header),
+    }
+    match (id_at, &written.id_header) {
+        (Some(span), None) => lacks("id_header", "message's id", span, |s| &s.id_header),
+        _ => written.id_header = id.or(written.id_header),
     }
     written.header = header.unwrap_or(written.header);
     Scheme::new(&written).unwrap_or_else(|_| Scheme::standard_webhooks())
@@ -241,6 +249,14 @@ mod tests {
         let scheme = &renamed.expect("no fault")[0].scheme;
         assert_eq!((scheme.header.as_str(), scheme.timestamp_header.as_deref()), ("X-Sign", Some("X-At")));
         assert!(scheme.hint.contains("X-Sign: v0={signature}"), "{}", scheme.hint);
+        // As Svix sends what Standard Webhooks signs.
+        let svix = "signature_header = \"svix-signature\"\ntimestamp_header = \"svix-timestamp\"\nid_header = \"svix-id\"";
+        let scheme = &parse(&format!("{WEBHOOK}{svix}")).expect("no fault")[0].scheme;
+        let named = [Some(scheme.header.as_str()), scheme.timestamp_header.as_deref(), scheme.id_header.as_deref()];
+        assert_eq!(named, ["svix-signature", "svix-timestamp", "svix-id"].map(Some));
+        let faults = parse(&format!("{examples}\n{WEBHOOK}signature = \"slack\"\nid_header = \"X-Id\"")).expect_err("a fault");
+        let told = "`id_header` with `signature` \"slack\", which has no header for the message's id: take the key out, or write one of standard-webhooks";
+        assert!(matches!(faults.as_slice(), [fault] if fault.contains(told)), "{faults:?}");
         // Whose address is signed has one, as with Twilio.
         let faults = parse(&format!("{examples}\n{WEBHOOK}signature = \"square\"")).expect_err("a fault");
         assert!(matches!(faults.as_slice(), [fault] if fault.contains("[[webhook]] has no `public_url`")), "{faults:?}");
