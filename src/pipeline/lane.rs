@@ -47,7 +47,7 @@ pub(super) struct Lane {
     /// Requests in a row that failed without a word on any record: unanswered, or with a status of the CRM's own failure, if only on each part.
     failures: u32,
     /// When the next request may leave under [`super::Pace::per_second`].
-    next_start: Instant,
+    pub(super) next_start: Instant,
     /// What its answers told of its day.
     pub(super) day: Option<pace::Day>,
     /// What might go when that was last said.
@@ -163,12 +163,13 @@ impl Pipeline {
             next => self.wake_at(now, next),
         }
         self.pull(now, store)?;
-        self.read_on(now, store)?;
         let names = self.lanes.keys().cloned().collect::<Vec<_>>();
         for crm in names {
             self.drive(now, store, &crm)?;
             self.watch_run(now, store, &crm)?;
         }
+        // Behind the writes, which so have the first of what may leave in a second.
+        self.read_on(now, store)?;
         self.retain(now, store)?;
         Ok(())
     }
@@ -271,7 +272,7 @@ impl Pipeline {
         }
         sent = sent.saturating_add(self.drive_jobs(now, store, crm, free.saturating_sub(sent))?);
         if let (Some(per_second), Some(lane), true) = (pace.per_second, self.lanes.get_mut(crm), sent > 0) {
-            lane.next_start = now.mono + Duration::from_secs(1) / per_second.max(1);
+            lane.started(now.mono, per_second);
         }
         Ok(())
     }
@@ -414,6 +415,11 @@ impl Pipeline {
 }
 
 impl Lane {
+    /// A request leaves, of so many that may in a second.
+    pub(super) fn started(&mut self, now: Instant, per_second: u32) {
+        self.next_start = now + Duration::from_secs(1) / per_second.max(1);
+    }
+
     /// What a read that failed tells of the CRM itself; it says nothing of whether writes fail.
     pub(super) fn refused_a_read(&mut self, now: Instant, verdict: &Verdict, token: u64) {
         match verdict {

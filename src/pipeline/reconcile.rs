@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Asked, NoAnswer, Output, Pipeline, Waiting, attempt,
+    Asked, NoAnswer, Output, Pipeline, Traffic, Waiting, attempt,
     decision::{Edit, Edits},
     store::{State, Store, StoreError, Write},
 };
@@ -83,6 +83,8 @@ pub(super) enum Unread {
     NoToken,
     #[error("what may be asked of \"{0}\" on one day is used up")]
     DaySpent(String),
+    #[error("what batches and recoveries may ask of \"{0}\" on one day is used up, and calls keep the rest")]
+    ShareSpent(String),
     #[error("the journal did not take it: {0}")]
     Unwritten(String),
     #[error("the CRM did not tell what it holds: {0}")]
@@ -91,13 +93,17 @@ pub(super) enum Unread {
 
 impl Unread {
     /// Status, and what to do.
-    fn answer(&self) -> (u16, &'static str) {
+    pub(super) fn answer(&self) -> (u16, &'static str) {
         match self {
             Self::Unknown(_) => (404, "see the targets in the configuration"),
             Self::Unreadable(_) => (409, "compare it with GET /v1/calls/CALL_ID by hand"),
             Self::Paused => (503, "ask again later; GET /v1/calls and the log tell more"),
             Self::NoToken => (503, "ask again in a second"),
             Self::DaySpent(_) => (503, "ask again after midnight, UTC; see per_day and day_share of this [[crm]]"),
+            Self::ShareSpent(_) => (
+                503,
+                "ask again after midnight, UTC, or with --overwrite, which reads nothing; see per_day and backlog_share of this [[crm]]",
+            ),
             Self::Unwritten(_) | Self::Refused(_) => (503, "ask again later"),
         }
     }
@@ -145,14 +151,23 @@ impl Pipeline {
             self.paged(now, asker, Err(Unread::Paused));
             return Ok(());
         }
-        if self.leave(now, store, crm)?.traffic.is_none() {
-            self.paged(now, asker, Err(Unread::DaySpent(crm.to_owned())));
+        let spent = match (self.leave(now, store, crm)?.traffic, &asker) {
+            (None, _) => Some(Unread::DaySpent(crm.to_owned())),
+            (Some(Traffic::Live), Asker::Recovery(_)) => Some(Unread::ShareSpent(crm.to_owned())),
+            _ => None,
+        };
+        if let Some(spent) = spent {
+            self.paged(now, asker, Err(spent));
             return Ok(());
         }
         if self.lanes.get(crm).and_then(|lane| lane.fresh_token(now.mono)).is_none() {
             self.refresh(now, crm);
             self.paged(now, asker, Err(Unread::NoToken));
             return Ok(());
+        }
+        let per_second = self.config.crm(crm).and_then(|known| known.pace.per_second);
+        if let (Some(per_second), Some(lane)) = (per_second, self.lanes.get_mut(crm)) {
+            lane.started(now.mono, per_second);
         }
         self.append(attempt::read(now.wall, crm), Waiting::Page(Page { asker, crm: crm.to_owned(), token: 0, told, found }));
         Ok(())

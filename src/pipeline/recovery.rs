@@ -169,8 +169,14 @@ impl Pipeline {
             }
             return Ok(());
         };
-        if now.mono < reading.next {
-            let wait = reading.next.since(now.mono);
+        let start = self.lanes.get(&crm).map_or(Instant::ORIGIN, |lane| lane.next_start);
+        if now.mono < start {
+            // It is we who hold back, not the CRM that tells nothing.
+            reading.until = reading.until.max(start + PATIENCE);
+        }
+        let next = reading.next.max(start);
+        if now.mono < next {
+            let wait = next.since(now.mono);
             self.wake_in(now, wait);
             return Ok(());
         }
@@ -194,7 +200,8 @@ impl Pipeline {
                 return reading.next_crm(now);
             }
             Err(unread) if now.mono >= reading.until => {
-                let why = format!("{crm}: {unread}; nothing is told again");
+                let (_, hint) = unread.answer();
+                let why = format!("{crm}: {unread}; nothing is told again; {hint}");
                 tracing::warn!(operation, why, "a recovery is given up");
                 self.recoveries.end(operation, "failed", Some(&why));
                 return;

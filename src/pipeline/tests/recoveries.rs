@@ -257,6 +257,55 @@ fn all_pages_of_a_crm_are_read_from_the_asked_time_on() {
     assert_eq!(world.told.pop().expect("told")["changed"], json!([]), "no call is so late");
 }
 
+/// Calls as they happen keep what the reading of a recovery would take of the day, and of the second.
+#[test]
+fn a_recovery_that_reads_leaves_calls_their_share_of_the_day() {
+    let mut world = readable();
+    world.pipeline.config.crms[0].contacts = None;
+    (100..1100).for_each(|n| world.short_call(n));
+    world.until(world.ms + 300 * SECOND);
+    assert_eq!(world.store.counts().expect("counts"), Counts::default());
+    let day = world.now().wall.day();
+    let spent = |world: &World| world.store.spent("crm", day).expect("read");
+    // Four pages more would be read of eleven.
+    let share = spent(&world) + 4;
+    let pace = &mut world.pipeline.config.crms[0].pace;
+    (pace.per_day, pace.backlog_share) = (Some((share * 100).div_ceil(80)), 80);
+    let told = recover(&mut world, false);
+    assert_eq!((&told["state"], spent(&world), recoveries(&world)), (&json!("failed"), share, 0), "{told:#}");
+    let why = told["why"].as_str().expect("a reason");
+    assert!(["backlog_share", "--overwrite", "midnight"].iter().all(|word| why.contains(word)), "{why}");
+    world.short_call(2000);
+    world.until(world.ms + SECOND);
+    assert_eq!(
+        (world.store.counts().expect("counts"), spent(&world)),
+        (Counts::default(), share + 1),
+        "a call that ends now is written now"
+    );
+}
+
+#[test]
+fn a_recovery_asks_for_no_more_pages_a_second_than_may_leave_and_calls_go_before_them() {
+    let mut world = readable();
+    world.pipeline.config.crms[0].contacts = None;
+    (100..1100).for_each(|n| world.short_call(n));
+    world.until(world.ms + 300 * SECOND);
+    world.pipeline.config.crms[0].pace.per_second = Some(1);
+    let day = world.now().wall.day();
+    let spent = |world: &World| world.store.spent("crm", day).expect("read");
+    let before = spent(&world);
+    let now = world.now();
+    world.pipeline.recover(now, 5, Recover { overwrite: false, ..recovery(Wall::from_millis(0)) });
+    let begun = world.ms;
+    world.until(begun + 3500);
+    assert_eq!(spent(&world), before + 4, "at once, and after one, two and three seconds");
+    world.short_call(2000);
+    world.until(begun + 4500);
+    assert_eq!((spent(&world), world.store.counts().expect("counts")), (before + 5, Counts::default()), "the call took the next second");
+    world.until(begun + 30 * SECOND);
+    assert_eq!(recoveries(&world), 1, "the other pages followed");
+}
+
 #[test]
 fn what_cannot_be_read_back_is_named_and_told_again() {
     let mut world = World::new();
